@@ -1,0 +1,98 @@
+// Package device is the boundary between the transformer and the machine: typed buffers, a few tens of operations on
+// them, and the one pool of threads. The CPU implementation is the reference and is always there.
+//
+// Shapes are row-major. Letters: T time, S keys seen, D model width, H query heads, G KV heads, K head dim, F FFN width.
+package device
+
+// Kind is the element type of a buffer.
+type Kind uint8
+
+// The element types of buffers.
+const (
+	F32 Kind = iota
+	BF16
+	F16
+)
+
+// Size returns the bytes of one element.
+func (k Kind) Size() int {
+	if k == F32 {
+		return 4
+	}
+	return 2
+}
+
+// Buf is a vector of values in the memory of a device.
+type Buf interface {
+	Len() int
+	Kind() Kind
+	// Free gives the memory back; the buffer must not be used after it.
+	Free()
+}
+
+// Mask says which keys a query sees besides causality: the first Sink positions and the last Recent ones, its own
+// included (key j is seen by query i iff j <= i and (j < Sink or i-j < Recent)). Recent 0 means every key: full
+// attention. A sliding window of W tokens is Mask{0, W}.
+type Mask struct {
+	Sink, Recent int
+}
+
+// Full reports whether the mask hides nothing beyond causality.
+func (m Mask) Full() bool { return m.Recent <= 0 }
+
+// AttnShape gives the sizes of one attention call over one sequence. Query head h reads KV head h/(H/G). Rows of q are
+// [T, H*K], of k and v [T, G*K].
+type AttnShape struct {
+	T, H, G, K int
+	Scale      float32 // usually 1/sqrt(K)
+}
+
+// Device runs the operations of a transformer. Methods that fail do so only for want of memory or of the device itself;
+// wrong sizes are bugs and panic. Operations on one Device may be queued, Download waits for them. Results do not depend
+// on the number of threads.
+type Device interface {
+	// Class names what fixes the bits of results, such as "cpu-f32".
+	Class() string
+	// Threads is the number of threads that For uses.
+	Threads() int
+	// For runs body(0..n-1) on the pool and waits. Bodies must not depend on order.
+	For(n int, body func(i int))
+
+	// Alloc returns n zeroed elements.
+	Alloc(kind Kind, n int) (Buf, error)
+	// Upload copies src to dst[off:], rounding to nearest even where dst is a 16-bit kind.
+	Upload(dst Buf, off int, src []float32)
+	// UploadRaw copies little-endian elements of dst's own kind to dst[off:].
+	UploadRaw(dst Buf, off int, src []byte)
+	// Download copies src[off:off+len(dst)] to dst as f32.
+	Download(dst []float32, src Buf, off int)
+	// Host returns the memory of an F32 buffer where the host can address it, else nil.
+	Host(b Buf) []float32
+
+	// Gather: y[i,:] = table[ids[i],:], rows of width d.
+	Gather(y, table Buf, ids []int32, d int)
+	// MatMulNT: y[M,N] = x[M,Kd] · w[N,Kd]ᵀ + beta*y. x and y are F32, w any kind. f32 accumulation over Kd in a fixed order.
+	MatMulNT(y, x, w Buf, m, n, kd int, beta float32)
+	// AddBias: y[i,:] += bias, for rows of width n.
+	AddBias(y, bias Buf, rows, n int)
+	// Add: y += x.
+	Add(y, x Buf, n int)
+	// RMSNorm: y[i,:] = x[i,:] / sqrt(mean(x[i,:]²)+eps) * w, rows of width d. y may be x.
+	RMSNorm(y, x, w Buf, rows, d int, eps float32)
+	// LayerNorm: y[i,:] = (x[i,:]-mean)/sqrt(var+eps)*w + b.
+	LayerNorm(y, x, w, b Buf, rows, d int, eps float32)
+	// RoPE rotates x [T, heads*K] in place in the half-split layout: pair (j, j+K/2) of each head by the angle whose
+	// cosine and sine stand at [t, j] of cos and sin, [T, K/2] each (host tables, any attention factor folded in).
+	RoPE(x Buf, t, heads, k int, cos, sin []float32)
+	// Attention: out[t,h,:] = softmax(scale*q[t,h]·k[:,g] under masks[g])·v[:,g], causal, in O(T) memory per thread.
+	// lse may be nil; else [H, T], the natural log of the sum of exp of the row's scores. masks has length G, or is nil
+	// for full attention.
+	Attention(out, lse, q, k, v Buf, s AttnShape, masks []Mask)
+	// AttnColumnSums: dst[h,j] = Σ_i softmax(...)[h,i,j] for each query head, from q, k and the lse that Attention gave
+	// under the same masks. dst is F32 [H, T].
+	AttnColumnSums(dst, q, k, lse Buf, s AttnShape, masks []Mask)
+	// SiLUMul: y = silu(gate)*up.
+	SiLUMul(y, gate, up Buf, n int)
+	// GELU: y = gelu(x), by the tanh form where tanh is set, else by erf.
+	GELU(y, x Buf, n int, tanh bool)
+}
