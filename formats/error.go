@@ -8,7 +8,7 @@ import (
 // Error says what is wrong with input: the file, the tensor where one is to blame, and the cause. Commands map it to the
 // exit code for rejected input.
 type Error struct {
-	File   string // base name or path as the user gave it
+	File   string // base name or path as the user gave it, "" where the values come from no single file
 	Tensor string // "" where no single tensor is to blame
 	Cause  error
 }
@@ -21,7 +21,12 @@ func Errorf(file, tensor, format string, args ...any) *Error {
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString(e.File)
-	if e.Tensor != "" {
+	switch {
+	case e.File == "" && e.Tensor == "":
+		return e.Cause.Error()
+	case e.File == "":
+		fmt.Fprintf(&b, "tensor %q", e.Tensor)
+	case e.Tensor != "":
 		fmt.Fprintf(&b, " (tensor %q)", e.Tensor)
 	}
 	b.WriteString(": ")

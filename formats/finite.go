@@ -1,0 +1,49 @@
+package formats
+
+import "math"
+
+const expMask = 0x7f800000 // exponent bits of a float32: all set in infinities and NaNs
+
+// CheckFinite returns an error that names the first NaN or infinity among values decoded from a tensor; base is the
+// index of v[0] in the tensor. file may be empty.
+func CheckFinite(file, tensor string, v []float32, base int64) error {
+	// A branch-free pass over each run decides nearly always; only a run that has one is searched for it.
+	const run = 1024
+	for i := 0; i < len(v); i += run {
+		part := v[i:min(i+run, len(v))]
+		bad := uint32(0)
+		for _, f := range part {
+			// The sum carries into bit 31 exactly when all exponent bits are set.
+			bad |= math.Float32bits(f)&expMask + 1<<23
+		}
+		if bad>>31 == 0 {
+			continue
+		}
+		for j, f := range part {
+			if math.Float32bits(f)&expMask == expMask {
+				return Errorf(file, tensor, "value %v at index %d is not finite", f, base+int64(i+j))
+			}
+		}
+	}
+	return nil
+}
+
+// CheckRange returns an error that names the first finite value which would become infinite when it is stored as dt.
+func CheckRange(file, tensor string, v []float32, dt DType, base int64) error {
+	// The largest float32 below each bound still rounds to the largest finite value of the type.
+	var bound float32
+	switch dt {
+	case F16:
+		bound = 65520
+	case BF16:
+		bound = math.Float32frombits(0x7f7f8000)
+	default:
+		return nil
+	}
+	for i, f := range v {
+		if a := math.Abs(float64(f)); a >= float64(bound) && !math.IsInf(a, 1) {
+			return Errorf(file, tensor, "value %v at index %d does not fit in %s", f, base+int64(i), dt)
+		}
+	}
+	return nil
+}
