@@ -1,0 +1,52 @@
+package testmodel
+
+// Case is one named tiny checkpoint.
+type Case struct {
+	Name    string
+	Options Options
+}
+
+// Cases returns a tiny checkpoint of every family and every rotary scaling, in a fixed order, two layers of width 64.
+func Cases() []Case {
+	return []Case{
+		{"llama-mha", Options{Seed: 1}},
+		{"llama-gqa", Options{G: 2, Seed: 2}},
+		{"llama-mqa-tied", Options{G: 1, Tied: true, Seed: 3}},
+		{"llama-bias", Options{G: 4, Bias: true, Seed: 4}},
+		{"llama-wide-heads", Options{H: 4, G: 2, K: 32, Seed: 5}},
+		{"llama-rope-linear", Options{G: 2, Scaling: &Scaling{Type: "linear", Factor: 4}, Seed: 6}},
+		{"llama-rope-dynamic", Options{G: 2, Scaling: &Scaling{Type: "dynamic", Factor: 2}, Seed: 7}},
+		{"llama-rope-llama3", Options{G: 2, Theta: 500000, Scaling: &Scaling{Type: "llama3", Factor: 8,
+			LowFreqFactor: 1, HighFreqFactor: 4, OriginalMaxPositionEmbedded: 64}, Seed: 8}},
+		{"llama-rope-yarn", Options{G: 2, Scaling: &Scaling{Type: "yarn", Factor: 4,
+			OriginalMaxPositionEmbedded: 64}, Seed: 9}},
+		{"mistral-swa", Options{Family: "mistral", G: 4, Window: 16, Seed: 10}},
+		{"mistral-full", Options{Family: "mistral", G: 4, Seed: 11}},
+		{"qwen2", Options{Family: "qwen2", G: 2, Eps: 1e-6, Seed: 12}},
+		{"qwen2-tied", Options{Family: "qwen2", G: 2, Eps: 1e-6, Tied: true, Seed: 13}},
+		{"qwen3", Options{Family: "qwen3", H: 4, G: 2, K: 32, Eps: 1e-6, Theta: 1e6, Seed: 14}},
+		{"qwen3-tied", Options{Family: "qwen3", H: 4, G: 2, K: 32, Eps: 1e-6, Theta: 1e6, Tied: true, Seed: 15}},
+		{"gpt2", Options{Family: "gpt2", Seed: 16}},
+	}
+}
+
+// Named returns the checkpoint of [Cases] with that name. It panics where there is none.
+func Named(name string) *Model {
+	for _, c := range Cases() {
+		if c.Name == name {
+			return New(c.Options)
+		}
+	}
+	panic("testmodel: no case " + name)
+}
+
+// Llama32x1B returns the shape of Llama-3.2-1B (Meta, config.json of the release): 1.24 billion parameters, random
+// values.
+func Llama32x1B() Options {
+	return Options{
+		Family: "llama", Layers: 16, D: 2048, H: 32, G: 8, K: 64, F: 8192, V: 128256, Context: 131072,
+		Tied: true, Theta: 500000, Eps: 1e-5, BOS: 128000, EOS: 128001,
+		Scaling: &Scaling{Type: "llama3", Factor: 32, LowFreqFactor: 1, HighFreqFactor: 4,
+			OriginalMaxPositionEmbedded: 8192},
+	}
+}

@@ -1,0 +1,7 @@
+// Package testmodel makes random checkpoints: tiny ones of every supported family for tests, and large ones of a real
+// model's shape for measurements. Every value is a pure function of (seed, tensor name, index), so a checkpoint of any
+// size is a formats.Source that needs no memory, and the bytes are the same on every run.
+//
+// Shapes and configuration keys are written down here a second time, apart from internal/arch, on purpose: a test that
+// took them from the code under test would agree with its mistakes.
+package testmodel
