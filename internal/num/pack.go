@@ -1,0 +1,82 @@
+package num
+
+// operand is a set of vectors along the summed dimension: vector i, value l stands at [i*ld+l], or at [l*ld+i] where
+// trans is set. Values are v, or half (bfloat16 or IEEE half) where that is set; half is never with trans.
+type operand[T float] struct {
+	v     []T
+	half  []uint16
+	bf16  bool
+	trans bool
+	ld    int
+	scale []T // where set: value l of every vector counts scale[l] times
+}
+
+// from returns the operand without its first i vectors.
+func (o operand[T]) from(i int) operand[T] {
+	switch {
+	case o.trans:
+		o.v = o.v[min(i, len(o.v)):]
+	case o.half != nil:
+		o.half = o.half[min(i*o.ld, len(o.half)):]
+	default:
+		o.v = o.v[min(i*o.ld, len(o.v)):]
+	}
+	return o
+}
+
+// pack copies values [k0, k0+kc) of the first n vectors into panels of w vectors each, value by value:
+//
+//	dst[(i/w)*w*kc + l*w + i%w] = o(i, k0+l)
+//
+// What stands for vectors past n in the last panel is unspecified: it only reaches outputs that nobody reads. dst needs
+// slack elements after the last panel. transpose may do the leading part of each group of vectors.
+func pack[T float](dst []T, o *operand[T], n, k0, kc, w int, transpose func(dst []T, stride int, o *operand[T], row, rows, k0, n int) int) {
+	for i := 0; i < n; i += w {
+		panel := dst[i*kc:]
+		rows := min(w, n-i)
+		if o.trans {
+			packColumns(panel, o, i, rows, k0, kc, w)
+		} else {
+			packRows(panel, o, i, rows, k0, kc, w, transpose)
+		}
+		if o.scale != nil {
+			for l, s := range o.scale[k0 : k0+kc] {
+				for r := range panel[l*w:][:rows] {
+					panel[l*w+r] *= s
+				}
+			}
+		}
+	}
+}
+
+// packColumns packs a panel of vectors that stand side by side.
+func packColumns[T float](panel []T, o *operand[T], i, rows, k0, kc, w int) {
+	for l := range kc {
+		copy(panel[l*w:l*w+rows], o.v[(k0+l)*o.ld+i:])
+	}
+}
+
+// packRows packs a panel of vectors that stand one after the other.
+func packRows[T float](panel []T, o *operand[T], i, rows, k0, kc, w int, transpose func(dst []T, stride int, o *operand[T], row, rows, k0, n int) int) {
+	done := 0
+	if transpose != nil {
+		done = transpose(panel, w, o, i, rows, k0, kc)
+	}
+	for r := 0; r < rows && done < kc; r++ {
+		at := (i+r)*o.ld + k0
+		switch {
+		case o.half == nil:
+			for l := done; l < kc; l++ {
+				panel[l*w+r] = o.v[at+l]
+			}
+		case o.bf16:
+			for l := done; l < kc; l++ {
+				panel[l*w+r] = T(bf16ToF32(o.half[at+l]))
+			}
+		default:
+			for l := done; l < kc; l++ {
+				panel[l*w+r] = T(f16ToF32(o.half[at+l]))
+			}
+		}
+	}
+}

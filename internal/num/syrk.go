@@ -1,0 +1,69 @@
+package num
+
+import "sync"
+
+// gramRows is how many rows of x are summed in f32 before they join the f64 total.
+const gramRows = 1024
+
+// SyrkTN adds the weighted second moment of the rows of x [m, k] (leading dimension ldx) to c [k, k]:
+//
+//	c[a,b] += Σ_{i<m} scale[i] * x[i,a] * x[i,b]
+//
+// scale nil means all ones. Products are summed in f32 over blocks of rows, and the blocks in f64. Both halves of c get
+// the same values, so that a symmetric c stays symmetric bit for bit.
+func SyrkTN(c []float64, x []float32, ldx int, scale []float32, m, k int, par Par) {
+	checkDims("SyrkTN", m, k)
+	checkMat("SyrkTN", "c", len(c), k, k, k)
+	checkMat("SyrkTN", "x", len(x), m, k, ldx)
+	if scale != nil {
+		checkLen("SyrkTN", "scale", len(scale), m)
+	}
+	const edge = 256
+	side := ceilDiv(k, edge)
+	each(par, side*(side+1)/2, func(t int) {
+		i, j := triangle(t)
+		syrkTile(c, x, ldx, scale, m, k, i*edge, min(edge, k-i*edge), j*edge, min(edge, k-j*edge))
+	})
+}
+
+// triangle returns the row and column of entry t of a lower triangle counted row by row.
+func triangle(t int) (i, j int) {
+	for t > i {
+		i++
+		t -= i
+	}
+	return i, t
+}
+
+var gramPool = sync.Pool{New: func() any { s := make([]float32, 256*256); return &s }}
+
+// syrkTile adds the tile of rows columns from i0 and cols from j0 (j0 <= i0) and its mirror image.
+func syrkTile(c []float64, x []float32, ldx int, scale []float32, m, k, i0, rows, j0, cols int) {
+	sum := gramPool.Get().(*[]float32)
+	defer gramPool.Put(sum)
+	s := *sum
+	for r := 0; r < m; r += gramRows {
+		n := min(gramRows, m-r)
+		a := operand[float32]{v: x[r*ldx+i0:], ld: ldx, trans: true}
+		b := operand[float32]{v: x[r*ldx+j0:], ld: ldx, trans: true}
+		if scale != nil {
+			a.scale = scale[r : r+n]
+		}
+		gemmTile(kernel32, s, cols, a, b, rows, cols, n, 1, 0)
+		for p := range rows {
+			dst := c[(i0+p)*k+j0:][:cols]
+			for q, v := range s[p*cols:][:cols] {
+				if j0+q <= i0+p {
+					dst[q] += float64(v)
+				}
+			}
+		}
+	}
+	for p := range rows {
+		for q := range cols {
+			if j0+q < i0+p {
+				c[(j0+q)*k+i0+p] = c[(i0+p)*k+j0+q]
+			}
+		}
+	}
+}

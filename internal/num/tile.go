@@ -1,0 +1,160 @@
+package num
+
+import "sync"
+
+// float is an element type of the matrix products.
+type float interface{ float32 | float64 }
+
+// Blocking of the matrix products, after Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication"
+// (ACM TOMS 34(3), 2008). blockK fixes the order of sums and so the bits of results; the others only where work is done.
+const (
+	blockK = 256 // values of the summed dimension per pass
+	blockM = 448 // most rows of an output tile: its packed block of A stays in the second-level cache
+	blockN = 512 // most columns of an output tile
+	maxMR  = 16  // bound on kernel.mr and
+	maxNR  = 32  // on kernel.nr
+	slack  = 16  // elements that packing may write past the end of a block
+)
+
+// kernel is one micro-kernel with the shape of its tile.
+type kernel[T float] struct {
+	mr, nr int
+	// run computes c[i*ldc+j] (+)= Σ_l a[l*mr+i]*b[l*nr+j] for i < mr, j < nr, each sum one chain from 0 with l
+	// ascending over k values; it adds to c where add is set, else it overwrites.
+	run func(c []T, ldc int, a, b []T, k int, add bool)
+	// transpose writes dst[l*stride+r] = row_r[l] for l < n and the rows r < lanes of a matrix; nil: plain Go.
+	transpose func(dst []T, stride int, o *operand[T], row, rows, k0, n int) int
+}
+
+// scratch is the packed blocks of one running output tile.
+type scratch[T float] struct {
+	a, b, c []T
+}
+
+var (
+	pool32 = sync.Pool{New: func() any { return newScratch[float32]() }}
+	pool64 = sync.Pool{New: func() any { return newScratch[float64]() }}
+)
+
+func newScratch[T float]() *scratch[T] {
+	return &scratch[T]{
+		a: make([]T, (blockM+maxMR)*blockK+slack),
+		b: make([]T, (blockN+maxNR)*blockK+slack),
+		c: make([]T, maxMR*maxNR),
+	}
+}
+
+// poolOf returns the pool of scratch blocks for T.
+func poolOf[T float]() *sync.Pool {
+	var zero T
+	if _, ok := any(zero).(float32); ok {
+		return &pool32
+	}
+	return &pool64
+}
+
+// grid cuts m by n outputs into tiles of near equal size, multiples of the kernel's.
+type grid struct {
+	rows, cols int // size of a tile
+	across     int // tiles per row of tiles
+	count      int
+}
+
+func newGrid(m, n, mr, nr int) grid {
+	bm, bn := blockM, blockN
+	// Small products get narrower tiles so that every thread has some.
+	for bn > 128 && ceilDiv(m, bm)*ceilDiv(n, bn) < 16 {
+		bn /= 2
+	}
+	g := grid{rows: split(m, bm, mr), cols: split(n, bn, nr)}
+	g.across = ceilDiv(n, g.cols)
+	g.count = g.across * ceilDiv(m, g.rows)
+	return g
+}
+
+// split returns the size of equal parts of n, each at most most and a multiple of unit.
+func split(n, most, unit int) int {
+	most = max(unit, most/unit*unit)
+	parts := ceilDiv(n, most)
+	return ceilDiv(ceilDiv(n, parts), unit) * unit
+}
+
+func ceilDiv(a, b int) int { return (a + b - 1) / b }
+
+// gemm computes y = alpha*a·b + beta*y tile by tile: y is [m, n], a holds m and b holds n vectors of length k.
+func gemm[T float](kern *kernel[T], y []T, ldy int, a, b operand[T], m, n, k int, alpha, beta T, par Par) {
+	if m == 0 || n == 0 {
+		return
+	}
+	g := newGrid(m, n, kern.mr, kern.nr)
+	each(par, g.count, func(t int) {
+		i, j := t/g.across*g.rows, t%g.across*g.cols
+		gemmTile(kern, y[i*ldy+j:], ldy, a.from(i), b.from(j), min(g.rows, m-i), min(g.cols, n-j), k, alpha, beta)
+	})
+}
+
+// gemmTile computes one tile of at most blockM by blockN outputs over the whole of k.
+func gemmTile[T float](kern *kernel[T], y []T, ldy int, a, b operand[T], m, n, k int, alpha, beta T) {
+	scaleTile(y, ldy, m, n, beta, k == 0)
+	pool := poolOf[T]()
+	s := pool.Get().(*scratch[T])
+	for k0 := 0; k0 < k; k0 += blockK {
+		kc := min(blockK, k-k0)
+		pack(s.a, &a, m, k0, kc, kern.mr, kern.transpose)
+		pack(s.b, &b, n, k0, kc, kern.nr, kern.transpose)
+		if alpha != 1 {
+			for i := range s.a[:ceilDiv(m, kern.mr)*kern.mr*kc] {
+				s.a[i] *= alpha
+			}
+		}
+		macro(kern, s, y, ldy, m, n, kc, k0 > 0 || beta != 0)
+	}
+	pool.Put(s)
+}
+
+// scaleTile multiplies a tile by beta where that is neither 0 nor 1, and clears it where beta is 0 and clear is set.
+func scaleTile[T float](y []T, ldy, m, n int, beta T, clear bool) {
+	if beta == 1 || beta == 0 && !clear {
+		return
+	}
+	for i := range m {
+		row := y[i*ldy:][:n]
+		for j := range row {
+			if beta == 0 {
+				row[j] = 0
+			} else {
+				row[j] *= beta
+			}
+		}
+	}
+}
+
+// macro multiplies the packed blocks of s: a panel of b stays in the first-level cache while all panels of a pass by.
+func macro[T float](kern *kernel[T], s *scratch[T], y []T, ldy, m, n, kc int, add bool) {
+	mr, nr := kern.mr, kern.nr
+	for j := 0; j < n; j += nr {
+		b := s.b[j*kc:]
+		for i := 0; i < m; i += mr {
+			micro(kern, y[i*ldy+j:], ldy, s.a[i*kc:], b, s.c, min(mr, m-i), min(nr, n-j), kc, add)
+		}
+	}
+}
+
+// micro runs the kernel on one micro-tile of rows by cols outputs, through tmp where the tile is not whole.
+func micro[T float](kern *kernel[T], y []T, ldy int, a, b, tmp []T, rows, cols, kc int, add bool) {
+	if rows == kern.mr && cols == kern.nr {
+		kern.run(y, ldy, a, b, kc, add)
+		return
+	}
+	kern.run(tmp, kern.nr, a, b, kc, false)
+	for i := range rows {
+		row, t := y[i*ldy:][:cols], tmp[i*kern.nr:][:cols]
+		if !add {
+			copy(row, t)
+			continue
+		}
+		for j := range row {
+			row[j] += t[j]
+		}
+	}
+}
