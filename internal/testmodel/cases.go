@@ -14,6 +14,8 @@ func Cases() []Case {
 		{"llama-mqa-tied", Options{G: 1, Tied: true, Seed: 3}},
 		{"llama-bias", Options{G: 4, Bias: true, Seed: 4}},
 		{"llama-wide-heads", Options{H: 4, G: 2, K: 32, Seed: 5}},
+		{"llama-pruned", Options{Layers: 4, G: 4, PerLayer: map[int]Sizes{1: {NoAttention: true}, 2: {H: 4, G: 2, F: 96},
+			3: {NoFeedFwd: true}}, Seed: 17}},
 		{"llama-rope-linear", Options{G: 2, Scaling: &Scaling{Type: "linear", Factor: 4}, Seed: 6}},
 		{"llama-rope-dynamic", Options{G: 2, Scaling: &Scaling{Type: "dynamic", Factor: 2}, Seed: 7}},
 		{"llama-rope-llama3", Options{G: 2, Theta: 500000, Scaling: &Scaling{Type: "llama3", Factor: 8,

@@ -3,6 +3,7 @@ package testmodel
 import (
 	"bytes"
 	"encoding/json"
+	"strconv"
 
 	"modelpress/formats"
 )
@@ -102,7 +103,36 @@ func configJSON(o *Options) []byte {
 		e = append(e, entry{"attention_bias", false}, entry{"max_window_layers", o.Layers},
 			entry{"sliding_window", nil}, entry{"use_sliding_window", false})
 	}
+	if len(o.PerLayer) > 0 {
+		e = append(e, entry{"per_layer_config", perLayer(o)})
+	}
 	return marshal(e)
+}
+
+// perLayer returns the object of overrides; json.Marshal sorts its keys.
+func perLayer(o *Options) map[string]map[string]any {
+	out := map[string]map[string]any{}
+	for l, s := range o.PerLayer {
+		e := map[string]any{}
+		for key, v := range map[string]int{"num_attention_heads": s.H, "num_key_value_heads": s.G,
+			"intermediate_size": s.F} {
+			if v > 0 {
+				e[key] = v
+			}
+		}
+		var skip []string
+		if s.NoAttention {
+			skip = append(skip, "attention")
+		}
+		if s.NoFeedFwd {
+			skip = append(skip, "mlp")
+		}
+		if skip != nil {
+			e["skip"] = skip
+		}
+		out[strconv.Itoa(l)] = e
+	}
+	return out
 }
 
 func gpt2Config(o *Options) []byte {

@@ -26,8 +26,32 @@ type Options struct {
 	Eps      float64  // [1e-5]
 	BOS, EOS int      // [0, 0]
 
+	// PerLayer changes single layers, as compressed checkpoints do; they are written as per_layer_config. Not for gpt2.
+	PerLayer map[int]Sizes
+
 	DType formats.DType // BF16, F16 or F32 [F32]
 	Seed  uint64
+}
+
+// Sizes are those of one layer that differ from the others. Zero fields keep the model's.
+type Sizes struct {
+	H, G, F                int
+	NoAttention, NoFeedFwd bool
+}
+
+// sizes are those of layer l.
+func (o *Options) sizes(l int) Sizes {
+	s := o.PerLayer[l]
+	if s.H == 0 {
+		s.H = o.H
+	}
+	if s.G == 0 {
+		s.G = o.G
+	}
+	if s.F == 0 {
+		s.F = o.F
+	}
+	return s
 }
 
 // Scaling is a rope_scaling object. Fields that are zero are not written.
@@ -80,10 +104,15 @@ func (o *Options) check() error {
 		return fmt.Errorf("testmodel: sizes must be positive: %+v", *o)
 	case o.H%o.G != 0:
 		return fmt.Errorf("testmodel: %d query heads do not divide into %d KV heads", o.H, o.G)
-	case o.Family == "gpt2" && (o.G != o.H || o.K*o.H != o.D):
-		return fmt.Errorf("testmodel: gpt2 needs G = H and H*K = D")
+	case o.Family == "gpt2" && (len(o.PerLayer) > 0 || o.G != o.H || o.K*o.H != o.D):
+		return fmt.Errorf("testmodel: gpt2 needs G = H, H*K = D and layers that are alike")
 	case o.DType != formats.BF16 && o.DType != formats.F16 && o.DType != formats.F32:
 		return fmt.Errorf("testmodel: dtype %s", o.DType)
+	}
+	for l := range o.Layers {
+		if s := o.sizes(l); s.H%s.G != 0 {
+			return fmt.Errorf("testmodel: layer %d: %d query heads do not divide into %d KV heads", l, s.H, s.G)
+		}
 	}
 	switch o.Family {
 	case "llama", "mistral", "qwen2", "qwen3", "gpt2":

@@ -58,26 +58,34 @@ func tensors(o *Options) []tensor {
 
 func (b *builder) decoder(o *Options) {
 	b.add("model.embed_tokens.weight", 0, 1/math.Sqrt(float64(o.D)), o.V, o.D)
-	qkvBias := o.Bias || o.Family == "qwen2"
 	for l := range o.Layers {
-		p := fmt.Sprintf("model.layers.%d.", l)
-		b.norm(p+"input_layernorm.weight", o.D)
-		b.linear(p+"self_attn.q_proj", o.H*o.K, o.D, qkvBias)
-		b.linear(p+"self_attn.k_proj", o.G*o.K, o.D, qkvBias)
-		b.linear(p+"self_attn.v_proj", o.G*o.K, o.D, qkvBias)
-		b.linear(p+"self_attn.o_proj", o.D, o.H*o.K, o.Bias)
-		if o.Family == "qwen3" {
-			b.norm(p+"self_attn.q_norm.weight", o.K)
-			b.norm(p+"self_attn.k_norm.weight", o.K)
+		p, s := fmt.Sprintf("model.layers.%d.", l), o.sizes(l)
+		if !s.NoAttention {
+			b.attention(o, p, s)
 		}
-		b.norm(p+"post_attention_layernorm.weight", o.D)
-		b.linear(p+"mlp.gate_proj", o.F, o.D, o.Bias)
-		b.linear(p+"mlp.up_proj", o.F, o.D, o.Bias)
-		b.linear(p+"mlp.down_proj", o.D, o.F, o.Bias)
+		if !s.NoFeedFwd {
+			b.norm(p+"post_attention_layernorm.weight", o.D)
+			b.linear(p+"mlp.gate_proj", s.F, o.D, o.Bias)
+			b.linear(p+"mlp.up_proj", s.F, o.D, o.Bias)
+			b.linear(p+"mlp.down_proj", o.D, s.F, o.Bias)
+		}
 	}
 	b.norm("model.norm.weight", o.D)
 	if !o.Tied {
 		b.linear("lm_head", o.V, o.D, false)
+	}
+}
+
+func (b *builder) attention(o *Options, p string, s Sizes) {
+	qkvBias := o.Bias || o.Family == "qwen2"
+	b.norm(p+"input_layernorm.weight", o.D)
+	b.linear(p+"self_attn.q_proj", s.H*o.K, o.D, qkvBias)
+	b.linear(p+"self_attn.k_proj", s.G*o.K, o.D, qkvBias)
+	b.linear(p+"self_attn.v_proj", s.G*o.K, o.D, qkvBias)
+	b.linear(p+"self_attn.o_proj", o.D, s.H*o.K, o.Bias)
+	if o.Family == "qwen3" {
+		b.norm(p+"self_attn.q_norm.weight", o.K)
+		b.norm(p+"self_attn.k_norm.weight", o.K)
 	}
 }
 
