@@ -152,6 +152,25 @@ func TestCheckFinite(t *testing.T) {
 	}
 }
 
+func TestCheckFiniteTensor(t *testing.T) {
+	const n = 150_000 // more than two chunks
+	src := &memSource{info: TensorInfo{Name: "w", DType: BF16, Shape: []int64{3, n / 3}}, data: make([]byte, 2*n)}
+	if err := CheckFiniteTensor(src, "w"); err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []int{0, 65535, 65536, n - 1} {
+		src.data[2*at+1], src.data[2*at] = 0xff, 0x80
+		err := CheckFiniteTensor(src, "w")
+		if want := Errorf("", "w", "value -Inf at index %d is not finite", at); err == nil || err.Error() != want.Error() {
+			t.Errorf("at %d: %v", at, err)
+		}
+		src.data[2*at+1], src.data[2*at] = 0, 0
+	}
+	if err := CheckFiniteTensor(src, "x"); err == nil {
+		t.Error("missing tensor accepted")
+	}
+}
+
 func TestCheckRange(t *testing.T) {
 	for _, c := range []struct {
 		dt DType

@@ -28,6 +28,30 @@ func CheckFinite(file, tensor string, v []float32, base int64) error {
 	return nil
 }
 
+// CheckFiniteTensor reads a whole float tensor and returns what [CheckFinite] says of it.
+func CheckFiniteTensor(src Source, name string) error {
+	t, ok := src.Lookup(name)
+	if !ok {
+		return Errorf("", name, "no such tensor")
+	}
+	n, err := t.Elements()
+	if err != nil {
+		return Errorf("", name, "%w", err)
+	}
+	const chunk = 64 << 10
+	buf := make([]float32, min(n, chunk))
+	for at := int64(0); at < n; at += chunk {
+		v := buf[:min(chunk, n-at)]
+		if err := ReadF32(src, name, v, at); err != nil {
+			return err
+		}
+		if err := CheckFinite("", name, v, at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // CheckRange returns an error that names the first finite value which would become infinite when it is stored as dt.
 func CheckRange(file, tensor string, v []float32, dt DType, base int64) error {
 	// The largest float32 below each bound still rounds to the largest finite value of the type.

@@ -47,6 +47,9 @@ func Create(dir string, l Layout, metadata map[string]string) (*Writer, error) {
 			return nil, fmt.Errorf("create %s: metadata %q is not valid UTF-8", filepath.Base(dir), k)
 		}
 	}
+	if err := checkSpace(dir, l, metadata); err != nil {
+		return nil, fmt.Errorf("create %s: %w", filepath.Base(dir), err)
+	}
 	w := &Writer{dir: dir, place: map[string]target{}}
 	for i := range l.Shards {
 		s := &l.Shards[i]
@@ -66,6 +69,18 @@ func Create(dir string, l Layout, metadata map[string]string) (*Writer, error) {
 		return nil, err
 	}
 	return w, nil
+}
+
+// checkSpace compares the size of the shards that are still to be made with the free space. Reserving finds out, too, but
+// fills the disk on the way.
+func checkSpace(dir string, l Layout, metadata map[string]string) error {
+	need := int64(0)
+	for i, size := range l.FileSizes(metadata) {
+		if _, err := os.Lstat(filepath.Join(dir, l.Shards[i].Name)); errors.Is(err, fs.ErrNotExist) {
+			need += size // bounded by PlanLayout
+		}
+	}
+	return formats.CheckSpace(dir, need)
 }
 
 // discard closes what Create opened and removes what it made.
@@ -100,6 +115,9 @@ func createShard(path string, s *Shard, header []byte) (*shardFile, bool, error)
 		return nil, false, err
 	}
 	f, err = os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		os.Remove(path)
+	}
 	return &shardFile{f, start}, true, err
 }
 
