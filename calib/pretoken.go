@@ -1,0 +1,231 @@
+package calib
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+)
+
+// preTokenizer cuts a piece of text into words, which the model then merges one by one. first tells whether the piece
+// (and, in the call back, the word) stands at the very start of the input. Words are never empty.
+type preTokenizer interface {
+	split(piece string, first bool, emit func(word string, first bool))
+}
+
+// wordEnd is a hand-written regular expression: it returns the end of the match that starts at i, which is always beyond i.
+type wordEnd func(s string, i int) int
+
+// patternSplit cuts a piece into the matches of a pattern that matches at every position.
+type patternSplit struct{ wordEnd wordEnd }
+
+func (p patternSplit) split(piece string, first bool, emit func(string, bool)) {
+	for i := 0; i < len(piece); {
+		j := p.wordEnd(piece, i)
+		emit(piece[i:j], first && i == 0)
+		i = j
+	}
+}
+
+// byteLevel is the ByteLevel pre-tokenizer without its change of alphabet: words stay raw bytes, which the model knows.
+type byteLevel struct {
+	prefixSpace bool
+	words       wordEnd // nil: use_regex is false
+}
+
+func (b byteLevel) split(piece string, first bool, emit func(string, bool)) {
+	if b.prefixSpace && !strings.HasPrefix(piece, " ") {
+		piece = " " + piece
+	}
+	if b.words == nil {
+		emit(piece, first)
+		return
+	}
+	patternSplit{b.words}.split(piece, first, emit)
+}
+
+// metaspace is the Metaspace pre-tokenizer: spaces become ▁, one ▁ may be put in front, and words start at each ▁.
+type metaspace struct {
+	symbol string
+	scheme string // "first", "always" or "never": where a ▁ is put in front
+	cut    bool
+}
+
+func (m metaspace) split(piece string, first bool, emit func(string, bool)) {
+	piece = strings.ReplaceAll(piece, " ", m.symbol)
+	if (m.scheme == "always" || m.scheme == "first" && first) && !strings.HasPrefix(piece, m.symbol) {
+		piece = m.symbol + piece
+	}
+	if !m.cut {
+		emit(piece, first)
+		return
+	}
+	for len(piece) > 0 {
+		end := len(piece)
+		if i := strings.Index(piece[1:], m.symbol); i >= 0 {
+			end = 1 + i
+		}
+		emit(piece[:end], first)
+		piece, first = piece[end:], false
+	}
+}
+
+// preSequence applies pre-tokenizers in order, each to the words of the one before.
+type preSequence []preTokenizer
+
+func (s preSequence) split(piece string, first bool, emit func(string, bool)) {
+	switch len(s) {
+	case 0:
+		emit(piece, first)
+	case 1:
+		s[0].split(piece, first, emit)
+	default:
+		s[0].split(piece, first, func(word string, first bool) { s[1:].split(word, first, emit) })
+	}
+}
+
+// loadPre reads the pre_tokenizer section into a flat list; bytes tells whether the last stage is ByteLevel.
+func loadPre(raw json.RawMessage) (pre preTokenizer, bytes bool, err error) {
+	var seq preSequence
+	if err := seq.load(raw, 0); err != nil {
+		return nil, false, err
+	}
+	for i, stage := range seq {
+		if _, ok := stage.(byteLevel); ok {
+			if i != len(seq)-1 {
+				return nil, false, fmt.Errorf("pre_tokenizer: ByteLevel is only supported as the last stage")
+			}
+			bytes = true
+		}
+	}
+	switch len(seq) {
+	case 0:
+		return nil, false, nil
+	case 1:
+		return seq[0], bytes, nil
+	}
+	return seq, bytes, nil
+}
+
+func (s *preSequence) load(raw json.RawMessage, depth int) error {
+	if isNull(raw) {
+		return nil
+	}
+	o, err := parseObject("pre_tokenizer", raw)
+	if err != nil {
+		return err
+	}
+	kind, err := o.text("type", "")
+	if err != nil {
+		return err
+	}
+	var stage preTokenizer
+	switch kind {
+	case "Sequence":
+		return s.loadAll(o, depth)
+	case "ByteLevel":
+		stage, err = loadByteLevel(o)
+	case "Metaspace":
+		stage, err = loadMetaspace(o)
+	case "Split":
+		stage, err = loadSplit(o)
+	case "Digits":
+		stage, err = loadDigits(o)
+	default:
+		err = fmt.Errorf("pre_tokenizer type %q is not supported", clip(kind))
+	}
+	*s = append(*s, stage)
+	return err
+}
+
+func (s *preSequence) loadAll(o jsonObject, depth int) error {
+	if depth >= maxNesting {
+		return fmt.Errorf("pre_tokenizer: more than %d sequences inside each other", maxNesting)
+	}
+	items, err := o.list("pretokenizers")
+	if err != nil {
+		return err
+	}
+	for _, raw := range items {
+		if err := s.load(raw, depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func loadByteLevel(o jsonObject) (preTokenizer, error) {
+	prefix, err := o.flag("add_prefix_space", true)
+	if err != nil {
+		return nil, err
+	}
+	regex, err := o.flag("use_regex", true)
+	if err != nil {
+		return nil, err
+	}
+	if !regex {
+		return byteLevel{prefixSpace: prefix}, nil
+	}
+	return byteLevel{prefixSpace: prefix, words: nextGPT2}, nil
+}
+
+func loadMetaspace(o jsonObject) (preTokenizer, error) {
+	symbol, err := o.text("replacement", metaSymbol)
+	if err != nil {
+		return nil, err
+	}
+	if len([]rune(symbol)) != 1 {
+		return nil, fmt.Errorf("pre_tokenizer.replacement %q is not one character", clip(symbol))
+	}
+	prefix, err := o.flag("add_prefix_space", true)
+	if err != nil {
+		return nil, err
+	}
+	fallback := "always"
+	if !prefix {
+		fallback = "never"
+	}
+	scheme, err := o.text("prepend_scheme", fallback)
+	if err != nil {
+		return nil, err
+	}
+	if scheme != "always" && scheme != "first" && scheme != "never" {
+		return nil, fmt.Errorf("pre_tokenizer.prepend_scheme %q is not supported", clip(scheme))
+	}
+	if !prefix && scheme != "never" {
+		return nil, fmt.Errorf("pre_tokenizer: add_prefix_space false contradicts prepend_scheme %q", scheme)
+	}
+	cut, err := o.flag("split", true)
+	return metaspace{symbol: symbol, scheme: scheme, cut: cut}, err
+}
+
+// loadSplit accepts the patterns of pretoken_patterns.go. All of them match at every position, so that behaviour
+// "Isolated" and the older "Removed" with invert mean the same: the words are the matches.
+func loadSplit(o jsonObject) (preTokenizer, error) {
+	var pattern struct{ Regex, String *string }
+	if err := o.decode("pattern", &pattern); err != nil {
+		return nil, err
+	}
+	behavior, err := o.text("behavior", "")
+	if err != nil {
+		return nil, err
+	}
+	invert, err := o.flag("invert", false)
+	if err != nil {
+		return nil, err
+	}
+	if behavior != "Isolated" && !(behavior == "Removed" && invert) {
+		return nil, fmt.Errorf("pre_tokenizer Split: behavior %q with invert %t is not supported", clip(behavior), invert)
+	}
+	if pattern.Regex == nil {
+		return nil, fmt.Errorf("pre_tokenizer Split: pattern %s is not supported: only known regular expressions are", clip(string(o.fields["pattern"])))
+	}
+	if f, ok := knownPatterns[*pattern.Regex]; ok {
+		return patternSplit{f}, nil
+	}
+	return nil, fmt.Errorf("pre_tokenizer Split: pattern %q is not one of the known ones", clip(*pattern.Regex))
+}
+
+func loadDigits(o jsonObject) (preTokenizer, error) {
+	each, err := o.flag("individual_digits", false)
+	return patternSplit{digits{each}.wordEnd}, err
+}
