@@ -1,0 +1,98 @@
+package cpu
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+
+	"modelpress/formats"
+	"modelpress/internal/device"
+	"modelpress/internal/num"
+)
+
+// buffer is a vector in main memory: f32 or half is set, after its kind.
+type buffer struct {
+	kind device.Kind
+	f32  []float32
+	half []uint16
+}
+
+func (b *buffer) Len() int          { return len(b.f32) + len(b.half) }
+func (b *buffer) Kind() device.Kind { return b.kind }
+func (b *buffer) Free()             { b.f32, b.half = nil, nil }
+
+// weights returns the buffer as a matrix with rows of ld elements.
+func (b *buffer) weights(ld int) num.Weights {
+	return num.Weights{F32: b.f32, U16: b.half, BF16: b.kind == device.BF16, LD: ld}
+}
+
+// f32 returns the first n elements of an F32 buffer.
+func f32(op string, b device.Buf, n int) []float32 {
+	c := b.(*buffer)
+	if c.kind != device.F32 || len(c.f32) < n {
+		panic(fmt.Sprintf("cpu: %s: buffer of kind %d with %d elements where %d of f32 are needed", op, c.kind, c.Len(), n))
+	}
+	return c.f32[:n]
+}
+
+// Alloc returns n zeroed elements.
+func (d *Device) Alloc(kind device.Kind, n int) (device.Buf, error) {
+	if n < 0 || n > math.MaxInt/4 || kind > device.F16 {
+		return nil, fmt.Errorf("cpu: no buffer of %d elements of kind %d", n, kind)
+	}
+	if kind == device.F32 {
+		return &buffer{kind: kind, f32: make([]float32, n)}, nil
+	}
+	return &buffer{kind: kind, half: make([]uint16, n)}, nil
+}
+
+// Upload copies src to dst[off:], rounding to nearest even where dst is a 16-bit kind.
+func (d *Device) Upload(dst device.Buf, off int, src []float32) {
+	b := dst.(*buffer)
+	switch b.kind {
+	case device.F32:
+		copy(b.f32[off:off+len(src)], src)
+	case device.BF16:
+		for i, v := range src {
+			b.half[off+i] = formats.BF16FromF32(v)
+		}
+	default:
+		for i, v := range src {
+			b.half[off+i] = formats.F16FromF32(v)
+		}
+	}
+}
+
+// UploadRaw copies little-endian elements of dst's own kind to dst[off:].
+func (d *Device) UploadRaw(dst device.Buf, off int, src []byte) {
+	b := dst.(*buffer)
+	n := len(src) / b.kind.Size()
+	if n*b.kind.Size() != len(src) {
+		panic(fmt.Sprintf("cpu: UploadRaw: %d bytes are no whole number of elements", len(src)))
+	}
+	if b.kind == device.F32 {
+		for i, out := 0, b.f32[off:off+n]; i < n; i++ {
+			out[i] = math.Float32frombits(binary.LittleEndian.Uint32(src[4*i:]))
+		}
+		return
+	}
+	for i, out := 0, b.half[off:off+n]; i < n; i++ {
+		out[i] = binary.LittleEndian.Uint16(src[2*i:])
+	}
+}
+
+// Download copies src[off:off+len(dst)] to dst as f32.
+func (d *Device) Download(dst []float32, src device.Buf, off int) {
+	b := src.(*buffer)
+	switch b.kind {
+	case device.F32:
+		copy(dst, b.f32[off:off+len(dst)])
+	case device.BF16:
+		num.BF16ToF32(dst, b.half[off:off+len(dst)])
+	default:
+		num.F16ToF32(dst, b.half[off:off+len(dst)])
+	}
+}
+
+// Host returns the memory of an F32 buffer, nil for other kinds.
+func (d *Device) Host(b device.Buf) []float32 { return b.(*buffer).f32 }

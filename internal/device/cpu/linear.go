@@ -1,0 +1,51 @@
+package cpu
+
+import (
+	"fmt"
+
+	"modelpress/internal/device"
+	"modelpress/internal/num"
+)
+
+// MatMulNT: y[M,N] = x[M,Kd] · w[N,Kd]ᵀ + beta*y.
+func (d *Device) MatMulNT(y, x, w device.Buf, m, n, kd int, beta float32) {
+	b := w.(*buffer)
+	if b.Len() < n*kd {
+		panic(fmt.Sprintf("cpu: MatMulNT: weight of %d elements where %dx%d are needed", b.Len(), n, kd))
+	}
+	num.GemmNT(f32("MatMulNT", y, m*n), n, f32("MatMulNT", x, m*kd), kd, b.weights(kd), m, n, kd, beta, d.For)
+}
+
+// Gather: y[i,:] = table[ids[i],:], rows of width w.
+func (d *Device) Gather(y, table device.Buf, ids []int32, w int) {
+	out := f32("Gather", y, len(ids)*w)
+	d.rows(len(ids), w, func(lo, hi int) {
+		for i := lo; i < hi; i++ {
+			d.Download(out[i*w:(i+1)*w], table, int(ids[i])*w)
+		}
+	})
+}
+
+// AddBias: y[i,:] += bias, for rows of width n.
+func (d *Device) AddBias(y, bias device.Buf, rows, n int) {
+	out, b := f32("AddBias", y, rows*n), f32("AddBias", bias, n)
+	d.rows(rows, n, func(lo, hi int) {
+		for i := lo; i < hi; i++ {
+			row := out[i*n : (i+1)*n]
+			for j, v := range b {
+				row[j] += v
+			}
+		}
+	})
+}
+
+// Add: y += x.
+func (d *Device) Add(y, x device.Buf, n int) {
+	out, in := f32("Add", y, n), f32("Add", x, n)
+	d.rows(n, 1, func(lo, hi int) {
+		a, b := out[lo:hi], in[lo:hi]
+		for i, v := range b {
+			a[i] += v
+		}
+	})
+}

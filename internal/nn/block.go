@@ -1,0 +1,158 @@
+package nn
+
+import (
+	"fmt"
+
+	"modelpress/internal/arch"
+	"modelpress/internal/device"
+)
+
+// Block is one decoder block with its weights on the device. It belongs to its Model: blocks of one model share scratch
+// memory, so only one of them may run at a time.
+type Block struct {
+	model  *Model
+	arch   *arch.Layer
+	index  int
+	window []device.Mask // the layer's own masks, nil where attention is full
+
+	attnNorm, ffnNorm, qNorm, kNorm norm
+	linears                         [arch.NumRoles]linear
+}
+
+// linear is a weight [Out, In] and its bias, nil where it has none.
+type linear struct {
+	w, b    device.Buf
+	in, out int
+}
+
+// norm is a gain and, for LayerNorm, a bias; w is nil where the norm is missing.
+type norm struct{ w, b device.Buf }
+
+func (n norm) free() {
+	for _, b := range []device.Buf{n.w, n.b} {
+		if b != nil {
+			b.Free()
+		}
+	}
+}
+
+// LoadBlock reads the weights of layer l, in the type they are stored in.
+func (m *Model) LoadBlock(l int) (*Block, error) {
+	if l < 0 || l >= len(m.Arch.Layers) {
+		panic(fmt.Sprintf("nn: layer %d of %d", l, len(m.Arch.Layers)))
+	}
+	b := &Block{model: m, arch: &m.Arch.Layers[l], index: l}
+	if b.arch.Window > 0 {
+		b.window = make([]device.Mask, b.arch.G)
+		for g := range b.window {
+			b.window[g] = device.Mask{Recent: b.arch.Window}
+		}
+	}
+	if err := b.load(); err != nil {
+		b.Free()
+		return nil, fmt.Errorf("nn: load layer %d: %w", l, err)
+	}
+	return b, nil
+}
+
+func (b *Block) load() error {
+	a, d := b.arch, b.model.Arch.D
+	u := &uploader{dev: b.model.Dev, src: b.model.Src}
+	for _, n := range []struct {
+		dst   *norm
+		names arch.Norm
+		width int
+	}{{&b.attnNorm, a.AttnNorm, d}, {&b.ffnNorm, a.FFNNorm, d}, {&b.qNorm, a.QNorm, a.K}, {&b.kNorm, a.KNorm, a.K}} {
+		var err error
+		if *n.dst, err = u.norm(n.names, n.width); err != nil {
+			return err
+		}
+	}
+	for _, r := range a.Roles() {
+		var err error
+		if b.linears[r], err = u.linear(a.Linears[r]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (u *uploader) norm(n arch.Norm, width int) (out norm, err error) {
+	if !n.Present() {
+		return norm{}, nil
+	}
+	if out.w, err = u.floats(n.Weight, 0, width); err != nil || n.Bias == "" {
+		return out, err
+	}
+	out.b, err = u.floats(n.Bias, 0, width)
+	return out, err
+}
+
+func (u *uploader) linear(l arch.Linear) (out linear, err error) {
+	out = linear{in: l.In, out: l.Out}
+	if out.w, err = u.matrix(l); err != nil || l.Bias == "" {
+		return out, err
+	}
+	out.b, err = u.floats(l.Bias, l.Row, l.Out)
+	return out, err
+}
+
+// Free gives the weights back. The block must not be used after it.
+func (b *Block) Free() {
+	for _, n := range []norm{b.attnNorm, b.ffnNorm, b.qNorm, b.kNorm} {
+		n.free()
+	}
+	for _, l := range b.linears {
+		norm{l.w, l.b}.free()
+	}
+	*b = Block{}
+}
+
+// Arch returns the description of the block.
+func (b *Block) Arch() *arch.Layer { return b.arch }
+
+// Index returns the number of the block's layer.
+func (b *Block) Index() int { return b.index }
+
+// Weight returns a copy of a projection's weight, [Out, In]; an error where the block has no such projection.
+func (b *Block) Weight(r arch.Role) ([]float32, error) {
+	l := b.linears[r]
+	if l.w == nil {
+		return nil, fmt.Errorf("nn: layer %d has no %s projection", b.index, r)
+	}
+	out := make([]float32, l.in*l.out)
+	b.model.Dev.Download(out, l.w, 0)
+	return out, nil
+}
+
+// Bias returns a copy of a projection's bias [Out], nil where it has none.
+func (b *Block) Bias(r arch.Role) []float32 {
+	l := b.linears[r]
+	if l.b == nil {
+		return nil
+	}
+	out := make([]float32, l.out)
+	b.model.Dev.Download(out, l.b, 0)
+	return out
+}
+
+// SetWeight replaces a projection's weight by w [Out, In], kept in f32.
+func (b *Block) SetWeight(r arch.Role, w []float32) error {
+	l := &b.linears[r]
+	if l.w == nil {
+		return fmt.Errorf("nn: layer %d has no %s projection", b.index, r)
+	}
+	if len(w) != l.in*l.out {
+		panic(fmt.Sprintf("nn: weight of %d values for a projection [%d, %d]", len(w), l.out, l.in))
+	}
+	if l.w.Kind() != device.F32 {
+		buf, err := b.model.Dev.Alloc(device.F32, len(w))
+		if err != nil {
+			return fmt.Errorf("nn: layer %d, %s: %w", b.index, r, err)
+		}
+		l.w.Free()
+		l.w = buf
+	}
+	b.model.Dev.Upload(l.w, 0, w)
+	return nil
+}

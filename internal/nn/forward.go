@@ -1,0 +1,171 @@
+package nn
+
+import (
+	"fmt"
+	"math"
+
+	"modelpress/internal/arch"
+	"modelpress/internal/device"
+)
+
+// Forward runs the block over one window: x [T, D] is replaced by the block's output.
+//
+// Beside the weights it holds 4*(T*(2D + 2HK + 2GK + H) + 2*min(T, 1024)*F) bytes on the device, H*T more floats for
+// column sums, and T instead of min(T, 1024) rows of the FFN under a Tap. This memory belongs to the model and is
+// reused: calls of a size seen before allocate nothing.
+func (b *Block) Forward(x []float32, t int, p *Pass) error {
+	if p == nil {
+		p = &Pass{}
+	}
+	m := b.model
+	if t <= 0 || len(x) < t*m.Arch.D {
+		panic(fmt.Sprintf("nn: Forward of %d values for %d positions of width %d", len(x), t, m.Arch.D))
+	}
+	s := &m.scratch
+	if err := s.fit(want{&s.x, t, m.Arch.D}, want{&s.n, t, m.Arch.D}); err != nil {
+		return fmt.Errorf("nn: layer %d: %w", b.index, err)
+	}
+	x = x[:t*m.Arch.D]
+	stopped, err := b.attention(x, t, p)
+	if err == nil && !stopped {
+		err = b.ffn(x, t, p)
+	}
+	if err != nil {
+		return fmt.Errorf("nn: layer %d: %w", b.index, err)
+	}
+	return nil
+}
+
+// attention adds the attention sub-layer to x. It reports whether the pass stops here.
+func (b *Block) attention(x []float32, t int, p *Pass) (stop bool, err error) {
+	a, s, dev := b.arch, &b.model.scratch, b.model.Dev
+	if !a.HasAttention() {
+		return p.HasStop && p.StopAfter <= SiteO, nil
+	}
+	hk, gk := a.H*a.K, a.G*a.K
+	if err := s.fit(want{&s.q, t, hk}, want{&s.o, t, hk}, want{&s.k, t, gk}, want{&s.v, t, gk}, want{&s.lse, a.H, t}); err != nil {
+		return false, err
+	}
+	dev.Upload(s.x, 0, x)
+	b.normalize(s.n, s.x, b.attnNorm, t)
+	if b.tap(p, SiteQKV, s.n, t, b.model.Arch.D) {
+		return true, nil
+	}
+	b.linear(s.q, s.n, arch.Q, t)
+	b.linear(s.k, s.n, arch.K, t)
+	b.linear(s.v, s.n, arch.V, t)
+	b.position(t)
+	shape := device.AttnShape{T: t, H: a.H, G: a.G, K: a.K, Scale: float32(1 / math.Sqrt(float64(a.K)))}
+	masks := b.masksOf(p)
+	dev.Attention(s.o, s.lse, s.q, s.k, s.v, shape, masks)
+	if err := b.tapAttn(p, shape, masks); err != nil {
+		return false, err
+	}
+	if b.tap(p, SiteO, s.o, t, hk) {
+		return true, nil
+	}
+	b.linear(s.n, s.o, arch.O, t)
+	dev.Add(s.x, s.n, t*b.model.Arch.D)
+	dev.Download(x, s.x, 0)
+	return false, nil
+}
+
+// position normalizes the heads of q and k where the family does and rotates them.
+func (b *Block) position(t int) {
+	a, s, m := b.arch, &b.model.scratch, b.model
+	if b.qNorm.w != nil {
+		m.Dev.RMSNorm(s.q, s.q, b.qNorm.w, t*a.H, a.K, m.Arch.Eps)
+	}
+	if b.kNorm.w != nil {
+		m.Dev.RMSNorm(s.k, s.k, b.kNorm.w, t*a.G, a.K, m.Arch.Eps)
+	}
+	if m.Arch.Rope != nil {
+		cos, sin := m.rotary(a.K, t)
+		m.Dev.RoPE(s.q, t, a.H, a.K, cos, sin)
+		m.Dev.RoPE(s.k, t, a.G, a.K, cos, sin)
+	}
+}
+
+// ffn adds the feed-forward sub-layer to x, some rows at a time unless a tap wants to see them all.
+func (b *Block) ffn(x []float32, t int, p *Pass) error {
+	a, s, d := b.arch, &b.model.scratch, b.model.Arch.D
+	if !a.HasFFN() {
+		return nil
+	}
+	rows := min(t, ffnRows)
+	if p.Tap != nil || p.HasStop {
+		rows = t
+	}
+	if err := s.fit(want{&s.gate, rows, a.F}, want{&s.up, rows, a.F}); err != nil {
+		return err
+	}
+	for lo := 0; lo < t; lo += rows {
+		hi := min(t, lo+rows)
+		if b.ffnPart(x[lo*d:hi*d], hi-lo, p) {
+			return nil
+		}
+	}
+	return nil
+}
+
+func (b *Block) ffnPart(x []float32, t int, p *Pass) (stop bool) {
+	a, s, m := b.arch, &b.model.scratch, b.model
+	m.Dev.Upload(s.x, 0, x)
+	b.normalize(s.n, s.x, b.ffnNorm, t)
+	if b.tap(p, SiteGateUp, s.n, t, m.Arch.D) {
+		return true
+	}
+	b.linear(s.up, s.n, arch.Up, t)
+	switch {
+	case b.linears[arch.Gate].w != nil:
+		b.linear(s.gate, s.n, arch.Gate, t)
+		m.Dev.SiLUMul(s.up, s.gate, s.up, t*a.F)
+	default:
+		m.Dev.GELU(s.up, s.up, t*a.F, m.Arch.Act == arch.GELUTanh)
+	}
+	if b.tap(p, SiteDown, s.up, t, a.F) {
+		return true
+	}
+	b.linear(s.n, s.up, arch.Down, t)
+	m.Dev.Add(s.x, s.n, t*m.Arch.D)
+	m.Dev.Download(x, s.x, 0)
+	return false
+}
+
+func (b *Block) normalize(y, x device.Buf, n norm, t int) { b.model.normalize(y, x, n, t) }
+
+// linear computes y = x·Wᵀ + b of a projection over t rows.
+func (b *Block) linear(y, x device.Buf, r arch.Role, t int) {
+	l := b.linears[r]
+	b.model.Dev.MatMulNT(y, x, l.w, t, l.out, l.in, 0)
+	if l.b != nil {
+		b.model.Dev.AddBias(y, l.b, t, l.out)
+	}
+}
+
+// tap shows the input of a site to the pass and reports whether the pass stops there.
+func (b *Block) tap(p *Pass, site Site, x device.Buf, rows, cols int) bool {
+	if p.Tap != nil {
+		p.Tap(site, b.model.scratch.view(0, x, rows*cols), rows, cols)
+	}
+	return p.HasStop && p.StopAfter == site
+}
+
+func (b *Block) tapAttn(p *Pass, shape device.AttnShape, masks []device.Mask) error {
+	if p.TapAttn == nil {
+		return nil
+	}
+	s, dev := &b.model.scratch, b.model.Dev
+	hk, gk, ht := shape.T*shape.H*shape.K, shape.T*shape.G*shape.K, shape.H*shape.T
+	st := &AttnState{Shape: shape, Masks: masks, Dev: dev, DevQ: s.q, DevK: s.k, DevV: s.v,
+		Q: s.view(1, s.q, hk), K: s.view(2, s.k, gk), V: s.view(3, s.v, gk), Out: s.view(4, s.o, hk), LSE: s.view(5, s.lse, ht)}
+	if p.ColumnSums {
+		if err := s.fit(want{&s.sums, shape.H, shape.T}); err != nil {
+			return err
+		}
+		dev.AttnColumnSums(s.sums, s.q, s.k, s.lse, shape, masks)
+		st.ColumnSums = s.view(6, s.sums, ht)
+	}
+	p.TapAttn(st)
+	return nil
+}

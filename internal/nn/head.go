@@ -1,0 +1,82 @@
+package nn
+
+import (
+	"fmt"
+
+	"modelpress/internal/arch"
+	"modelpress/internal/device"
+)
+
+// head is the final norm and the output projection, with room for some rows.
+type head struct {
+	norm      norm
+	w         device.Buf // [V, D]
+	x, logits device.Buf // [rows, D], [rows, V]
+	host      []float32
+}
+
+func (h *head) free() {
+	h.norm.free()
+	for _, b := range []device.Buf{h.w, h.x, h.logits} {
+		if b != nil {
+			b.Free()
+		}
+	}
+}
+
+// Head turns hidden states x [T, D], the output of the last block, into logits: final norm and output projection,
+// rowsPerChunk rows at a time. f gets the first row of the chunk, its number of rows, and their logits [rows, V], valid
+// during the call. The head's weights stay loaded until [Model.Release].
+func (m *Model) Head(x []float32, t int, rowsPerChunk int, f func(row0, rows int, logits []float32) error) error {
+	d, v := m.Arch.D, m.Arch.V
+	if t < 0 || rowsPerChunk <= 0 || len(x) < t*d {
+		panic(fmt.Sprintf("nn: Head of %d values for %d positions of width %d, %d a chunk", len(x), t, d, rowsPerChunk))
+	}
+	h, err := m.loadHead()
+	if err != nil {
+		return fmt.Errorf("nn: output head: %w", err)
+	}
+	rows := min(rowsPerChunk, t)
+	if err := m.scratch.fit(want{&h.x, rows, d}, want{&h.logits, rows, v}); err != nil {
+		return fmt.Errorf("nn: output head: %w", err)
+	}
+	for lo := 0; lo < t; lo += rows {
+		n := min(rows, t-lo)
+		m.Dev.Upload(h.x, 0, x[lo*d:(lo+n)*d])
+		m.normalize(h.x, h.x, h.norm, n)
+		m.Dev.MatMulNT(h.logits, h.x, h.w, n, v, d, 0)
+		if err := f(lo, n, h.view(m.Dev, n*v)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (h *head) view(dev device.Device, n int) []float32 {
+	if host := dev.Host(h.logits); host != nil {
+		return host[:n]
+	}
+	if len(h.host) < n {
+		h.host = make([]float32, n)
+	}
+	dev.Download(h.host[:n], h.logits, 0)
+	return h.host[:n]
+}
+
+func (m *Model) loadHead() (*head, error) {
+	if m.head != nil {
+		return m.head, nil
+	}
+	h := &head{}
+	u := &uploader{dev: m.Dev, src: m.Src}
+	var err error
+	if h.norm, err = u.norm(m.Arch.FinalNorm, m.Arch.D); err == nil {
+		h.w, err = u.matrix(arch.Linear{Weight: m.Arch.LMHead, In: m.Arch.D, Out: m.Arch.V})
+	}
+	if err != nil {
+		h.free()
+		return nil, err
+	}
+	m.head = h
+	return h, nil
+}

@@ -1,0 +1,57 @@
+package nn
+
+import (
+	"modelpress/internal/arch"
+	"modelpress/internal/device"
+)
+
+// Site is one of the distinct inputs of a block's linear layers; see [arch.Site].
+type Site = arch.Site
+
+// The sites of a block, in the order of the forward pass.
+const (
+	SiteQKV    = arch.SiteQKV
+	SiteO      = arch.SiteO
+	SiteGateUp = arch.SiteGateUp
+	SiteDown   = arch.SiteDown
+)
+
+// Pass says what a forward pass does besides computing. The zero value and nil mean nothing.
+type Pass struct {
+	// Masks holds one mask per KV head and replaces the layer's own; nil keeps the layer's own: full attention, or its
+	// sliding window. A caller that plans masks for a layer with a window must keep them within it.
+	Masks []device.Mask
+	// Tap is called with the input of the linear layers at each site of the block, x [rows, cols] with rows = T. x must
+	// not be changed and is valid during the call only.
+	Tap func(s Site, x []float32, rows, cols int)
+	// TapAttn is called after attention, before the output projection.
+	TapAttn func(a *AttnState)
+	// HasStop ends the pass right after the Tap of site StopAfter (or at the end of a block without that site); the
+	// hidden states are unspecified then.
+	HasStop   bool
+	StopAfter Site
+	// ColumnSums asks for AttnState.ColumnSums.
+	ColumnSums bool
+}
+
+// AttnState is what attention has computed. Slices and buffers are valid during the call of TapAttn only and must not be
+// changed.
+type AttnState struct {
+	Shape      device.AttnShape
+	Masks      []device.Mask // those in force, nil for full attention
+	Q, K, V    []float32     // [T, H*K], [T, G*K], [T, G*K]; Q and K after the rotary embedding
+	Out        []float32     // [T, H*K], the input of the output projection
+	LSE        []float32     // [H, T], natural log of the sum of exponentials of each row's scores
+	ColumnSums []float32     // [H, T] where Pass.ColumnSums is set: the attention that each key receives from all queries
+
+	Dev              device.Device
+	DevQ, DevK, DevV device.Buf // Q, K and V on the device, for attention under other masks
+}
+
+// masksOf returns the masks in force for a layer, nil for full attention.
+func (b *Block) masksOf(p *Pass) []device.Mask {
+	if p.Masks != nil || b.arch.Window == 0 {
+		return p.Masks
+	}
+	return b.window
+}

@@ -1,0 +1,157 @@
+package nn
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"modelpress/internal/device"
+)
+
+// RunOptions refine [Model.Run]; the zero value runs the plain model with states in memory.
+type RunOptions struct {
+	// Masks returns the masks of a layer, one per KV head, nil for the layer's own. It may be nil.
+	Masks func(layer int) []device.Mask
+	// Pass returns what to do while a layer runs over a window; nil for nothing. Its masks, where set, stand before
+	// those of Masks. It must not stop the pass. It may be nil.
+	Pass func(layer, window int) *Pass
+	// States keeps the hidden states between blocks; nil keeps them in memory. It must hold the windows' lengths.
+	States *States
+	// Progress is called after each window of each layer, with the passes done and the number of them. It may be nil.
+	Progress func(done, total int)
+}
+
+// Run computes the output of the last block for every window, loading each block once. each gets the windows in order,
+// with their hidden states [T, D] before the final norm, valid during the call; it may be nil. Run returns early with
+// ctx's error when ctx ends.
+func (m *Model) Run(ctx context.Context, windows [][]int32, opt RunOptions, each func(window int, hidden []float32) error) error {
+	d := m.Arch.D
+	longest := 0
+	lengths := make([]int, len(windows))
+	for i, w := range windows {
+		if len(w) == 0 {
+			return fmt.Errorf("nn: window %d is empty", i)
+		}
+		lengths[i] = len(w)
+		longest = max(longest, len(w))
+	}
+	n, err := product(longest, d)
+	if err != nil {
+		return err
+	}
+	states := opt.States
+	if states == nil {
+		if states, err = NewStates("", lengths, d, math.MaxInt64); err != nil {
+			return err
+		}
+		defer states.Close()
+	}
+	r := &run{Model: m, opt: opt, windows: windows, states: states, x: make([]float32, n)}
+	if err := r.embed(ctx); err != nil {
+		return err
+	}
+	for l := range m.Arch.Layers {
+		if err := r.layer(ctx, l); err != nil {
+			return err
+		}
+	}
+	return r.finish(ctx, each)
+}
+
+// run is one call of Run.
+type run struct {
+	*Model
+	opt     RunOptions
+	windows [][]int32
+	states  *States
+	x       []float32 // [longest window, D]
+	done    int
+}
+
+func (r *run) embed(ctx context.Context) error {
+	for i, ids := range r.windows {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		x := r.x[:len(ids)*r.Arch.D]
+		if err := r.Embed(x, ids); err != nil {
+			return fmt.Errorf("window %d: %w", i, err)
+		}
+		if err := r.states.Put(i, x); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// layer carries every window through one block.
+func (r *run) layer(ctx context.Context, l int) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	b, err := r.LoadBlock(l)
+	if err != nil {
+		return err
+	}
+	defer b.Free()
+	var masks []device.Mask
+	if r.opt.Masks != nil {
+		masks = r.opt.Masks(l)
+	}
+	for i, ids := range r.windows {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		x := r.x[:len(ids)*r.Arch.D]
+		if err := r.states.Get(i, x); err != nil {
+			return err
+		}
+		if err := b.Forward(x, len(ids), r.pass(l, i, masks)); err != nil {
+			return err
+		}
+		if err := r.states.Put(i, x); err != nil {
+			return err
+		}
+		r.done++
+		if r.opt.Progress != nil {
+			r.opt.Progress(r.done, len(r.windows)*len(r.Arch.Layers))
+		}
+	}
+	return nil
+}
+
+// pass returns what to do in one layer and window.
+func (r *run) pass(l, window int, masks []device.Mask) *Pass {
+	p := Pass{}
+	if r.opt.Pass != nil {
+		if given := r.opt.Pass(l, window); given != nil {
+			p = *given
+		}
+	}
+	if p.HasStop {
+		panic("nn: a pass of Run must not stop")
+	}
+	if p.Masks == nil {
+		p.Masks = masks
+	}
+	return &p
+}
+
+func (r *run) finish(ctx context.Context, each func(window int, hidden []float32) error) error {
+	if each == nil {
+		return nil
+	}
+	for i, ids := range r.windows {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		x := r.x[:len(ids)*r.Arch.D]
+		if err := r.states.Get(i, x); err != nil {
+			return err
+		}
+		if err := each(i, x); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,124 @@
+package nn
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+)
+
+// States keeps one hidden state [T, D] of f32 per window: the boundary between two blocks. Windows are kept in memory as
+// long as they fit a limit, in their order; the others live in a temporary file.
+type States struct {
+	d       int
+	lengths []int
+	memory  [][]float32 // nil for windows in the file
+	offset  []int64     // in the file, by window
+	file    *os.File
+	raw     []byte
+}
+
+// NewStates returns zeroed states for windows of the given lengths. Up to memLimit bytes are held in memory; the rest
+// goes to a file in dir, which must exist, and which Close removes.
+func NewStates(dir string, lengths []int, d int, memLimit int64) (*States, error) {
+	s := &States{d: d, lengths: lengths, memory: make([][]float32, len(lengths)), offset: make([]int64, len(lengths))}
+	used, size := int64(0), int64(0)
+	for i, t := range lengths {
+		n, err := product(t, d)
+		if err != nil {
+			return nil, err
+		}
+		bytes := 4 * int64(n)
+		if size == 0 && bytes <= memLimit-used {
+			used += bytes
+			s.memory[i] = make([]float32, n)
+			continue
+		}
+		if size > math.MaxInt64-bytes {
+			return nil, fmt.Errorf("nn: states of %d windows are too large", len(lengths))
+		}
+		s.offset[i] = size
+		size += bytes
+	}
+	if size == 0 {
+		return s, nil
+	}
+	f, err := os.CreateTemp(dir, "states-*.f32")
+	if err != nil {
+		return nil, fmt.Errorf("nn: spill states: %w", err)
+	}
+	s.file = f
+	if err := f.Truncate(size); err != nil {
+		return nil, errors.Join(fmt.Errorf("nn: spill states: %w", err), s.Close())
+	}
+	return s, nil
+}
+
+// Spilled reports whether some windows are kept in a file.
+func (s *States) Spilled() bool { return s.file != nil }
+
+func (s *States) check(i, n int) {
+	if n != s.lengths[i]*s.d {
+		panic(fmt.Sprintf("nn: %d values for window %d of %d positions of width %d", n, i, s.lengths[i], s.d))
+	}
+}
+
+// Get copies the state of window i to dst, [T, D].
+func (s *States) Get(i int, dst []float32) error {
+	s.check(i, len(dst))
+	if s.memory[i] != nil {
+		copy(dst, s.memory[i])
+		return nil
+	}
+	for at := 0; at < len(dst); at += len(s.buffer()) / 4 {
+		part := dst[at:min(len(dst), at+len(s.buffer())/4)]
+		p := s.buffer()[:4*len(part)]
+		if _, err := s.file.ReadAt(p, s.offset[i]+4*int64(at)); err != nil {
+			return fmt.Errorf("nn: read spilled states: %w", err)
+		}
+		for j := range part {
+			part[j] = math.Float32frombits(binary.LittleEndian.Uint32(p[4*j:]))
+		}
+	}
+	return nil
+}
+
+// Put copies src, [T, D], to the state of window i.
+func (s *States) Put(i int, src []float32) error {
+	s.check(i, len(src))
+	if s.memory[i] != nil {
+		copy(s.memory[i], src)
+		return nil
+	}
+	for at := 0; at < len(src); at += len(s.buffer()) / 4 {
+		part := src[at:min(len(src), at+len(s.buffer())/4)]
+		p := s.buffer()[:4*len(part)]
+		for j, v := range part {
+			binary.LittleEndian.PutUint32(p[4*j:], math.Float32bits(v))
+		}
+		if _, err := s.file.WriteAt(p, s.offset[i]+4*int64(at)); err != nil {
+			return fmt.Errorf("nn: spill states: %w", err)
+		}
+	}
+	return nil
+}
+
+func (s *States) buffer() []byte {
+	if s.raw == nil {
+		s.raw = make([]byte, chunkBytes)
+	}
+	return s.raw
+}
+
+// Close gives the memory back and removes the file.
+func (s *States) Close() error {
+	s.memory = nil
+	if s.file == nil {
+		return nil
+	}
+	name := s.file.Name()
+	err := errors.Join(s.file.Close(), os.Remove(name))
+	s.file = nil
+	return err
+}
