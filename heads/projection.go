@@ -1,0 +1,108 @@
+package heads
+
+import (
+	"modelpress/internal/arch"
+	"modelpress/internal/device"
+)
+
+// loadProjection uploads the columns of a layer's output projection that belong to each KV head: [D, (H/G)*K] per group.
+func (p *lossPass) loadProjection(layer int) error {
+	if p.layer == layer {
+		return nil
+	}
+	p.free()
+	l := p.m.Arch.Layers[layer]
+	block, err := p.m.LoadBlock(layer)
+	if err != nil {
+		return err
+	}
+	w, err := block.Weight(arch.O)
+	block.Free()
+	if err != nil {
+		return err
+	}
+	d, in, width := p.m.Arch.D, l.H*l.K, l.H/l.G*l.K
+	cols := make([]float32, d*width)
+	for g := range l.G {
+		for o := range d {
+			copy(cols[o*width:(o+1)*width], w[o*in+g*width:])
+		}
+		buf, err := p.m.Dev.Alloc(device.F32, len(cols))
+		if err != nil {
+			return err
+		}
+		p.m.Dev.Upload(buf, 0, cols)
+		p.project = append(p.project, buf)
+	}
+	p.layer = layer
+	return nil
+}
+
+// free gives the projections back.
+func (p *lossPass) free() {
+	for _, b := range p.project {
+		b.Free()
+	}
+	p.project, p.layer = nil, -1
+}
+
+// projected adds the squared norms, after the output projection, of each group's difference and of the layer's whole
+// attention output.
+func (p *lossPass) projected(layer, window int, r rows, out []float32) error {
+	s := r.Shape
+	n, width := s.T-p.first(), s.H/s.G*s.K
+	x, err := r.Dev.Alloc(device.F32, n*width)
+	if err != nil {
+		return err
+	}
+	defer x.Free()
+	y, err := r.Dev.Alloc(device.F32, n*p.m.Arch.D)
+	if err != nil {
+		return err
+	}
+	defer y.Free()
+	part, written := make([]float32, n*width), make([]float32, n*p.m.Arch.D)
+	for g := range s.G {
+		groupColumns(part, r.Out, out, p.first(), s, g)
+		r.Dev.Upload(x, 0, part)
+		r.Dev.MatMulNT(y, x, p.project[g], n, p.m.Arch.D, width, 0)
+		r.Dev.Download(written, y, 0)
+		p.proj[window][layer][g] = squares(written)
+	}
+	for g := range s.G {
+		groupColumns(part, r.Out, nil, p.first(), s, g)
+		r.Dev.Upload(x, 0, part)
+		beta := float32(1)
+		if g == 0 {
+			beta = 0
+		}
+		r.Dev.MatMulNT(y, x, p.project[g], n, p.m.Arch.D, width, beta)
+	}
+	r.Dev.Download(written, y, 0)
+	p.total[window][layer] = squares(written)
+	return nil
+}
+
+// groupColumns copies the columns of KV head g from the rows of full from first on, less those of out where it is given.
+func groupColumns(dst, full, out []float32, first int, s device.AttnShape, g int) {
+	width := s.H / s.G * s.K
+	for i := first; i < s.T; i++ {
+		at := i*s.H*s.K + g*width
+		row := dst[(i-first)*width:][:width]
+		copy(row, full[at:at+width])
+		if out == nil {
+			continue
+		}
+		for c, v := range out[at : at+width] {
+			row[c] -= v
+		}
+	}
+}
+
+func squares(v []float32) float64 {
+	var s float64
+	for _, x := range v {
+		s += float64(float64(x) * float64(x))
+	}
+	return s
+}
