@@ -69,6 +69,8 @@ func layout(compact []byte) []byte {
 			out.WriteByte(c)
 			if open[len(open)-1] {
 				newline()
+			} else {
+				out.WriteByte(' ')
 			}
 		case ':':
 			out.WriteString(": ")
