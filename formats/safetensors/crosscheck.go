@@ -11,7 +11,7 @@ import (
 
 // crossCheckBytes bounds the headers that are parsed a second time. The other parser builds a tree of the whole header,
 // and takes seconds and half a gigabyte for the largest legal one.
-const crossCheckBytes = 4 << 20
+const crossCheckBytes = 1 << 20
 
 // crossCheck parses a header that our own parser accepted with nlpodyssey/safetensors and compares what the two read:
 // a header that two parsers understand differently is refused. Headers with element types that it does not know, and

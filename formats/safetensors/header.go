@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"unicode"
+	"unicode/utf8"
 
 	"modelpress/formats"
 )
@@ -115,13 +116,15 @@ func (p *parser) member(key string) error {
 	return nil
 }
 
-// checkName says what is wrong with a tensor name, "" if nothing. The scanner has checked that it is UTF-8.
+// checkName says what is wrong with a tensor name, "" if nothing.
 func checkName(name string) string {
 	switch {
 	case name == "":
 		return "a tensor has an empty name"
 	case len(name) > maxNameBytes:
 		return "the tensor's name is too long"
+	case !utf8.ValidString(name):
+		return "the tensor's name is not valid UTF-8"
 	}
 	for _, r := range name {
 		if unicode.IsControl(r) {
