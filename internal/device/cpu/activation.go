@@ -1,43 +1,17 @@
 package cpu
 
 import (
-	"math"
-
 	"modelpress/internal/device"
+	"modelpress/internal/num"
 )
 
-// SiLUMul: y = silu(gate)*up, silu(a) = a/(1+exp(-a)). y may be gate or up.
+// SiLUMul: y = silu(gate)*up. y may be gate or up.
 func (d *Device) SiLUMul(y, gate, up device.Buf, n int) {
-	out, g, u := f32("SiLUMul", y, n), f32("SiLUMul", gate, n), f32("SiLUMul", up, n)
-	d.rows(n, 8, func(lo, hi int) {
-		for i := lo; i < hi; i++ {
-			a := float64(g[i])
-			out[i] = float32(a/(1+math.Exp(-a))) * u[i]
-		}
-	})
+	const op = "SiLUMul"
+	num.SiLUMul(f32(op, y, n), f32(op, gate, n), f32(op, up, n), n, d.For)
 }
 
-// GELU: y = gelu(x), by the tanh form (Hendrycks and Gimpel, arXiv:1606.08415) where tanh is set, else by erf.
+// GELU: y = gelu(x), by the tanh form where tanh is set, else by erf. y may be x.
 func (d *Device) GELU(y, x device.Buf, n int, tanh bool) {
-	out, in := f32("GELU", y, n), f32("GELU", x, n)
-	f := geluErf
-	if tanh {
-		f = geluTanh
-	}
-	d.rows(n, 16, func(lo, hi int) {
-		for i := lo; i < hi; i++ {
-			out[i] = f(in[i])
-		}
-	})
-}
-
-func geluErf(x float32) float32 {
-	v := float64(x)
-	return float32(0.5 * v * (1 + math.Erf(v/math.Sqrt2)))
-}
-
-func geluTanh(x float32) float32 {
-	v := float64(x)
-	inner := v + float64(0.044715*v*v*v)
-	return float32(0.5 * v * (1 + math.Tanh(math.Sqrt(2/math.Pi)*inner)))
+	num.GELU(f32("GELU", y, n), f32("GELU", x, n), n, tanh, d.For)
 }
