@@ -121,7 +121,7 @@ func AttentionHead(out []float32, ldo int, lse []float32, h AttnHead, lo, hi int
 func (s *attnScratch) start(h *AttnHead, q0, q1 int) {
 	rows := q1 - q0
 	q := operand[float32]{v: h.Q[q0*h.LDQ:], ld: h.LDQ}
-	pack(s.q, &q, rows, 0, h.Dim, kernel32.mr, kernel32.transpose)
+	pack(s.q, &q, rows, 0, h.Dim, kernel32.mr, kernel32.packer)
 	Scale(s.q[:ceilDiv(rows, kernel32.mr)*kernel32.mr*h.Dim], h.Scale)
 	for i := range rows {
 		s.top[i], s.total[i] = float32(math.Inf(-1)), 0
@@ -131,7 +131,7 @@ func (s *attnScratch) start(h *AttnHead, q0, q1 int) {
 
 func (s *attnScratch) packKeys(h *AttnHead, j0, j1 int) {
 	k := operand[float32]{v: h.K[j0*h.LDK:], ld: h.LDK}
-	pack(s.k, &k, j1-j0, 0, h.Dim, kernel32.nr, kernel32.transpose)
+	pack(s.k, &k, j1-j0, 0, h.Dim, kernel32.nr, kernel32.packer)
 }
 
 // scores fills the tile of scores for queries [q0, q1) and the packed keys from j0, less the micro-tiles that the mask
@@ -177,9 +177,9 @@ func (s *attnScratch) gather(h *AttnHead, q0, q1, j0, j1 int) {
 	mr, nr := kernel32.mr, kernel32.nr
 	n := j1 - j0
 	v := operand[float32]{v: h.V[j0*h.LDV:], ld: h.LDV, trans: true}
-	pack(s.v, &v, h.Dim, 0, n, nr, nil)
+	pack(s.v, &v, h.Dim, 0, n, nr, kernel32.packer)
 	p := operand[float32]{v: s.s, ld: keyTile}
-	pack(s.p, &p, q1-q0, 0, n, mr, kernel32.transpose)
+	pack(s.p, &p, q1-q0, 0, n, mr, kernel32.packer)
 	for i := 0; i < q1-q0; i += mr {
 		seen := min(n, q0+i+mr-j0) // probabilities past this are zeros
 		for d := 0; d < h.Dim && seen > 0; d += nr {

@@ -2,11 +2,127 @@
 
 package num
 
-func dot(a, b []float32) float32                   { return dotGeneric(a, b) }
-func axpy(y []float32, alpha float32, x []float32) { axpyGeneric(y, alpha, x) }
-func maximum(x []float32) float32                  { return maxGeneric(x) }
-func sum(x []float32) float32                      { return sumGeneric(x) }
-func exp32(dst, src []float32)                     { expGeneric(dst, src) }
-func siluMul(y, gate, up []float32)                { siluMulGeneric(y, gate, up) }
+import "golang.org/x/sys/cpu"
 
-func expSum(dst, src []float32, shift float32) float32 { return expSumGeneric(dst, src, shift) }
+// level is the instruction set in use.
+var level int
+
+func init() { setLevel(detect()) }
+
+// Instruction sets, each including the ones before.
+const (
+	levelGeneric = iota
+	levelAVX2    // AVX2, FMA and the half precision conversions
+	levelAVX512  // AVX-512 F, DQ, BW and VL
+)
+
+// detect returns the best level of this processor and operating system.
+func detect() int {
+	x := &cpu.X86
+	switch {
+	case !x.HasAVX2 || !x.HasFMA || !x.HasBMI2 || !x.HasF16C:
+		return levelGeneric
+	case !x.HasAVX512F || !x.HasAVX512DQ || !x.HasAVX512BW || !x.HasAVX512VL:
+		return levelAVX2
+	}
+	return levelAVX512
+}
+
+// setLevel selects the kernels of a level.
+func setLevel(l int) {
+	level, class = l, "fma"
+	switch l {
+	case levelAVX512:
+		kernel32 = &kernel[float32]{mr: 14, nr: 32, run: micro14x32AVX512, packer: packer32{}}
+		kernel64 = &kernel[float64]{mr: 14, nr: 16, run: micro14x16AVX512, packer: packer64{}}
+	case levelAVX2:
+		kernel32 = &kernel[float32]{mr: 6, nr: 16, run: micro6x16AVX2, packer: packer32{}}
+		kernel64 = &kernel[float64]{mr: 6, nr: 8, run: micro6x8AVX2, packer: packer64{}}
+	default:
+		kernel32, kernel64, class = generic32, generic64, "generic"
+	}
+}
+
+func dot(a, b []float32) float32 {
+	switch level {
+	case levelAVX512:
+		return dotAVX512(a, b)
+	case levelAVX2:
+		return dotAVX2(a, b)
+	}
+	return dotGeneric(a, b)
+}
+
+func sum(x []float32) float32 {
+	switch level {
+	case levelAVX512:
+		return sumAVX512(x)
+	case levelAVX2:
+		return sumAVX2(x)
+	}
+	return sumGeneric(x)
+}
+
+func maximum(x []float32) float32 {
+	switch level {
+	case levelAVX512:
+		return maxAVX512(x)
+	case levelAVX2:
+		return maxAVX2(x)
+	}
+	return maxGeneric(x)
+}
+
+func axpy(y []float32, alpha float32, x []float32) {
+	switch level {
+	case levelAVX512:
+		axpyAVX512(y, alpha, x)
+	case levelAVX2:
+		axpyAVX2(y, alpha, x)
+	default:
+		axpyGeneric(y, alpha, x)
+	}
+}
+
+func scale(x []float32, alpha float32) {
+	switch level {
+	case levelAVX512:
+		scaleAVX512(x, alpha)
+	case levelAVX2:
+		scaleAVX2(x, alpha)
+	default:
+		scaleGeneric(x, alpha)
+	}
+}
+
+func exp32(dst, src []float32) {
+	switch level {
+	case levelAVX512:
+		expAVX512(dst, src)
+	case levelAVX2:
+		expAVX2(dst, src)
+	default:
+		expGeneric(dst, src)
+	}
+}
+
+func expSum(dst, src []float32, shift float32) float32 {
+	switch level {
+	case levelAVX512:
+		return expSumAVX512(dst, src, shift)
+	case levelAVX2:
+		return expSumAVX2(dst, src, shift)
+	}
+	return expSumGeneric(dst, src, shift)
+}
+
+func siluMul(y, gate, up []float32) {
+	switch level {
+	case levelAVX512:
+		siluMulAVX512(y, gate, up)
+	case levelAVX2:
+		siluMulAVX2(y, gate, up)
+	default:
+		siluMulGeneric(y, gate, up)
+	}
+}

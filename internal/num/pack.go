@@ -29,15 +29,18 @@ func (o operand[T]) from(i int) operand[T] {
 //	dst[(i/w)*w*kc + l*w + i%w] = o(i, k0+l)
 //
 // What stands for vectors past n in the last panel is unspecified: it only reaches outputs that nobody reads. dst needs
-// slack elements after the last panel. transpose may do the leading part of each group of vectors.
-func pack[T float](dst []T, o *operand[T], n, k0, kc, w int, transpose func(dst []T, stride int, o *operand[T], row, rows, k0, n int) int) {
+// slack elements after the last panel. p may do parts of the work.
+func pack[T float](dst []T, o *operand[T], n, k0, kc, w int, p packer[T]) {
+	if kc == 0 {
+		return
+	}
 	for i := 0; i < n; i += w {
 		panel := dst[i*kc:]
 		rows := min(w, n-i)
 		if o.trans {
-			packColumns(panel, o, i, rows, k0, kc, w)
+			packColumns(panel, o, i, rows, k0, kc, w, p)
 		} else {
-			packRows(panel, o, i, rows, k0, kc, w, transpose)
+			packRows(panel, o, i, rows, k0, kc, w, p)
 		}
 		if o.scale != nil {
 			for l, s := range o.scale[k0 : k0+kc] {
@@ -50,17 +53,20 @@ func pack[T float](dst []T, o *operand[T], n, k0, kc, w int, transpose func(dst 
 }
 
 // packColumns packs a panel of vectors that stand side by side.
-func packColumns[T float](panel []T, o *operand[T], i, rows, k0, kc, w int) {
+func packColumns[T float](panel []T, o *operand[T], i, rows, k0, kc, w int, p packer[T]) {
+	if p != nil && p.columns(panel, o, i, rows, k0, kc, w) {
+		return
+	}
 	for l := range kc {
 		copy(panel[l*w:l*w+rows], o.v[(k0+l)*o.ld+i:])
 	}
 }
 
 // packRows packs a panel of vectors that stand one after the other.
-func packRows[T float](panel []T, o *operand[T], i, rows, k0, kc, w int, transpose func(dst []T, stride int, o *operand[T], row, rows, k0, n int) int) {
+func packRows[T float](panel []T, o *operand[T], i, rows, k0, kc, w int, p packer[T]) {
 	done := 0
-	if transpose != nil {
-		done = transpose(panel, w, o, i, rows, k0, kc)
+	if p != nil {
+		done = p.rows(panel, o, i, rows, k0, kc, w)
 	}
 	for r := 0; r < rows && done < kc; r++ {
 		at := (i+r)*o.ld + k0

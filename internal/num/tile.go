@@ -21,9 +21,16 @@ type kernel[T float] struct {
 	mr, nr int
 	// run computes c[i*ldc+j] (+)= Σ_l a[l*mr+i]*b[l*nr+j] for i < mr, j < nr, each sum one chain from 0 with l
 	// ascending over k values; it adds to c where add is set, else it overwrites.
-	run func(c []T, ldc int, a, b []T, k int, add bool)
-	// transpose writes dst[l*stride+r] = row_r[l] for l < n and the rows r < lanes of a matrix; nil: plain Go.
-	transpose func(dst []T, stride int, o *operand[T], row, rows, k0, n int) int
+	run    func(c []T, ldc int, a, b []T, k int, add bool)
+	packer packer[T] // nil: plain Go
+}
+
+// packer does the work of packRows and packColumns for one panel, or part of it.
+type packer[T float] interface {
+	// rows packs the first values and returns how many.
+	rows(panel []T, o *operand[T], i, rows, k0, kc, w int) int
+	// columns packs the panel, or returns false.
+	columns(panel []T, o *operand[T], i, rows, k0, kc, w int) bool
 }
 
 // scratch is the packed blocks of one running output tile.
@@ -100,8 +107,8 @@ func gemmTile[T float](kern *kernel[T], y []T, ldy int, a, b operand[T], m, n, k
 	s := pool.Get().(*scratch[T])
 	for k0 := 0; k0 < k; k0 += blockK {
 		kc := min(blockK, k-k0)
-		pack(s.a, &a, m, k0, kc, kern.mr, kern.transpose)
-		pack(s.b, &b, n, k0, kc, kern.nr, kern.transpose)
+		pack(s.a, &a, m, k0, kc, kern.mr, kern.packer)
+		pack(s.b, &b, n, k0, kc, kern.nr, kern.packer)
 		if alpha != 1 {
 			for i := range s.a[:ceilDiv(m, kern.mr)*kern.mr*kc] {
 				s.a[i] *= alpha

@@ -43,7 +43,9 @@ func axpyGeneric(y []float32, alpha float32, x []float32) {
 }
 
 // Scale computes x[i] *= alpha.
-func Scale(x []float32, alpha float32) {
+func Scale(x []float32, alpha float32) { scale(x, alpha) }
+
+func scaleGeneric(x []float32, alpha float32) {
 	for i := range x {
 		x[i] *= alpha
 	}

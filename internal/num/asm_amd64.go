@@ -1,0 +1,82 @@
+//go:build amd64 && !noasm
+
+package num
+
+import "unsafe"
+
+// The kernels of the .s files, which the program in gen writes; each comment there is the loop that it computes.
+
+//go:noescape
+func micro14x32AVX512(c []float32, ldc int, a, b []float32, k int, add bool)
+
+//go:noescape
+func micro14x16AVX512(c []float64, ldc int, a, b []float64, k int, add bool)
+
+//go:noescape
+func micro6x16AVX2(c []float32, ldc int, a, b []float32, k int, add bool)
+
+//go:noescape
+func micro6x8AVX2(c []float64, ldc int, a, b []float64, k int, add bool)
+
+//go:noescape
+func transpose8F32(dst unsafe.Pointer, stride int, rows *[8]unsafe.Pointer, n int)
+
+//go:noescape
+func transpose8BF16(dst unsafe.Pointer, stride int, rows *[8]unsafe.Pointer, n int)
+
+//go:noescape
+func transpose8F16(dst unsafe.Pointer, stride int, rows *[8]unsafe.Pointer, n int)
+
+//go:noescape
+func transpose4F64(dst unsafe.Pointer, stride int, rows *[8]unsafe.Pointer, n int)
+
+//go:noescape
+func copyRows(dst unsafe.Pointer, stride int, src unsafe.Pointer, ld, size, n int)
+
+//go:noescape
+func dotAVX2(a, b []float32) float32
+
+//go:noescape
+func dotAVX512(a, b []float32) float32
+
+//go:noescape
+func sumAVX2(x []float32) float32
+
+//go:noescape
+func sumAVX512(x []float32) float32
+
+//go:noescape
+func maxAVX2(x []float32) float32
+
+//go:noescape
+func maxAVX512(x []float32) float32
+
+//go:noescape
+func axpyAVX2(y []float32, alpha float32, x []float32)
+
+//go:noescape
+func axpyAVX512(y []float32, alpha float32, x []float32)
+
+//go:noescape
+func scaleAVX2(x []float32, alpha float32)
+
+//go:noescape
+func scaleAVX512(x []float32, alpha float32)
+
+//go:noescape
+func expAVX2(dst, src []float32)
+
+//go:noescape
+func expAVX512(dst, src []float32)
+
+//go:noescape
+func expSumAVX2(dst, src []float32, shift float32) float32
+
+//go:noescape
+func expSumAVX512(dst, src []float32, shift float32) float32
+
+//go:noescape
+func siluMulAVX2(y, gate, up []float32)
+
+//go:noescape
+func siluMulAVX512(y, gate, up []float32)

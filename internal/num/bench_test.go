@@ -1,0 +1,121 @@
+package num
+
+import (
+	"fmt"
+	"runtime"
+	"testing"
+)
+
+// report adds GFLOP/s to a benchmark of flops operations a round.
+func report(b *testing.B, flops float64) {
+	b.ReportMetric(flops*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+}
+
+func BenchmarkGemmNT(b *testing.B) {
+	for _, s := range [][3]int{{64, 2048, 2048}, {256, 2048, 2048}, {1024, 1024, 1024}, {2048, 2048, 2048}} {
+		m, n, k := s[0], s[1], s[2]
+		x, w, y := randoms(newRand(1), m*k), randoms(newRand(2), n*k), make([]float32, m*n)
+		h := make([]uint16, n*k)
+		F32ToBF16(h, w)
+		for name, w := range map[string]Weights{"f32": F32Weights(w, k), "bf16": {U16: h, BF16: true, LD: k}} {
+			for threads := 1; threads <= runtime.GOMAXPROCS(0); threads++ {
+				b.Run(fmt.Sprintf("%dx%dx%d/%s/threads=%d", m, n, k, name, threads), func(b *testing.B) {
+					par := workers(threads)
+					for b.Loop() {
+						GemmNT(y, n, x, k, w, m, n, k, 0, par)
+					}
+					report(b, 2*float64(m)*float64(n)*float64(k))
+				})
+			}
+		}
+	}
+}
+
+// The micro-kernel alone, from the first-level cache: what the processor can do.
+func BenchmarkMicro(b *testing.B) {
+	a, c := make([]float32, maxMR*blockK), make([]float32, maxMR*maxNR)
+	w := make([]float32, maxNR*blockK)
+	for b.Loop() {
+		for range 1000 {
+			kernel32.run(c, kernel32.nr, a, w, blockK, true)
+		}
+	}
+	report(b, 2000*float64(kernel32.mr*kernel32.nr*blockK))
+}
+
+func BenchmarkSyrkTN(b *testing.B) {
+	const m, k = 2048, 2048
+	x, c := randoms(newRand(1), m*k), make([]float64, k*k)
+	for b.Loop() {
+		SyrkTN(c, x, k, x[:m], m, k, workers(2))
+	}
+	report(b, m*k*k)
+}
+
+func BenchmarkCholesky(b *testing.B) {
+	for _, n := range []int{1024, 4096} {
+		a := positive(1, n)
+		c := make([]float64, n*n)
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			for b.Loop() {
+				copy(c, a)
+				if err := Cholesky(c, n, workers(2)); err != nil {
+					b.Fatal(err)
+				}
+			}
+			report(b, float64(n)*float64(n)*float64(n)/3)
+		})
+		b.Run(fmt.Sprint("InverseUpper/", n), func(b *testing.B) {
+			for b.Loop() {
+				copy(c, a)
+				if err := CholeskyInverseUpper(c, n, workers(2)); err != nil {
+					b.Fatal(err)
+				}
+			}
+			report(b, 2*float64(n)*float64(n)*float64(n)/3)
+		})
+	}
+}
+
+func BenchmarkAttentionHead(b *testing.B) {
+	for _, t := range []int{512, 2048} {
+		for _, recent := range []int{0, 256} {
+			h := randomHead(1, t, 64, 0)
+			h.Sink, h.Recent = 16, recent
+			out, lse := make([]float32, t*64), make([]float32, t)
+			b.Run(fmt.Sprintf("T=%d/recent=%d", t, recent), func(b *testing.B) {
+				for b.Loop() {
+					AttentionHead(out, 64, lse, h, 0, t)
+				}
+				report(b, 2*float64(t)*float64(t)*64)
+			})
+			b.Run(fmt.Sprintf("sums/T=%d/recent=%d", t, recent), func(b *testing.B) {
+				for b.Loop() {
+					AttentionColumnSums(out[:t], lse, h, 0, t)
+				}
+			})
+		}
+	}
+}
+
+func BenchmarkElementwise(b *testing.B) {
+	const n = 1 << 14
+	x, y, u := randoms(newRand(1), n), make([]float32, n), randoms(newRand(2), n)
+	for name, f := range map[string]func(){
+		"Exp32":    func() { Exp32(y, x) },
+		"Softmax":  func() { Softmax(y, x) },
+		"Dot":      func() { Dot(x, u) },
+		"Axpy":     func() { Axpy(y, 1e-9, u) },
+		"SiLUMul":  func() { SiLUMul(y, x, u, n, nil) },
+		"GELU":     func() { GELU(y, x, n, true, nil) },
+		"RMSNorm":  func() { RMSNorm(y, x, u, 8, n/8, 1e-5, nil) },
+		"Hadamard": func() { Hadamard32(y) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				f()
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/value")
+		})
+	}
+}

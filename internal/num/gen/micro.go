@@ -1,0 +1,91 @@
+package main
+
+import "fmt"
+
+// micros writes the matrix product kernels.
+func micros() []byte {
+	w := newWriter()
+	micro(w, avx512, f32, 14)
+	micro(w, avx512, f64, 14)
+	micro(w, avx2, f32, 6)
+	micro(w, avx2, f64, 6)
+	return w.Bytes()
+}
+
+// micro writes a kernel for mr rows by two registers of columns. All sums stay in registers; each value of l loads the
+// columns once and broadcasts one row value after the other, alternating between two registers.
+func micro(w *writer, v isa, e elem, mr int) {
+	nr := 2 * v.bytes >> e.shift
+	acc := func(i, j int) string { return v.r(2*i + j) }
+	b0, b1 := v.r(2*mr), v.r(2*mr+1)
+	name := fmt.Sprintf("micro%dx%d%s", mr, nr, v.name)
+	w.fn(name, fmt.Sprintf("(c []%s, ldc int, a, b []%s, k int, add bool)", e.name, e.name),
+		fmt.Sprintf("c[i*ldc+j] (+)= Σ_l a[l*%d+i]*b[l*%d+j] for i < %d, j < %d", mr, nr, mr, nr), 89)
+	w.op("MOVQ c_base+0(FP), DI")
+	w.op("MOVQ ldc+24(FP), SI")
+	w.op("SHLQ $%d, SI", e.shift)
+	w.op("MOVQ a_base+32(FP), AX")
+	w.op("MOVQ b_base+56(FP), BX")
+	w.op("MOVQ k+80(FP), CX")
+	w.op("MOVBLZX add+88(FP), DX")
+	w.op("MOVQ DI, R8")
+	for i := range mr {
+		w.op("PREFETCHT0 (R8)")
+		if v.bytes == 64 {
+			w.op("PREFETCHT0 64(R8)")
+		}
+		if i < mr-1 {
+			w.op("ADDQ SI, R8")
+		}
+	}
+	for i := range mr {
+		for j := range 2 {
+			w.op("VXORPS %s, %s, %s", acc(i, j), acc(i, j), acc(i, j))
+		}
+	}
+	step := func(u int) {
+		w.op("VMOVU%s %d(BX), %s", e.suffix, 2*u*v.bytes, b0)
+		w.op("VMOVU%s %d(BX), %s", e.suffix, (2*u+1)*v.bytes, b1)
+		for i := range mr {
+			row := v.r(2*mr + 2 + i%2)
+			w.op("%s %d(AX), %s", e.bcast, (u*mr+i)<<e.shift, row)
+			w.op("VFMADD231%s %s, %s, %s", e.suffix, b0, row, acc(i, 0))
+			w.op("VFMADD231%s %s, %s, %s", e.suffix, b1, row, acc(i, 1))
+		}
+	}
+	loop := func(label, next string, unroll int) {
+		w.at(label)
+		w.op("CMPQ CX, $%d", unroll)
+		w.op("JLT %s", next)
+		for u := range unroll {
+			step(u)
+		}
+		w.op("ADDQ $%d, AX", unroll*mr<<e.shift)
+		w.op("ADDQ $%d, BX", unroll*2*v.bytes)
+		w.op("SUBQ $%d, CX", unroll)
+		w.op("JMP %s", label)
+	}
+	loop("four", "one", 4)
+	loop("one", "done", 1)
+	w.at("done")
+	w.op("TESTQ DX, DX")
+	w.op("JZ store")
+	w.op("MOVQ DI, R8")
+	for i := range mr {
+		w.op("VADD%s (R8), %s, %s", e.suffix, acc(i, 0), acc(i, 0))
+		w.op("VADD%s %d(R8), %s, %s", e.suffix, v.bytes, acc(i, 1), acc(i, 1))
+		if i < mr-1 {
+			w.op("ADDQ SI, R8")
+		}
+	}
+	w.at("store")
+	for i := range mr {
+		w.op("VMOVU%s %s, (DI)", e.suffix, acc(i, 0))
+		w.op("VMOVU%s %s, %d(DI)", e.suffix, acc(i, 1), v.bytes)
+		if i < mr-1 {
+			w.op("ADDQ SI, DI")
+		}
+	}
+	w.op("VZEROUPPER")
+	w.op("RET")
+}

@@ -1,0 +1,137 @@
+package main
+
+import "fmt"
+
+// transposes writes the kernels that packing uses.
+func transposes() []byte {
+	w := newWriter()
+	transpose8(w, "transpose8F32", 4, func(ptr, dst string) { w.op("VMOVUPS (%s)(SI*1), %s", ptr, dst) })
+	transpose8(w, "transpose8BF16", 2, func(ptr, dst string) {
+		w.op("VPMOVZXWD (%s)(SI*1), %s", ptr, dst)
+		w.op("VPSLLD $16, %s, %s", dst, dst)
+	})
+	transpose8(w, "transpose8F16", 2, func(ptr, dst string) { w.op("VCVTPH2PS (%s)(SI*1), %s", ptr, dst) })
+	transpose4(w)
+	copyColumns(w)
+	return w.Bytes()
+}
+
+// start loads the arguments of a transpose: pointers of the rows to R8 and on, the distance between outputs to BX.
+func start(w *writer, name, comment string, lanes, shift int) {
+	w.fn(name, fmt.Sprintf("(dst unsafe.Pointer, stride int, rows *[8]unsafe.Pointer, n int)"), comment, 32)
+	w.op("MOVQ dst+0(FP), DI")
+	w.op("MOVQ stride+8(FP), BX")
+	w.op("SHLQ $%d, BX", shift)
+	w.op("MOVQ rows+16(FP), AX")
+	w.op("MOVQ n+24(FP), CX")
+	for r := range lanes {
+		w.op("MOVQ %d(AX), R%d", 8*r, 8+r)
+	}
+	w.op("XORQ SI, SI")
+}
+
+// transpose8 writes a transpose of blocks of eight by eight; load widens eight elements of size bytes.
+func transpose8(w *writer, name string, size int, load func(ptr, dst string)) {
+	start(w, name, "dst[l*stride+r] = rows[r][l] for r < 8 and l < n, n a multiple of 8", 8, 2)
+	w.at("loop")
+	w.op("TESTQ CX, CX")
+	w.op("JZ done")
+	for r := range 8 {
+		load(fmt.Sprint("R", 8+r), fmt.Sprint("Y", r))
+	}
+	for r := 0; r < 8; r += 2 {
+		w.op("VUNPCKLPS Y%d, Y%d, Y%d", r+1, r, 8+r)
+		w.op("VUNPCKHPS Y%d, Y%d, Y%d", r+1, r, 9+r)
+	}
+	for q := range 2 { // quadruples of rows
+		t := 8 + 4*q
+		w.op("VSHUFPS $0x44, Y%d, Y%d, Y%d", t+2, t, 4*q)
+		w.op("VSHUFPS $0xEE, Y%d, Y%d, Y%d", t+2, t, 4*q+1)
+		w.op("VSHUFPS $0x44, Y%d, Y%d, Y%d", t+3, t+1, 4*q+2)
+		w.op("VSHUFPS $0xEE, Y%d, Y%d, Y%d", t+3, t+1, 4*q+3)
+	}
+	for half, imm := range []string{"$0x20", "$0x31"} {
+		for i := range 4 {
+			w.op("VPERM2F128 %s, Y%d, Y%d, Y%d", imm, 4+i, i, 8+4*half+i)
+		}
+	}
+	for i := range 8 {
+		w.op("VMOVUPS Y%d, (DI)", 8+i)
+		w.op("ADDQ BX, DI")
+	}
+	w.op("ADDQ $%d, SI", 8*size)
+	w.op("SUBQ $8, CX")
+	w.op("JMP loop")
+	w.at("done")
+	w.op("VZEROUPPER")
+	w.op("RET")
+}
+
+// transpose4 writes the transpose of blocks of four by four doubles.
+func transpose4(w *writer) {
+	start(w, "transpose4F64", "dst[l*stride+r] = rows[r][l] for r < 4 and l < n, n a multiple of 4", 4, 3)
+	w.at("loop")
+	w.op("TESTQ CX, CX")
+	w.op("JZ done")
+	for r := range 4 {
+		w.op("VMOVUPD (R%d)(SI*1), Y%d", 8+r, r)
+	}
+	for r := 0; r < 4; r += 2 {
+		w.op("VUNPCKLPD Y%d, Y%d, Y%d", r+1, r, 4+r)
+		w.op("VUNPCKHPD Y%d, Y%d, Y%d", r+1, r, 5+r)
+	}
+	for half, imm := range []string{"$0x20", "$0x31"} {
+		for i := range 2 {
+			w.op("VPERM2F128 %s, Y%d, Y%d, Y%d", imm, 6+i, 4+i, 8+2*half+i)
+		}
+	}
+	for i := range 4 {
+		w.op("VMOVUPD Y%d, (DI)", 8+i)
+		w.op("ADDQ BX, DI")
+	}
+	w.op("ADDQ $32, SI")
+	w.op("SUBQ $4, CX")
+	w.op("JMP loop")
+	w.at("done")
+	w.op("VZEROUPPER")
+	w.op("RET")
+}
+
+// copyColumns writes the copy of a panel whose vectors stand side by side, in units of eight bytes.
+func copyColumns(w *writer) {
+	w.fn("copyRows", "(dst unsafe.Pointer, stride int, src unsafe.Pointer, ld, size, n int)",
+		"copies n pieces of size bytes, a multiple of 8, from src + l*ld to dst + l*stride (bytes)", 48)
+	w.op("MOVQ dst+0(FP), DI")
+	w.op("MOVQ stride+8(FP), BX")
+	w.op("MOVQ src+16(FP), SI")
+	w.op("MOVQ ld+24(FP), AX")
+	w.op("MOVQ size+32(FP), DX")
+	w.op("MOVQ n+40(FP), CX")
+	w.at("row")
+	w.op("TESTQ CX, CX")
+	w.op("JZ done")
+	w.op("XORQ R8, R8")
+	w.op("MOVQ DX, R9")
+	for _, s := range []struct {
+		size       int
+		label, end string
+		move, reg  string
+	}{{32, "big", "small", "VMOVUPS", "Y0"}, {8, "small", "next", "MOVQ", "R10"}} {
+		w.at(s.label)
+		w.op("CMPQ R9, $%d", s.size)
+		w.op("JLT %s", s.end)
+		w.op("%s (SI)(R8*1), %s", s.move, s.reg)
+		w.op("%s %s, (DI)(R8*1)", s.move, s.reg)
+		w.op("ADDQ $%d, R8", s.size)
+		w.op("SUBQ $%d, R9", s.size)
+		w.op("JMP %s", s.label)
+	}
+	w.at("next")
+	w.op("ADDQ AX, SI")
+	w.op("ADDQ BX, DI")
+	w.op("DECQ CX")
+	w.op("JMP row")
+	w.at("done")
+	w.op("VZEROUPPER")
+	w.op("RET")
+}
