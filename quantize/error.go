@@ -1,45 +1,50 @@
 package quantize
 
-import "modelpress/internal/num"
+import (
+	"fmt"
 
-// RelativeOutputError returns ‖(W−Ŵ)X‖² / ‖WX‖², the share of the output's energy that quantization changes, from a Hessian
-// h [in, in] that is Σ x xᵀ times any positive factor. w and deq are [out, in]. It is 0 where WX is 0.
-//
-// Memory: 4·in² bytes for h in f32 and 4·out·in for one product, twice over.
-func RelativeOutputError(w, deq []float32, out, in int, h []float64, par Par) float64 {
-	h32 := make([]float32, len(h))
-	peak := 0.0
-	for _, v := range h {
-		peak = max(peak, v, -v)
+	"modelpress/internal/num"
+)
+
+// RelativeOutputError returns tr(E·h·Eᵀ)/tr(W·h·Wᵀ), E = W - Q: the squared error of the outputs of w [out, in] over the
+// inputs behind the Hessian h [in, in], relative to the outputs. It is 0 where w has no output. Sums are in float64.
+func RelativeOutputError(w, q []float32, out, in int, h []float64, par Par) float64 {
+	if len(w) != out*in || len(q) != out*in || len(h) != in*in {
+		panic(fmt.Sprintf("quantize: %d and %d weights for [%d, %d], Hessian of %d", len(w), len(q), out, in, len(h)))
 	}
-	if peak == 0 {
+	parts := make([][2]float64, (out+chunkRows-1)/chunkRows)
+	forRows(out, par, func(lo, hi int) {
+		a, b := make([]float64, (hi-lo)*in), make([]float64, (hi-lo)*in)
+		for i := range a {
+			b[i] = float64(w[lo*in+i])
+			a[i] = b[i] - float64(q[lo*in+i])
+		}
+		parts[lo/chunkRows] = [2]float64{quadratic(a, h, hi-lo, in), quadratic(b, h, hi-lo, in)}
+	})
+	var e, y float64
+	for _, p := range parts {
+		e, y = e+p[0], y+p[1]
+	}
+	if y == 0 {
 		return 0
 	}
-	for i, v := range h {
-		h32[i] = float32(v / peak)
-	}
-	diff := make([]float32, out*in)
-	for i := range diff {
-		diff[i] = w[i] - deq[i]
-	}
-	den := energy(w, out, in, h32, par)
-	if den <= 0 {
-		return 0
-	}
-	return energy(diff, out, in, h32, par) / den
+	return e / y
 }
 
-// energy returns tr(A·H·Aᵀ), summed by row.
-func energy(a []float32, out, in int, h []float32, par Par) float64 {
-	ah := make([]float32, out*in)
-	num.GemmNN(ah, in, a, in, h, in, out, in, in, 1, 0, par)
-	sum := 0.0
-	for r := range out {
-		row := 0.0
-		for i := r * in; i < (r+1)*in; i++ {
-			row += float64(float64(a[i]) * float64(ah[i]))
+// quadratic returns tr(x·h·xᵀ) for x [m, n]. With h = D + S + Sᵀ, D its blocks on the diagonal and S those above, that is
+// tr(x·(D + 2·S)·xᵀ): half the products of the whole.
+func quadratic(x, h []float64, m, n int) float64 {
+	y := make([]float64, m*blockColumns)
+	var sum float64
+	for j := 0; j < n; j += blockColumns {
+		c := min(blockColumns, n-j)
+		num.GemmNN64(y, blockColumns, x[j:], n, h[j*n+j:], n, m, c, c, 1, 0, nil)
+		if j > 0 {
+			num.GemmNN64(y, blockColumns, x, n, h[j:], n, m, c, j, 2, 1, nil)
 		}
-		sum += row
+		for r := range m {
+			sum += num.Dot64(x[r*n+j:r*n+j+c], y[r*blockColumns:r*blockColumns+c])
+		}
 	}
 	return sum
 }
