@@ -1,0 +1,48 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"modelpress/internal/pipeline"
+)
+
+func (a *app) applyCmd() *cobra.Command {
+	var model, out string
+	var data pipeline.DataPaths
+	var remote, strict bool
+	c := &cobra.Command{
+		Use:   "apply PLAN --model DIR [--calib FILE] -o OUT",
+		Short: "Carry a plan out; continues after a crash, commits by one rename",
+		Example: `  compress apply plan.json --model llama --calib text.jsonl -o llama-int4
+  compress verify llama-int4`,
+		Args: exactArgs("PLAN"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			plan, raw, err := readPlan(args[0])
+			if err != nil {
+				return err
+			}
+			res, err := pipeline.Apply(cmd.Context(), pipeline.ApplyOptions{Plan: plan, PlanBytes: raw, ModelDir: model, Out: out, Data: data,
+				AllowRemoteCode: remote, Strict: strict, Env: a.env()})
+			if err != nil {
+				return err
+			}
+			if res.Already {
+				a.say("already applied: %s holds this plan's result and verifies", out)
+			}
+			a.showReport(res.Report)
+			a.next(fmt.Sprintf("Wrote %s.", out), "compress verify "+out)
+			return nil
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&model, "model", "", "checkpoint directory that was planned on (required)")
+	f.StringVarP(&out, "output", "o", "", "directory to create (required)")
+	f.StringVar(&data.Calib, "calib", "", "the calibration data that the plan was made with")
+	f.StringVar(&data.Heldout, "heldout", "", "the held-out data that the plan was made with")
+	f.BoolVar(&remote, "allow-remote-code", false, "accept checkpoints that bring Python code, and carry it over")
+	f.BoolVar(&strict, "strict", false, "fail where a matrix fell back to plain rounding")
+	required(c, "model", "output")
+	return c
+}

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"modelpress/formats"
+	"modelpress/formats/planfile"
+)
+
+// exactArgs asks for one positional argument for each name.
+func exactArgs(names ...string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) != len(names) {
+			return fmt.Errorf("want %d arguments %v, have %d", len(names), names, len(args))
+		}
+		return nil
+	}
+}
+
+// required marks flags without which a command cannot run.
+func required(c *cobra.Command, names ...string) {
+	for _, n := range names {
+		if err := c.MarkFlagRequired(n); err != nil {
+			panic(err) // a flag that the command does not define
+		}
+	}
+}
+
+// readPlan reads and checks a plan file.
+func readPlan(path string) (*planfile.Plan, []byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, nil, formats.Errorf(path, "", "%w", err)
+	}
+	defer f.Close()
+	raw, err := io.ReadAll(io.LimitReader(f, planfile.MaxBytes+1))
+	if err != nil {
+		return nil, nil, formats.Errorf(path, "", "%w", err)
+	}
+	plan, err := planfile.Decode(raw)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return plan, raw, nil
+}
+
+// short is the start of a digest, enough to tell two apart by eye.
+func short(digest string) string {
+	const keep = len("sha256:") + 12
+	if len(digest) > keep {
+		return digest[:keep] + "…"
+	}
+	return digest
+}

@@ -1,0 +1,56 @@
+// Command compress plans and applies the compression of Hugging Face checkpoints. `compress help` lists the commands,
+// docs/EXIT-CODES.md the exit codes.
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// version is the release of the program; it stands in every plan and report.
+const version = "0.1.0"
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run executes one command line and returns its exit code. SIGINT and SIGTERM cancel the context; work in progress stops
+// at the next safe point and stays resumable.
+func run(args []string, stdout, stderr io.Writer) int {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	sigs := make(chan os.Signal, 1)
+	signal.Notify(sigs, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(sigs)
+	go func() {
+		select {
+		case s := <-sigs:
+			cancel(interrupted{s})
+		case <-ctx.Done():
+		}
+	}()
+	a := &app{stdout: stdout, stderr: stderr}
+	root := a.root()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	var sig interrupted
+	if err != nil && errors.As(context.Cause(ctx), &sig) {
+		err = sig
+	}
+	code := exitCode(err)
+	a.report(err, code)
+	return code
+}
+
+// interrupted is the cause of a context that a signal cancelled.
+type interrupted struct{ sig os.Signal }
+
+func (i interrupted) Error() string {
+	return "interrupted by " + i.sig.String() + "; run the same command again to continue"
+}

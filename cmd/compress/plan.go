@@ -1,0 +1,95 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"modelpress/formats"
+	"modelpress/formats/planfile"
+	"modelpress/internal/pipeline"
+)
+
+func (a *app) planCmd() *cobra.Command {
+	var model, recipe, out string
+	var data pipeline.DataPaths
+	var targets []string
+	var remote, detailed bool
+	c := &cobra.Command{
+		Use:   "plan --model DIR --recipe FILE [--calib FILE] -o PLAN",
+		Short: "Decide everything, write the decisions to a file, change nothing",
+		Example: `  compress plan --model llama --recipe release.yaml --calib text.jsonl -o plan.json
+  compress show plan.json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			raw, err := readRecipe(recipe)
+			if err != nil {
+				return err
+			}
+			r, err := pipeline.ParseRecipe(raw)
+			if err != nil {
+				return err
+			}
+			if len(targets) > 0 {
+				if err := r.SetTargets(targets); err != nil {
+					return err
+				}
+			}
+			sum := sha256.Sum256(raw)
+			plan, err := pipeline.Plan(cmd.Context(), pipeline.PlanOptions{ModelDir: model, Recipe: r, RecipeDigest: "sha256:" + hex.EncodeToString(sum[:]),
+				Data: data, AllowRemoteCode: remote, Tool: tool(), Env: a.env()})
+			if err != nil {
+				return err
+			}
+			doc, err := planfile.Encode(plan)
+			if err != nil {
+				return err
+			}
+			if err := formats.WriteFileAtomic(out, doc); err != nil {
+				return err
+			}
+			a.showPlan(plan, false)
+			a.next(fmt.Sprintf("Saved %s (plan_id %s).", out, short(plan.PlanID)), applyCommand(plan, out, model, data))
+			if detailed && plan.Changed() {
+				return errChanges
+			}
+			return nil
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&model, "model", "", "checkpoint directory (required)")
+	f.StringVar(&recipe, "recipe", "", "recipe in YAML (required)")
+	f.StringVar(&data.Calib, "calib", "", "calibration data: text, .jsonl, .gz or .zst of these, DIR:.ext, or token ids in .npy or .safetensors")
+	f.StringVar(&data.Heldout, "heldout", "", "held-out data of the same kinds; cut from the calibration data by default")
+	f.StringVarP(&out, "output", "o", "plan.json", "plan file to write")
+	f.StringSliceVar(&targets, "target", nil, "runtimes that the result must load in, instead of the recipe's: "+pipeline.KnownTargets())
+	f.BoolVar(&remote, "allow-remote-code", false, "accept checkpoints that bring Python code, and carry it over")
+	f.BoolVar(&detailed, "detailed-exitcode", false, "exit with 10 where the plan changes something")
+	required(c, "model", "recipe")
+	return c
+}
+
+func readRecipe(path string) ([]byte, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("recipe: %w", err)}
+	}
+	return raw, nil
+}
+
+func tool() planfile.Tool { return planfile.Tool{Name: "compress", Version: version} }
+
+// applyCommand is the command that carries a plan out.
+func applyCommand(p *planfile.Plan, planPath, model string, data pipeline.DataPaths) string {
+	s := fmt.Sprintf("compress apply %s --model %s", planPath, model)
+	if p.Calibration != nil {
+		s += " --calib " + data.Calib
+		if data.Heldout != "" {
+			s += " --heldout " + data.Heldout
+		}
+	}
+	return s + " -o OUT"
+}

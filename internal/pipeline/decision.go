@@ -1,0 +1,197 @@
+package pipeline
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"sort"
+	"strings"
+
+	"modelpress/formats"
+	"modelpress/internal/arch"
+	"modelpress/quantize"
+)
+
+// The forms in which quantized weights are written.
+const (
+	outputPacked      = "pack-quantized" // compressed-tensors, 4 and 8 bits
+	outputDequantized = "dequantized"    // rounded to the low-bit grid, stored as plain weights: 2 and 3 bits, which no loader packs alike
+)
+
+// quantDecision is every choice that quantization needs at apply time.
+type quantDecision struct {
+	Method     string          `json:"method"`
+	Bits       int             `json:"bits"`
+	Group      int             `json:"group"`
+	Symmetric  bool            `json:"symmetric"`
+	Clip       bool            `json:"clip"`
+	ActOrder   bool            `json:"act_order"`
+	Damp       json.Number     `json:"damp"`
+	Rotation   *rotation       `json:"rotation,omitempty"`
+	Importance *importance     `json:"importance,omitempty"`
+	Output     string          `json:"output"`
+	Store      string          `json:"store"` // dtype of scales and kept tensors
+	Modules    []string        `json:"modules"`
+	Ignored    []string        `json:"ignored"`
+	set        map[string]bool // Modules as a set
+}
+
+// rotation fixes the fused rotations R1 (residual) and R2 (per KV head) by kind and seed.
+type rotation struct {
+	Kind string `json:"kind"`
+	Seed uint64 `json:"seed"`
+	R2   bool   `json:"r2"`
+}
+
+type importance struct {
+	Min json.Number `json:"min"`
+	Max json.Number `json:"max"`
+}
+
+func (q *quantDecision) has(module string) bool {
+	if q.set == nil {
+		q.set = make(map[string]bool, len(q.Modules))
+		for _, m := range q.Modules {
+			q.set[m] = true
+		}
+	}
+	return q.set[module]
+}
+
+// needsData reports whether apply must see calibration windows.
+func (q *quantDecision) needsData() bool { return q.Method != "rtn" }
+
+func (q *quantDecision) scheme() quantize.Scheme {
+	damp, _ := q.Damp.Float64()
+	return quantize.Scheme{Bits: q.Bits, Group: q.Group, Symmetric: q.Symmetric, Clip: q.Clip, ActOrder: q.ActOrder, Damp: damp}
+}
+
+func number(v float64) json.Number { return json.Number(formatFloat(v)) }
+
+// decideQuantize turns the recipe's quantize section into a decision for a model.
+func decideQuantize(m *arch.Model, r *Recipe, store formats.DType) (*quantDecision, error) {
+	s := r.Quantize
+	q := &quantDecision{Method: s.Method, Bits: s.Bits, Group: s.GroupSize, Symmetric: *s.Symmetric, Clip: *s.Clip, ActOrder: s.ActOrder,
+		Damp: number(s.Damp), Output: outputPacked, Store: store.String(), Modules: []string{}, Ignored: []string{}}
+	if s.Bits == 2 || s.Bits == 3 {
+		q.Output = outputDequantized
+	}
+	if s.Rotate != "none" {
+		q.Rotation = &rotation{Kind: s.Rotate, Seed: r.Seed, R2: true}
+	}
+	if s.Importance != nil {
+		q.Importance = &importance{Min: number(s.Importance.Min), Max: number(s.Importance.Max)}
+	}
+	matched := map[string]bool{}
+	for l := range m.Layers {
+		for _, lin := range m.Layers[l].Linears {
+			if !lin.Present() {
+				continue
+			}
+			if rule, ok := ignoredBy(lin.Module(), s.Ignore); ok {
+				matched[rule] = true
+				q.Ignored = append(q.Ignored, lin.Module())
+				continue
+			}
+			q.Modules = append(q.Modules, lin.Module())
+		}
+	}
+	q.Modules, q.Ignored = uniqueStrings(q.Modules), uniqueStrings(q.Ignored)
+	var unused []string
+	for _, rule := range s.Ignore {
+		if !matched[rule] && rule != "lm_head" {
+			unused = append(unused, rule)
+		}
+	}
+	if len(unused) > 0 {
+		return nil, errKind(KindUsage, "list the modules with `compress inspect --detail=tensor`", "recipe: quantize.ignore matches no module: %s", strings.Join(unused, ", "))
+	}
+	if len(q.Modules) == 0 {
+		return nil, errKind(KindUsage, "", "recipe: quantize.ignore leaves no module to quantize")
+	}
+	return q, nil
+}
+
+// ignoredBy returns the first rule that names the module: an exact name, or re: and an expression matched at its start.
+func ignoredBy(module string, rules []string) (string, bool) {
+	for _, rule := range rules {
+		if re, ok := strings.CutPrefix(rule, "re:"); ok {
+			if regexp.MustCompile(`^(?:` + re + `)`).MatchString(module) {
+				return rule, true
+			}
+		} else if rule == module {
+			return rule, true
+		}
+	}
+	return "", false
+}
+
+// uniqueStrings removes repeats and keeps the order of first appearance.
+func uniqueStrings(in []string) []string {
+	seen := make(map[string]bool, len(in))
+	out := in[:0]
+	for _, s := range in {
+		if !seen[s] {
+			seen[s] = true
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// headsDecision is every choice and piece of evidence of the attention plan.
+type headsDecision struct {
+	Method   string          `json:"method"`
+	Unit     string          `json:"unit"`
+	Samples  int             `json:"samples"`
+	Digest   string          `json:"data_digest"`
+	Seed     uint64          `json:"seed"`
+	Scores   [][]json.Number `json:"scores"` // [layer][KV head], six digits after the point
+	Full     [][]bool        `json:"full"`   // [layer][KV head]
+	Sink     int             `json:"sink"`
+	Recent   int             `json:"recent"`
+	Page     int             `json:"page"`
+	Share    json.Number     `json:"full_share"`
+	Cut      json.Number     `json:"cut"`
+	TiesAt   int             `json:"ties_at_cut"`
+	HeldOut  []metric        `json:"held_out"` // measured on the source model at plan time
+	Retrieve *Retrieval      `json:"retrieval,omitempty"`
+}
+
+// metric is one measured quantity without and with the attention plan.
+type metric struct {
+	Name  string      `json:"name"`
+	Dense json.Number `json:"dense"`
+	Plan  json.Number `json:"plan"`
+}
+
+// decodeDecision reads a step's raw decision strictly.
+func decodeDecision(raw json.RawMessage, into any) error {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return errKind(KindStale, "plan again with this build", "plan: a decision does not decode: %w", err)
+	}
+	return nil
+}
+
+func formatFloat(v float64) string {
+	s := fmt.Sprintf("%.6f", v)
+	if strings.Contains(s, ".") {
+		s = strings.TrimRight(strings.TrimRight(s, "0"), ".")
+	}
+	if s == "-0" || s == "" {
+		return "0"
+	}
+	return s
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	sort.Strings(keys)
+	return keys
+}

@@ -1,0 +1,234 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"modelpress/calib"
+	"modelpress/formats"
+	"modelpress/formats/manifest"
+	"modelpress/heads"
+	"modelpress/internal/device"
+	"modelpress/internal/nn"
+)
+
+// EvalOptions say what to measure of a checkpoint.
+type EvalOptions struct {
+	ModelDir        string
+	Reference       string // checkpoint to compare with; "" for none
+	Data            string // text or token ids for perplexity; "" for none
+	Prompts         string // JSON file of retrieval prompts; "" for none
+	Retrieval       *Retrieval
+	Windows         int // 0 for all
+	Length          int // tokens of a window, for text and single streams
+	Skip            int // windows left out at the start
+	BOS             string
+	ReplaceFirst    bool // BOS takes the place of each window's first token instead of standing before it
+	ScoreFrom       int
+	AttentionPlan   string // "" for dense, "auto" for the checkpoint's own, or a file
+	AllowRemoteCode bool
+	Seed            uint64
+	Env             Env
+}
+
+// Evaluation is what was measured; parts that were not asked for are nil.
+type Evaluation struct {
+	Model      string                  `json:"model"`
+	Plan       string                  `json:"attention_plan"` // "dense" or the digest of the plan
+	Perplexity *calib.PerplexityResult `json:"perplexity,omitempty"`
+	Compare    *calib.Comparison       `json:"against_reference,omitempty"`
+	Retrieval  *calib.RetrievalResult  `json:"retrieval,omitempty"`
+	KV         []heads.Cache           `json:"kv_bytes"`
+	Tokens     int                     `json:"tokens"`
+}
+
+// Evaluate measures a checkpoint, quantized or not, with or without its attention plan.
+func Evaluate(ctx context.Context, o EvalOptions) (*Evaluation, error) {
+	s, err := openSource(o.ModelDir, o.AllowRemoteCode)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	e := &evaluator{o: o, s: s, m: s.model(o.Env.Device), out: &Evaluation{Model: s.ck.Name(), Plan: "dense"}}
+	if err := e.loadPlan(); err != nil {
+		return nil, err
+	}
+	if err := e.loadTokenizer(); err != nil {
+		return nil, err
+	}
+	if o.Data != "" {
+		if err := e.text(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if err := e.needles(ctx); err != nil {
+		return nil, err
+	}
+	e.cache()
+	return e.out, nil
+}
+
+type evaluator struct {
+	o     EvalOptions
+	s     *source
+	m     *nn.Model
+	tok   *calib.Tokenizer
+	plan  *manifest.Plan
+	masks func(int) []device.Mask
+	set   calib.Windows
+	out   *Evaluation
+}
+
+// loadPlan reads the attention plan that was asked for and ties it to the model: a plan for another model is refused.
+func (e *evaluator) loadPlan() error {
+	path := e.o.AttentionPlan
+	if path == "" {
+		return nil
+	}
+	if path == "auto" {
+		path = filepath.Join(e.o.ModelDir, manifestName)
+	}
+	doc, err := readLimited(path, manifest.MaxBytes)
+	if err != nil {
+		return errKind(KindInput, "", "attention plan: %w", err)
+	}
+	if e.plan, err = manifest.Decode(doc); err != nil {
+		return errKind(KindInput, "", "%w", err)
+	}
+	config, err := configDigest(e.s.ck.Config())
+	if err != nil {
+		return err
+	}
+	if err := e.plan.CheckModel("", headersDigest(e.s), config); err != nil {
+		return &Error{Kind: KindStale, Err: err, Hint: "use the plan that lies beside these weights"}
+	}
+	e.out.Plan = sumDigest(doc)
+	e.masks, err = planMasks(e.plan, e.s.arch, e.s.arch.MaxPosition)
+	return err
+}
+
+func (e *evaluator) loadTokenizer() error {
+	var err error
+	e.tok, err = loadTokenizer(e.s)
+	return err
+}
+
+// text measures perplexity and, where there is a reference, the divergence from it.
+func (e *evaluator) text(ctx context.Context) error {
+	w, err := e.windows()
+	if err != nil {
+		return err
+	}
+	e.set, e.out.Tokens = w, w.Tokens()
+	opt := calib.EvalOptions{Masks: e.masks, ScoreFrom: e.o.ScoreFrom}
+	if e.o.Reference == "" {
+		tick, stop := counter(e.o.Env.Progress, "perplexity")
+		defer stop()
+		opt.Progress = tick
+		r, err := calib.Perplexity(ctx, e.m, w, opt)
+		e.out.Perplexity = &r
+		return err
+	}
+	ref, err := openSource(e.o.Reference, e.o.AllowRemoteCode)
+	if err != nil {
+		return err
+	}
+	tick, stop := counter(e.o.Env.Progress, "comparing with the reference")
+	defer stop()
+	opt.Progress = tick
+	c, err := calib.Compare(ctx, ref.model(e.o.Env.Device), e.m, w, opt)
+	e.out.Compare, e.out.Perplexity = &c, &c.Model
+	return errors.Join(err, ref.close())
+}
+
+func (e *evaluator) windows() (calib.Windows, error) {
+	bos, err := parseBOS(e.o.BOS, e.s)
+	if err != nil {
+		return calib.Windows{}, err
+	}
+	docs, err := calib.OpenDocs(e.o.Data, calib.TextOptions{})
+	if err != nil {
+		return calib.Windows{}, err
+	}
+	opt := calib.SetOptions{Length: e.o.Length, Vocab: e.s.arch.V, BOS: bos, ReplaceBOS: e.o.ReplaceFirst}
+	if e.o.Windows > 0 {
+		opt.Sequences = e.o.Windows + e.o.Skip
+	}
+	if !calib.IsIDs(e.o.Data) {
+		opt.EOS = bos
+	}
+	var enc calib.Encoder
+	if e.tok != nil {
+		enc = e.tok
+	}
+	set, err := calib.BuildSet(docs, enc, opt)
+	if err != nil {
+		return calib.Windows{}, err
+	}
+	if e.o.Skip >= len(set.Calib.IDs) {
+		return calib.Windows{}, errKind(KindUsage, "", "--skip %d leaves none of %d windows", e.o.Skip, len(set.Calib.IDs))
+	}
+	return set.Calib.Slice(e.o.Skip, len(set.Calib.IDs)), nil
+}
+
+// needles measures retrieval on prompts from a file, or generated in a haystack of the evaluation text.
+func (e *evaluator) needles(ctx context.Context) error {
+	prompts, err := e.prompts()
+	if err != nil || prompts == nil {
+		return err
+	}
+	r, err := retrieval(ctx, e.m, prompts, e.masks, e.o.Env.Progress, "needles")
+	e.out.Retrieval = &r
+	return err
+}
+
+func (e *evaluator) prompts() ([]calib.Prompt, error) {
+	if e.o.Prompts != "" {
+		return calib.ReadPrompts(e.o.Prompts)
+	}
+	if e.o.Retrieval == nil {
+		return nil, nil
+	}
+	if e.tok == nil {
+		return nil, formats.Errorf(tokenizerName, "", "is missing, and generated prompts need it")
+	}
+	bos, err := parseBOS(e.o.BOS, e.s)
+	if err != nil {
+		return nil, err
+	}
+	opt := e.o.Retrieval.options(bos)
+	opt.Seed = e.o.Seed
+	return calib.MakePrompts(e.tok, e.set.Flat(1), opt)
+}
+
+// cache counts the bytes of keys and values in bf16 at a few lengths.
+func (e *evaluator) cache() {
+	const bf16Bytes = 2
+	for n := 512; n <= max(512, e.s.arch.MaxPosition); n *= 4 {
+		c := heads.KVBytes(e.s.arch, nil, 0, 0, bf16Bytes, n)
+		if e.plan != nil {
+			c.Planned = plannedBytes(e.plan, e.s, n, bf16Bytes)
+		}
+		e.out.KV = append(e.out.KV, c)
+	}
+}
+
+// plannedBytes counts the cache under an attention plan in decoding, head by head.
+func plannedBytes(p *manifest.Plan, s *source, length, valueBytes int) int64 {
+	var total int64
+	for l := range s.arch.Layers {
+		a := &s.arch.Layers[l]
+		for g := range a.G {
+			pol, _ := p.Resolve(l, g, manifest.Decoding, length)
+			total += int64(pol.Span(length)) * int64(2*a.K*valueBytes)
+		}
+	}
+	return total
+}
+
+// Describe is one line about an evaluation's data, for people.
+func (e *Evaluation) Describe() string {
+	return fmt.Sprintf("%s, %s, %d tokens", e.Model, e.Plan, e.Tokens)
+}

@@ -1,0 +1,288 @@
+package pipeline
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+
+	"modelpress/formats"
+	"modelpress/formats/hf"
+	"modelpress/formats/manifest"
+	"modelpress/formats/packed"
+	"modelpress/formats/safetensors"
+)
+
+// finish adds everything that is not a tensor, judges the result, verifies it, and commits it by one rename.
+func (a *applier) finish(ctx context.Context) error {
+	if err := a.writer.Close(); err != nil {
+		return err
+	}
+	a.writer = nil
+	if err := a.sideFiles(); err != nil {
+		return err
+	}
+	digests, err := a.resultDigests(ctx)
+	if err != nil {
+		return err
+	}
+	if err := a.checkJournal(digests); err != nil {
+		return err
+	}
+	q, err := a.judgeResult(ctx)
+	if err != nil {
+		return err
+	}
+	d := modelDigests{weights: hf.WeightsDigest(digests), headers: hf.HeadersDigest(tensorInfos(a.outs))}
+	if err := a.documents(&d, q); err != nil {
+		return err
+	}
+	if err := a.writeReport(d, q); err != nil {
+		return err
+	}
+	if err := a.s.ck.CheckUnchanged(); err != nil {
+		return err
+	}
+	if err := a.gate(); err != nil {
+		return err
+	}
+	return a.commit(ctx)
+}
+
+// sideFiles copies tokenizer and templates, and writes config.json as far as the attention plan does not change it.
+func (a *applier) sideFiles() error {
+	for _, f := range a.s.ck.Files() {
+		if skippedSide(f.Name) {
+			continue
+		}
+		if _, err := a.s.ck.CopyFile(a.dir, f.Name); err != nil {
+			return err
+		}
+	}
+	if len(a.plan.Output.Shards) > 1 {
+		layout, err := safetensors.PlanLayout(tensorInfos(a.outs), a.recipe.Output.MaxShardBytes)
+		if err != nil {
+			return err
+		}
+		if err := formats.WriteFileAtomic(filepath.Join(a.dir, indexName), layout.Index()); err != nil {
+			return err
+		}
+	}
+	config, err := a.config(nil)
+	if err != nil {
+		return err
+	}
+	return formats.WriteFileAtomic(filepath.Join(a.dir, configName), config)
+}
+
+// config returns config.json of the result; ptr is nil before there is an attention plan.
+func (a *applier) config(ptr *manifest.Pointer) ([]byte, error) {
+	var set []hf.KV
+	if a.q != nil && a.q.Output == outputPacked {
+		ignore := append([]string{"lm_head"}, a.q.Ignored...)
+		set = append(set, hf.KV{Key: "quantization_config", Value: packed.Config(a.q.packedScheme(), ignore)})
+	}
+	if a.q != nil && a.q.Rotation != nil && a.s.arch.Tied {
+		set = append(set, hf.KV{Key: "tie_word_embeddings", Value: false})
+	}
+	if ptr != nil {
+		set = append(set, hf.KV{Key: "attention_plan", Value: ptr})
+	}
+	if len(set) == 0 {
+		return a.s.ck.Config(), nil
+	}
+	return hf.EditConfig(a.s.ck.Config(), set, nil)
+}
+
+// resultDigests re-opens the written shards with the strict reader and hashes every tensor.
+func (a *applier) resultDigests(ctx context.Context) ([]hf.TensorDigest, error) {
+	ck, err := openSource(a.dir, true)
+	if err != nil {
+		return nil, fmt.Errorf("pipeline: the written result does not open: %w", err)
+	}
+	digests, err := digest(ctx, ck.ck, a.o.Env, "verifying what was written")
+	return digests, errors.Join(err, ck.close())
+}
+
+// checkJournal compares the hashes of what lies on disk with those of what was written.
+func (a *applier) checkJournal(digests []hf.TensorDigest) error {
+	wrote := map[string]string{}
+	for _, e := range a.journal.done {
+		for name, sum := range e.Tensors {
+			wrote[name] = sum
+		}
+	}
+	var f faults
+	for _, d := range digests {
+		f.add(wrote[d.Name] != d.SHA256, "tensor %q on disk is not what was written", d.Name)
+	}
+	f.add(len(wrote) != len(digests), "%d tensors were written, %d lie on disk", len(wrote), len(digests))
+	if len(f) > 0 {
+		return &Error{Kind: KindGate, Err: sortedJoin(f), Hint: "remove the .partial directory and apply again"}
+	}
+	return nil
+}
+
+// judgeResult measures the written result on the held-out side.
+func (a *applier) judgeResult(ctx context.Context) (*quality, error) {
+	if a.set == nil || len(a.set.set.Heldout.IDs) == 0 {
+		return nil, nil
+	}
+	res, err := openSource(a.dir, true)
+	if err != nil {
+		return nil, err
+	}
+	dev := a.o.Env.Device
+	q, err := measure(ctx, a.s.model(dev), res.model(dev), a.h, a.set, a.o.Env.Progress)
+	return q, errors.Join(err, res.close())
+}
+
+// documents writes the attention plan and, pointing to it, the final config.json. The config digest leaves the pointer out.
+func (a *applier) documents(d *modelDigests, q *quality) error {
+	plain, err := a.config(nil)
+	if err != nil {
+		return err
+	}
+	if d.config, err = configDigest(plain); err != nil {
+		return err
+	}
+	if a.h != nil {
+		doc, err := manifest.Encode(attentionPlan(a.h, a.s.arch, *d, a.plan.Tool, a.plan.PlanID, q, a.recipe.Gates))
+		if err != nil {
+			return err
+		}
+		if err := formats.WriteFileAtomic(filepath.Join(a.dir, manifestName), doc); err != nil {
+			return err
+		}
+		ptr := manifest.NewPointer(doc)
+		if plain, err = a.config(&ptr); err != nil {
+			return err
+		}
+		if err := formats.WriteFileAtomic(filepath.Join(a.dir, configName), plain); err != nil {
+			return err
+		}
+	}
+	return formats.WriteFileAtomic(filepath.Join(a.dir, planName), a.o.PlanBytes)
+}
+
+func (a *applier) writeReport(d modelDigests, q *quality) error {
+	files, err := listFiles(a.dir)
+	if err != nil {
+		return err
+	}
+	before, after := a.plan.Totals()
+	sort.Slice(a.notes, func(i, j int) bool { return a.notes[i].Tensor < a.notes[j].Tensor })
+	r := &Report{Schema: ReportSchema, PlanID: a.plan.PlanID, Tool: a.plan.Tool, DeviceClass: a.plan.DeviceClass,
+		SourceWeights: a.plan.Source.WeightsDigest, WeightsDigest: d.weights, HeadersDigest: d.headers, ConfigDigest: d.config,
+		BytesBefore: before, BytesAfter: after, FellBack: []string{}, Gates: judge(a.plan.Gates, q), Quality: q, Matrices: a.notes, Files: files}
+	if r.Matrices == nil {
+		r.Matrices = []tensorNote{}
+	}
+	for _, n := range a.notes {
+		if n.FellBack != "" {
+			r.FellBack = append(r.FellBack, n.Tensor)
+		}
+	}
+	b, err := r.encode()
+	if err != nil {
+		return err
+	}
+	a.report = r
+	return formats.WriteFileAtomic(filepath.Join(a.dir, reportName), b)
+}
+
+// gate fails a result that breaks its bounds. It stays in the partial directory for inspection and is not committed.
+func (a *applier) gate() error {
+	var f faults
+	for _, g := range a.report.Gates {
+		f.add(!g.Passed, "gate %s: %s, want %s %v", g.Metric, orUnmeasured(string(g.Value)), g.Op, g.Bound)
+	}
+	if a.o.Strict {
+		for _, t := range a.report.FellBack {
+			f.add(true, "tensor %q fell back to plain rounding (--strict)", t)
+		}
+	}
+	if len(f) == 0 {
+		return nil
+	}
+	return &Error{Kind: KindGate, Err: sortedJoin(f), Hint: fmt.Sprintf("see %s%s/%s, change the recipe and plan again", filepath.Base(a.o.Out), partialSuffix, reportName)}
+}
+
+func orUnmeasured(v string) string {
+	if v == "" {
+		return "not measured"
+	}
+	return v
+}
+
+// commit verifies the directory as a whole, drops the working files and renames it into place.
+func (a *applier) commit(ctx context.Context) error {
+	v, err := Verify(ctx, a.dir, a.o.Env)
+	if err != nil {
+		return err
+	}
+	if len(v.Faults) > 0 {
+		return &Error{Kind: KindGate, Err: fmt.Errorf("the written result does not verify: %s", strings.Join(v.Faults, "; ")), Hint: "remove the .partial directory and apply again"}
+	}
+	if err := a.journal.close(); err != nil {
+		return err
+	}
+	a.journal = nil
+	if err := os.RemoveAll(a.work); err != nil {
+		return fmt.Errorf("pipeline: %w", err)
+	}
+	if err := formats.SyncDir(a.dir); err != nil {
+		return err
+	}
+	if err := os.Rename(a.dir, a.o.Out); err != nil {
+		return fmt.Errorf("pipeline: commit: %w", err)
+	}
+	return errors.Join(formats.SyncDir(filepath.Dir(a.o.Out)), a.release())
+}
+
+// listFiles hashes every regular file below dir but the report and the working files.
+func listFiles(dir string) ([]fileSum, error) {
+	var list []fileSum
+	err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		if e.IsDir() {
+			if rel == "work" {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if rel == reportName {
+			return nil
+		}
+		sum, size, err := hashFile(path)
+		list = append(list, fileSum{Name: filepath.ToSlash(rel), Bytes: size, SHA256: sum})
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("pipeline: %w", err)
+	}
+	sort.Slice(list, func(i, j int) bool { return list[i].Name < list[j].Name })
+	return list, nil
+}
+
+func hashFile(path string) (string, int64, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", 0, err
+	}
+	defer f.Close()
+	h := sha256.New()
+	n, err := f.WriteTo(h)
+	return hex.EncodeToString(h.Sum(nil)), n, err
+}

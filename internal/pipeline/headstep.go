@@ -1,0 +1,189 @@
+package pipeline
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"modelpress/calib"
+	"modelpress/heads"
+	"modelpress/internal/arch"
+	"modelpress/internal/device"
+	"modelpress/internal/nn"
+
+	"modelpress/formats/planfile"
+)
+
+// decideHeads scores every KV head on the calibration side, keeps the best share full, and measures the resulting plan on
+// the held-out side at the very sink and window sizes that it ships.
+func decideHeads(ctx context.Context, s *source, r *Recipe, set *dataset, env Env) (*headsDecision, error) {
+	m := s.model(env.Device)
+	scores, digest, err := scoreHeads(ctx, m, r, set, env.Progress)
+	if err != nil {
+		return nil, err
+	}
+	sel := heads.Select(scores.KV, r.Heads.FullShare)
+	h := &headsDecision{Method: scores.Method, Unit: scores.Unit, Samples: scores.Samples, Digest: digest, Seed: r.Seed,
+		Scores: numbers(scores.KV), Full: sel.Full, Sink: r.Heads.Sink, Recent: r.Heads.Recent, Page: r.Heads.Page,
+		Share: number(r.Heads.FullShare), TiesAt: sel.TiesAtCut, Cut: "0"}
+	if sel.Count > 0 {
+		h.Cut = number(sel.Cut)
+	}
+	for _, l := range s.arch.Layers {
+		if l.G == 0 {
+			return nil, errKind(KindUsage, "remove the heads section", "an attention plan for layers without attention is not planned by this version")
+		}
+	}
+	h.HeldOut, err = measurePlan(ctx, m, h, set, env.Progress)
+	return h, err
+}
+
+// scoreHeads returns the scores of the recipe's method, larger for heads that need the whole cache, and the digest of the
+// data behind them.
+func scoreHeads(ctx context.Context, m *nn.Model, r *Recipe, set *dataset, p Progress) (*heads.Scores, string, error) {
+	tick, stop := counter(p, "scoring heads")
+	defer stop()
+	h := r.Heads
+	switch h.Score {
+	case "wu":
+		sc, err := heads.Wu(ctx, m, set.profile, heads.Options{Progress: tick})
+		return sc, calib.PromptsDigest(set.profile), err
+	case "echo", "induction":
+		opt := heads.RazorOptions{Seed: r.Seed, BOS: set.bos, Options: heads.Options{Progress: tick}}
+		if set.bos != nil {
+			opt.Exclude = []int32{*set.bos}
+		}
+		echo, induction, err := heads.Razor(ctx, m, opt)
+		if h.Score == "echo" {
+			return echo, "", err
+		}
+		return induction, "", err
+	}
+	loss, err := heads.StreamingLoss(ctx, m, set.set.Calib, heads.StreamingOptions{Sink: h.Sink, Recent: h.Recent, Options: heads.Options{Progress: tick}})
+	if err != nil {
+		return nil, "", err
+	}
+	byName := map[string]*heads.Scores{"mass": loss.Mass, "output_error": loss.Output, "projected_error": loss.Projected}
+	return byName[h.Score], set.set.Calib.Digest, nil
+}
+
+// measurePlan compares the model with and without the attention plan on held-out data.
+func measurePlan(ctx context.Context, m *nn.Model, h *headsDecision, set *dataset, p Progress) ([]metric, error) {
+	masks := h.masks(m.Arch)
+	list := []metric{}
+	if w := set.set.Heldout; len(w.IDs) > 0 {
+		dense, err := perplexity(ctx, m, w, nil, p, "held-out text, dense")
+		if err != nil {
+			return nil, err
+		}
+		plan, err := perplexity(ctx, m, w, masks, p, "held-out text, planned")
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, metric{namePerplexity, number(dense.PPL), number(plan.PPL)})
+	}
+	if len(set.held) > 0 {
+		dense, err := retrieval(ctx, m, set.held, nil, p, "needles, dense")
+		if err != nil {
+			return nil, err
+		}
+		plan, err := retrieval(ctx, m, set.held, masks, p, "needles, planned")
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, metric{nameNeedle, number(dense.Accuracy), number(plan.Accuracy)},
+			metric{nameNeedleNLL, number(dense.AnswerNLL), number(plan.AnswerNLL)})
+	}
+	return list, nil
+}
+
+func perplexity(ctx context.Context, m *nn.Model, w calib.Windows, masks func(int) []device.Mask, p Progress, name string) (calib.PerplexityResult, error) {
+	tick, stop := counter(p, name)
+	defer stop()
+	return calib.Perplexity(ctx, m, w, calib.EvalOptions{Masks: masks, Progress: tick})
+}
+
+func retrieval(ctx context.Context, m *nn.Model, prompts []calib.Prompt, masks func(int) []device.Mask, p Progress, name string) (calib.RetrievalResult, error) {
+	tick, stop := counter(p, name)
+	defer stop()
+	return calib.Retrieval(ctx, m, prompts, calib.EvalOptions{Masks: masks, Progress: tick})
+}
+
+func (h *headsDecision) masks(m *arch.Model) func(layer int) []device.Mask {
+	return heads.Masks(h.Full, h.Sink, h.Recent, m)
+}
+
+// numbers rounds scores to the digits that plans hold and selection compares.
+func numbers(rows [][]float64) [][]json.Number {
+	out := make([][]json.Number, len(rows))
+	for l, row := range rows {
+		out[l] = make([]json.Number, len(row))
+		for g, v := range row {
+			out[l][g] = number(heads.Round(v))
+		}
+	}
+	return out
+}
+
+// counts returns the number of full heads and of all heads.
+func (h *headsDecision) counts() (full, total int) {
+	for _, row := range h.Full {
+		for _, f := range row {
+			total++
+			if f {
+				full++
+			}
+		}
+	}
+	return full, total
+}
+
+func (h *headsDecision) summary() string {
+	full, total := h.counts()
+	return fmt.Sprintf("%d of %d kv heads streaming (sink %d, recent %d), %d full by %s", total-full, total, h.Sink, h.Recent, full, h.Method)
+}
+
+func (h *headsDecision) rows() []planfile.Row {
+	rows := []planfile.Row{{Mark: "~", Scope: layerRange(0, len(h.Full)), Text: h.summary()}}
+	for _, m := range h.HeldOut {
+		rows = append(rows, planfile.Row{Mark: "=", Scope: "held out", Text: fmt.Sprintf("%s %s -> %s", m.Name, m.Dense, m.Plan)})
+	}
+	return rows
+}
+
+func layerRange(lo, hi int) string {
+	if hi-lo == 1 {
+		return fmt.Sprintf("layer %d", lo)
+	}
+	return fmt.Sprintf("layers %d-%d", lo, hi-1)
+}
+
+func (q *quantDecision) summary() string {
+	group := fmt.Sprintf("g%d", q.Group)
+	if q.Group == -1 {
+		group = "per channel"
+	}
+	sym := "symmetric"
+	if !q.Symmetric {
+		sym = "asymmetric"
+	}
+	s := fmt.Sprintf("%d matrices to int%d %s %s by %s, %s", len(q.Modules), q.Bits, group, sym, q.Method, q.Output)
+	if q.Rotation != nil {
+		s += fmt.Sprintf(", rotated (%s, seed %d)", q.Rotation.Kind, q.Rotation.Seed)
+	}
+	return s
+}
+
+// rows gives one line per reason with its bytes.
+func (q *quantDecision) rows(p *planfile.Plan) []planfile.Row {
+	marks := map[string]string{reasonPacked: "~", reasonDequant: "~", reasonRotated: "~", reasonFolded: "~", reasonUntied: "+"}
+	var rows []planfile.Row
+	for _, c := range p.Summary() {
+		mark := marks[c.Reason]
+		if mark == "" {
+			mark = "="
+		}
+		rows = append(rows, planfile.Row{Mark: mark, Scope: fmt.Sprintf("%d tensors", c.Tensors), Text: c.Reason, Delta: c.After - c.Before})
+	}
+	return rows
+}

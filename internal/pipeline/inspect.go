@@ -1,0 +1,84 @@
+package pipeline
+
+import (
+	"modelpress/formats"
+	"modelpress/formats/planfile"
+	"modelpress/internal/arch"
+)
+
+// Inspection is what a checkpoint holds.
+type Inspection struct {
+	Name          string            `json:"name"`
+	Family        string            `json:"family"`
+	Architecture  string            `json:"architecture"`
+	Layers        int               `json:"layers"`
+	Hidden        int               `json:"hidden"`
+	Heads         int               `json:"heads"` // of layer 0
+	KVHeads       int               `json:"kv_heads"`
+	HeadDim       int               `json:"head_dim"`
+	FFN           int               `json:"ffn"`
+	Vocabulary    int               `json:"vocabulary"`
+	MaxPosition   int               `json:"max_position"`
+	Tied          bool              `json:"tied"`
+	Quantized     bool              `json:"quantized"`
+	Parameters    int64             `json:"parameters"`
+	Bytes         int64             `json:"bytes"`
+	KVBytesToken  int64             `json:"kv_bytes_per_token"`
+	Tensors       []planfile.Tensor `json:"tensors"`
+	Modules       []string          `json:"modules"` // linear modules of decoder blocks
+	Targets       []planfile.Target `json:"targets"`
+	Warnings      []string          `json:"warnings"`
+	HeadersDigest string            `json:"headers_digest"`
+}
+
+// Inspect reads the configuration and the headers of a checkpoint, and no weights.
+func Inspect(dir string, allowRemoteCode bool) (*Inspection, error) {
+	s, err := openSource(dir, allowRemoteCode)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	m, first := s.arch, s.arch.Layers[0]
+	i := &Inspection{Name: s.ck.Name(), Family: m.Family, Architecture: m.Architecture, Layers: len(m.Layers), Hidden: m.D, Heads: first.H,
+		KVHeads: first.G, HeadDim: first.K, FFN: first.F, Vocabulary: m.V, MaxPosition: m.MaxPosition, Tied: m.Tied,
+		Quantized: s.ck.QuantizationConfig() != nil, HeadersDigest: headersDigest(s), Warnings: append([]string{}, s.ck.Warnings()...)}
+	for _, t := range s.ck.Tensors() {
+		ft, err := fileTensor(t)
+		if err != nil {
+			return nil, err
+		}
+		i.Tensors = append(i.Tensors, ft)
+		i.Bytes += ft.Bytes
+	}
+	for _, t := range s.dense.Tensors() {
+		n, err := t.Elements()
+		if err != nil {
+			return nil, formats.Errorf(s.ck.Name(), t.Name, "%w", err)
+		}
+		i.Parameters += n
+	}
+	i.Modules, i.KVBytesToken = modules(m), kvBytesPerToken(m)
+	i.Targets = targetRows(knownTargets, preflight(m, knownTargets, nil), nil)
+	return i, nil
+}
+
+func modules(m *arch.Model) []string {
+	var list []string
+	for l := range m.Layers {
+		for _, lin := range m.Layers[l].Linears {
+			if lin.Present() {
+				list = append(list, lin.Module())
+			}
+		}
+	}
+	return uniqueStrings(list)
+}
+
+// kvBytesPerToken counts keys and values of all layers in bf16.
+func kvBytesPerToken(m *arch.Model) int64 {
+	var n int64
+	for l := range m.Layers {
+		n += 2 * 2 * int64(m.Layers[l].G) * int64(m.Layers[l].K)
+	}
+	return n
+}

@@ -1,0 +1,22 @@
+package pipeline
+
+import (
+	"strings"
+
+	"modelpress/formats/manifest"
+)
+
+// The files of a result besides shards and side files.
+const (
+	configName   = "config.json"
+	planName     = "plan.json"
+	reportName   = "report.json"
+	indexName    = "model.safetensors.index.json"
+	manifestName = manifest.FileName
+
+	partialSuffix = ".partial" // the directory that a result grows in
+	lockName      = "lock"
+)
+
+// skippedSide reports whether a side file stays behind: the source's model card does not describe the result.
+func skippedSide(name string) bool { return strings.EqualFold(name, "README.md") }

@@ -1,0 +1,168 @@
+package pipeline
+
+import (
+	"fmt"
+
+	"modelpress/formats"
+	"modelpress/formats/packed"
+	"modelpress/internal/arch"
+)
+
+// outKind says how the bytes of an output tensor come about.
+type outKind uint8
+
+const (
+	outCopy    outKind = iota // the source's bytes, unchanged
+	outRotated                // read from the rotated view, rounded to the stored dtype
+	outPacked                 // one tensor of a packed module
+	outDequant                // low-bit values written as plain weights
+)
+
+// The machine-readable reasons of change rows.
+const (
+	reasonKept      = "kept"
+	reasonIgnored   = "kept_by_ignore"
+	reasonRotated   = "rotation_fused"
+	reasonFolded    = "norm_folded"
+	reasonUntied    = "untied_for_rotation"
+	reasonPacked    = "quantized_packed"
+	reasonDequant   = "quantized_dequantized"
+	reasonUntouched = "not_part_of_the_model"
+)
+
+// outTensor is one tensor of the result.
+type outTensor struct {
+	formats.TensorInfo
+	kind   outKind
+	from   string // tensor of the source view; the module's weight for packed ones
+	part   string // journal part that writes it
+	reason string
+}
+
+const (
+	partPrologue = "prologue"
+	partEpilogue = "epilogue"
+)
+
+func partLayer(l int) string { return fmt.Sprintf("layer %d", l) }
+
+// outputs lists every tensor of the result in the order in which it is written: embeddings, layers, final norm and head,
+// then whatever else the source holds. m describes the view that is written (after rotation), src is the source itself.
+type outputs struct {
+	src   formats.Source
+	view  formats.Source
+	q     *quantDecision
+	list  []outTensor
+	taken map[string]bool
+}
+
+func planOutputs(src, view formats.Source, m *arch.Model, q *quantDecision) ([]outTensor, error) {
+	o := &outputs{src: src, view: view, q: q, taken: map[string]bool{}}
+	o.plain(m.Embed, partPrologue, reasonRotated)
+	o.plain(m.PosEmbed, partPrologue, reasonRotated)
+	for l := range m.Layers {
+		if err := o.layer(l, &m.Layers[l]); err != nil {
+			return nil, err
+		}
+	}
+	o.norm(m.FinalNorm, partEpilogue)
+	if !m.Tied {
+		o.plain(m.LMHead, partEpilogue, reasonRotated)
+	}
+	for _, t := range src.Tensors() {
+		if !o.taken[t.Name] {
+			o.list = append(o.list, outTensor{TensorInfo: t, kind: outCopy, from: t.Name, part: partEpilogue, reason: reasonUntouched})
+		}
+	}
+	return o.list, nil
+}
+
+func (o *outputs) layer(l int, a *arch.Layer) error {
+	part := partLayer(l)
+	o.norm(a.AttnNorm, part)
+	o.plain(a.QNorm.Weight, part, reasonKept)
+	o.plain(a.KNorm.Weight, part, reasonKept)
+	for _, lin := range a.Linears {
+		if !lin.Present() {
+			continue
+		}
+		if err := o.linear(lin, part); err != nil {
+			return err
+		}
+		o.plain(lin.Bias, part, reasonRotated)
+	}
+	o.norm(a.FFNNorm, part)
+	return nil
+}
+
+func (o *outputs) norm(n arch.Norm, part string) {
+	o.plain(n.Weight, part, reasonFolded)
+	o.plain(n.Bias, part, reasonFolded)
+}
+
+// plain adds a tensor that keeps its shape: copied where the view shows the source's own bytes, else rounded from it.
+func (o *outputs) plain(name, part, changed string) {
+	if name == "" || o.taken[name] {
+		return
+	}
+	o.taken[name] = true
+	seen, _ := o.view.Lookup(name)
+	own, inSource := o.src.Lookup(name)
+	t := outTensor{TensorInfo: own, kind: outCopy, from: name, part: part, reason: reasonKept}
+	if o.q != nil && o.q.Rotation != nil {
+		if !inSource {
+			own, changed = formats.TensorInfo{Name: name, DType: o.q.store(), Shape: seen.Shape}, reasonUntied
+		}
+		t = outTensor{TensorInfo: own, kind: outRotated, from: name, part: part, reason: changed}
+	}
+	o.list = append(o.list, t)
+}
+
+func (o *outputs) linear(lin arch.Linear, part string) error {
+	if o.q == nil || !o.q.has(lin.Module()) {
+		o.plain(lin.Weight, part, reasonRotated)
+		if o.q != nil && o.q.Rotation == nil {
+			o.list[len(o.list)-1].reason = reasonIgnored
+		}
+		return nil
+	}
+	if o.taken[lin.Weight] {
+		return nil
+	}
+	o.taken[lin.Weight] = true
+	if o.q.Output == outputDequantized {
+		own, _ := o.src.Lookup(lin.Weight)
+		o.list = append(o.list, outTensor{TensorInfo: own, kind: outDequant, from: lin.Weight, part: part, reason: reasonDequant})
+		return nil
+	}
+	scheme := o.q.packedScheme()
+	if err := scheme.Check(int64(lin.Out), int64(lin.In)); err != nil {
+		return formats.Errorf("model", lin.Weight, "%w", err)
+	}
+	for _, t := range packed.Tensors(lin.Module(), int64(lin.Out), int64(lin.In), scheme, o.q.store()) {
+		o.list = append(o.list, outTensor{TensorInfo: t, kind: outPacked, from: lin.Weight, part: part, reason: reasonPacked})
+	}
+	return nil
+}
+
+func (q *quantDecision) packedScheme() packed.Scheme {
+	return packed.Scheme{Bits: q.Bits, GroupSize: q.Group, Symmetric: q.Symmetric}
+}
+
+// store returns the dtype of scales and of rotated tensors that the source lacks.
+func (q *quantDecision) store() formats.DType {
+	d, err := formats.ParseDType(q.Store)
+	if err != nil {
+		return formats.Invalid
+	}
+	return d
+}
+
+// tensorInfos strips the plan from the tensors: what the writer lays out.
+func tensorInfos(list []outTensor) []formats.TensorInfo {
+	infos := make([]formats.TensorInfo, len(list))
+	for i, t := range list {
+		infos[i] = t.TensorInfo
+	}
+	return infos
+}

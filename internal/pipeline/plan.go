@@ -1,0 +1,245 @@
+package pipeline
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"modelpress/calib"
+	"modelpress/formats"
+	"modelpress/formats/planfile"
+	"modelpress/formats/safetensors"
+	"modelpress/internal/arch"
+)
+
+// PlanOptions is what a plan is made from.
+type PlanOptions struct {
+	ModelDir        string
+	Recipe          *Recipe
+	RecipeDigest    string // of the recipe file
+	Data            DataPaths
+	AllowRemoteCode bool
+	Tool            planfile.Tool
+	Env             Env
+}
+
+// Plan looks at a checkpoint, decides everything, and writes nothing. The rules of the targets are checked before any
+// compute.
+//
+// Peak memory: the forward pass of one block (see nn.Block) or the output head's rows, plus the boundary states of the
+// windows it looks at, 4·D·Σ T_i bytes (spilled to disk past a gigabyte), plus the tensor list.
+func Plan(ctx context.Context, o PlanOptions) (*planfile.Plan, error) {
+	s, err := openSource(o.ModelDir, o.AllowRemoteCode)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	if s.ck.QuantizationConfig() != nil {
+		return nil, formats.Errorf("config.json", "", "the checkpoint is quantized already; plan on the original weights")
+	}
+	p := &planner{o: o, s: s, r: o.Recipe}
+	for _, f := range []func(context.Context) error{p.decide, p.fingerprint, p.data, p.heads} {
+		if err := f(ctx); err != nil {
+			return nil, err
+		}
+	}
+	plan, err := p.assemble()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.ck.CheckUnchanged(); err != nil {
+		return nil, err
+	}
+	return plan, nil
+}
+
+type planner struct {
+	o    PlanOptions
+	s    *source
+	r    *Recipe
+	vs   []violation
+	q    *quantDecision
+	h    *headsDecision
+	set  *dataset
+	src  planfile.Source
+	outs []outTensor
+	view *arch.Model
+}
+
+// decide makes the choices that need no compute, and refuses what would not load.
+func (p *planner) decide(context.Context) error {
+	if p.r.Quantize != nil {
+		store, err := p.s.storeDType()
+		if err != nil {
+			return err
+		}
+		if p.q, err = decideQuantize(p.s.arch, p.r, store); err != nil {
+			return err
+		}
+	}
+	p.vs = preflight(p.s.arch, p.r.Target, p.q)
+	if err := refusal(p.vs); err != nil {
+		return err
+	}
+	view, m, err := p.s.rotated(p.q)
+	if err != nil {
+		return err
+	}
+	p.view = m
+	p.outs, err = planOutputs(p.s.ck, view, m, p.q)
+	return err
+}
+
+func (p *planner) fingerprint(ctx context.Context) error {
+	var err error
+	p.src, err = fingerprint(ctx, p.s, p.o.Env)
+	return err
+}
+
+// needsData reports whether any part of the plan looks at calibration data.
+func (p *planner) needsData() bool {
+	return p.r.Heads != nil || p.q != nil && p.q.needsData() || p.o.Data.Calib != "" || p.r.Gates != Gates{}
+}
+
+func (p *planner) data(ctx context.Context) error {
+	if !p.needsData() {
+		return nil
+	}
+	var err error
+	p.set, err = loadData(ctx, p.s, p.r, p.o.Data)
+	return err
+}
+
+func (p *planner) heads(ctx context.Context) error {
+	if p.r.Heads == nil {
+		return nil
+	}
+	var err error
+	p.h, err = decideHeads(ctx, p.s, p.r, p.set, p.o.Env)
+	return err
+}
+
+// assemble puts the plan together.
+func (p *planner) assemble() (*planfile.Plan, error) {
+	settings, err := json.Marshal(p.r)
+	if err != nil {
+		return nil, fmt.Errorf("pipeline: %w", err)
+	}
+	layout, err := safetensors.PlanLayout(tensorInfos(p.outs), p.r.Output.MaxShardBytes)
+	if err != nil {
+		return nil, err
+	}
+	changes, err := changeRows(p.s.ck, p.outs, p.s.arch.Embed)
+	if err != nil {
+		return nil, err
+	}
+	plan := &planfile.Plan{
+		Tool: p.o.Tool, DeviceClass: p.o.Env.Device.Class(), Source: p.src, Calibration: p.calibration(),
+		Recipe:  planfile.Recipe{Digest: p.o.RecipeDigest, Settings: settings},
+		Targets: targetRows(p.r.Target, p.vs, p.targetNotes()), Gates: gateRows(p.r.Gates),
+		Estimate: p.estimate(), Changes: changes, Output: outputLayout(layout, p.q, p.outputFiles(len(layout.Shards))),
+	}
+	if err := p.addSteps(plan); err != nil {
+		return nil, err
+	}
+	if _, err := planfile.Encode(plan); err != nil {
+		return nil, err
+	}
+	return plan, nil
+}
+
+func (p *planner) addSteps(plan *planfile.Plan) error {
+	add := func(name string, version int, decision any, summary string, rows []planfile.Row) error {
+		raw, err := json.Marshal(decision)
+		if err != nil {
+			return fmt.Errorf("pipeline: %w", err)
+		}
+		plan.Steps = append(plan.Steps, planfile.Step{Name: name, Version: version, Summary: summary, Rows: rows, Decision: raw})
+		return nil
+	}
+	if p.h != nil {
+		if err := add(stepHeads, headsVersion, p.h, p.h.summary(), p.h.rows()); err != nil {
+			return err
+		}
+	}
+	if p.q != nil {
+		return add(stepQuantize, quantizeVersion, p.q, p.q.summary(), p.q.rows(plan))
+	}
+	return nil
+}
+
+func (p *planner) calibration() *planfile.Calibration {
+	if p.set == nil {
+		return nil
+	}
+	tokens := func(w calib.Windows) *planfile.TokenSet {
+		if len(w.IDs) == 0 {
+			return nil
+		}
+		return &planfile.TokenSet{Digest: w.Digest, Sequences: len(w.IDs), Length: w.Longest(), Tokens: int64(w.Tokens())}
+	}
+	prompts := func(name string, list []calib.Prompt) []planfile.PromptSet {
+		if len(list) == 0 {
+			return nil
+		}
+		longest := 0
+		for _, q := range list {
+			longest = max(longest, len(q.IDs)+len(q.Answer))
+		}
+		return []planfile.PromptSet{{Name: name, Digest: calib.PromptsDigest(list), Count: len(list), Length: longest}}
+	}
+	return &planfile.Calibration{Digest: p.set.set.Digest, Calib: tokens(p.set.set.Calib), Heldout: tokens(p.set.set.Heldout),
+		Prompts: append(prompts("profile", p.set.profile), prompts("held_out", p.set.held)...)}
+}
+
+// estimate states what apply will need, by the formulas of its parts.
+func (p *planner) estimate() planfile.Estimate {
+	var states int64
+	if p.set != nil {
+		states = 4 * int64(p.s.arch.D) * int64(p.set.set.Calib.Tokens())
+	}
+	e := planfile.Estimate{PeakMemory: peakMemory(p.s, p.q, p.set)}
+	if p.q != nil && p.q.needsData() {
+		e.Scratch = 2 * states
+	}
+	return e
+}
+
+// outputFiles lists everything in the result that holds no tensors.
+func (p *planner) outputFiles(shards int) []planfile.OutputFile {
+	files := []planfile.OutputFile{{Name: configName, Origin: "copied"}, {Name: planName, Origin: "written"}, {Name: reportName, Origin: "written"}}
+	if p.configChanges() {
+		files[0].Origin = "edited"
+	}
+	if shards > 1 {
+		files = append(files, planfile.OutputFile{Name: indexName, Origin: "written"})
+	}
+	if p.h != nil {
+		files = append(files, planfile.OutputFile{Name: manifestName, Origin: "written"})
+	}
+	for _, f := range p.src.Files {
+		if !skippedSide(f.Name) {
+			files = append(files, planfile.OutputFile{Name: f.Name, Origin: "copied", SHA256: f.SHA256})
+		}
+	}
+	return files
+}
+
+func (p *planner) configChanges() bool {
+	return p.h != nil || p.q != nil && p.q.Output == outputPacked || p.s.arch.Tied && !p.view.Tied
+}
+
+// targetNotes says what a target makes of the result beyond loading it.
+func (p *planner) targetNotes() map[string][]string {
+	notes := map[string][]string{}
+	tp := tensorParallel(p.s.arch, p.q)
+	for _, t := range p.r.Target {
+		switch t {
+		case "vllm", "sglang":
+			notes[t] = append(notes[t], fmt.Sprintf("tensor parallel up to %d", tp))
+		case "llama.cpp":
+			notes[t] = append(notes[t], "through its Hugging Face converter")
+		}
+	}
+	return notes
+}

@@ -1,0 +1,125 @@
+package pipeline
+
+import (
+	"context"
+	"encoding/json"
+
+	"modelpress/calib"
+	"modelpress/formats/planfile"
+	"modelpress/internal/nn"
+)
+
+// The names of measured quantities in reports and attention plans.
+const (
+	namePerplexity = "perplexity"
+	nameNeedle     = "needle_accuracy"
+	nameNeedleNLL  = "needle_answer_nll"
+)
+
+// quality is what the result is worth on held-out data. Numbers have six decimal digits.
+type quality struct {
+	Source *comparison `json:"against_source,omitempty"` // dense result against the source model
+	Plan   []metric    `json:"attention_plan,omitempty"` // the result without and with its attention plan
+	// NeedleDrop is the accuracy that the result under its attention plan loses against the dense source.
+	NeedleSource json.Number `json:"needle_accuracy_source,omitempty"`
+	Needle       json.Number `json:"needle_accuracy,omitempty"`
+	Tokens       int         `json:"held_out_tokens"`
+	Prompts      int         `json:"held_out_prompts"`
+}
+
+// comparison is how far the result's predictions lie from the source's.
+type comparison struct {
+	SourcePPL json.Number `json:"perplexity_source"`
+	PPL       json.Number `json:"perplexity"`
+	Ratio     json.Number `json:"perplexity_ratio"`
+	KL        json.Number `json:"kl_mean"`
+	KLP99     json.Number `json:"kl_p99"`
+	Top1      json.Number `json:"top1_agreement"`
+}
+
+// measure judges a result against its source on the held-out side.
+func measure(ctx context.Context, src, result *nn.Model, h *headsDecision, set *dataset, p Progress) (*quality, error) {
+	q := &quality{Tokens: set.set.Heldout.Tokens(), Prompts: len(set.held)}
+	if w := set.set.Heldout; len(w.IDs) > 0 {
+		tick, stop := counter(p, "held-out text against the source")
+		c, err := calib.Compare(ctx, src, result, w, calib.EvalOptions{Progress: tick})
+		stop()
+		if err != nil {
+			return nil, err
+		}
+		q.Source = &comparison{SourcePPL: number(c.Ref.PPL), PPL: number(c.Model.PPL), Ratio: number(c.Model.PPL / c.Ref.PPL),
+			KL: number(c.KL), KLP99: number(c.P99), Top1: number(c.Top1)}
+	}
+	if len(set.held) > 0 {
+		s, err := retrieval(ctx, src, set.held, nil, p, "needles, source")
+		if err != nil {
+			return nil, err
+		}
+		q.NeedleSource, q.Needle = number(s.Accuracy), number(s.Accuracy)
+		r, err := retrieval(ctx, result, set.held, nil, p, "needles, result")
+		if err != nil {
+			return nil, err
+		}
+		q.Needle = number(r.Accuracy)
+	}
+	if h == nil {
+		return q, nil
+	}
+	var err error
+	if q.Plan, err = measurePlan(ctx, result, h, set, p); err != nil {
+		return nil, err
+	}
+	for _, m := range q.Plan {
+		if m.Name == nameNeedle {
+			q.Needle = m.Plan
+		}
+	}
+	return q, nil
+}
+
+// planPassed reports whether the attention plan keeps the needle gate, at the sizes that it ships.
+func (q *quality) planPassed(g Gates) bool {
+	for _, m := range q.Plan {
+		if m.Name == nameNeedle && toFloat(m.Plan) < toFloat(m.Dense)-g.NeedleDrop-1e-9 {
+			return false
+		}
+	}
+	return len(q.Plan) > 0
+}
+
+// gateResult is the verdict on one gate.
+type gateResult struct {
+	Metric string      `json:"metric"`
+	Op     string      `json:"op"`
+	Bound  float64     `json:"bound"`
+	Value  json.Number `json:"value"`
+	Passed bool        `json:"passed"`
+}
+
+// judge applies the planned gates. A gate whose metric was not measured fails.
+func judge(gates []planfile.Gate, q *quality) []gateResult {
+	list := []gateResult{}
+	for _, g := range gates {
+		r := gateResult{Metric: g.Metric, Op: g.Op, Bound: g.Bound}
+		if v, ok := q.value(g.Metric); ok {
+			r.Value = number(v)
+			r.Passed = g.Op == "<=" && v <= g.Bound || g.Op == ">=" && v >= g.Bound
+		}
+		list = append(list, r)
+	}
+	return list
+}
+
+func (q *quality) value(metric string) (float64, bool) {
+	switch {
+	case q == nil:
+		return 0, false
+	case metric == metricPPLRatio && q.Source != nil:
+		return toFloat(q.Source.Ratio), true
+	case metric == metricKL && q.Source != nil:
+		return toFloat(q.Source.KL), true
+	case metric == metricNeedleDrop && q.Prompts > 0:
+		return toFloat(q.NeedleSource) - toFloat(q.Needle), true
+	}
+	return 0, false
+}

@@ -1,0 +1,268 @@
+package pipeline
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"regexp"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+)
+
+// Recipe says what to do to a checkpoint. It is written by people in YAML; every field has a default, an unknown field is
+// an error. docs/PLAN.md describes the format.
+type Recipe struct {
+	Version     int         `yaml:"version" json:"version"`
+	Seed        uint64      `yaml:"seed" json:"seed"`
+	Target      []string    `yaml:"target" json:"target"`
+	Calibration Calibration `yaml:"calibration" json:"calibration"`
+	Retrieval   *Retrieval  `yaml:"retrieval" json:"retrieval,omitempty"`
+	Heads       *Heads      `yaml:"heads" json:"heads,omitempty"`
+	Quantize    *Quantize   `yaml:"quantize" json:"quantize,omitempty"`
+	Gates       Gates       `yaml:"gates" json:"gates"`
+	Output      Output      `yaml:"output" json:"output"`
+}
+
+// Calibration fixes which windows of the data calibrate and which are held out.
+type Calibration struct {
+	Sequences int    `yaml:"sequences" json:"sequences"`
+	Holdout   int    `yaml:"holdout" json:"holdout"`
+	Length    int    `yaml:"length" json:"length"`
+	BOS       string `yaml:"bos" json:"bos"` // "auto" (the model's bos_token_id), "none", or an id
+}
+
+// Retrieval describes the synthetic needle task: how a fact is written and how it is asked for. {name} and {code} stand
+// for the generated key and value.
+type Retrieval struct {
+	Fact        string    `yaml:"fact" json:"fact"`
+	Question    string    `yaml:"question" json:"question"`
+	Lengths     []int     `yaml:"lengths" json:"lengths"`
+	Depths      []float64 `yaml:"depths" json:"depths"`
+	PerCell     int       `yaml:"per_cell" json:"per_cell"`
+	Distractors int       `yaml:"distractors" json:"distractors"`
+}
+
+// Heads plans which KV heads keep the whole cache.
+type Heads struct {
+	Score     string  `yaml:"score" json:"score"` // one of headScores
+	FullShare float64 `yaml:"full_share" json:"full_share"`
+	Sink      int     `yaml:"sink" json:"sink"`
+	Recent    int     `yaml:"recent" json:"recent"`
+	Page      int     `yaml:"page" json:"page"`
+}
+
+// Quantize plans low-bit weights.
+type Quantize struct {
+	Method     string      `yaml:"method" json:"method"` // rtn, gptq, rsq
+	Bits       int         `yaml:"bits" json:"bits"`
+	GroupSize  int         `yaml:"group_size" json:"group_size"` // -1 per channel
+	Symmetric  *bool       `yaml:"symmetric" json:"symmetric"`
+	Clip       *bool       `yaml:"clip" json:"clip"`
+	ActOrder   bool        `yaml:"act_order" json:"act_order"`
+	Damp       float64     `yaml:"damp" json:"damp"`
+	Rotate     string      `yaml:"rotate" json:"rotate"` // none, hadamard, qr
+	Importance *Importance `yaml:"importance" json:"importance,omitempty"`
+	Ignore     []string    `yaml:"ignore" json:"ignore"` // module names, or re:<regular expression>
+}
+
+// Importance maps attention concentration to the weight of a token in the Hessian (RSQ section 3.2, arXiv:2503.01820).
+type Importance struct {
+	Min float64 `yaml:"min" json:"min"`
+	Max float64 `yaml:"max" json:"max"`
+}
+
+// Gates are the limits that the result must keep on held-out data; 0 leaves a gate out.
+type Gates struct {
+	PPLRatio   float64 `yaml:"ppl_ratio" json:"ppl_ratio,omitempty"`     // result / source, at most
+	KL         float64 `yaml:"kl" json:"kl,omitempty"`                   // nats per token, at most
+	NeedleDrop float64 `yaml:"needle_drop" json:"needle_drop,omitempty"` // accuracy lost with the attention plan, at most
+}
+
+// Output fixes the files of the result.
+type Output struct {
+	MaxShardBytes int64 `yaml:"max_shard_bytes" json:"max_shard_bytes"`
+}
+
+// ParseRecipe reads a recipe strictly, fills the defaults and checks every value. Errors give line and column.
+func ParseRecipe(b []byte) (*Recipe, error) {
+	const maxRecipe = 1 << 20
+	if len(b) > maxRecipe {
+		return nil, errKind(KindUsage, "", "recipe: %d bytes, more than %d", len(b), maxRecipe)
+	}
+	r := &Recipe{}
+	dec := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict())
+	if err := dec.Decode(r); err != nil && !errors.Is(err, io.EOF) {
+		return nil, errKind(KindUsage, "see docs/PLAN.md for the fields of a recipe", "recipe: %w", err)
+	}
+	r.fillDefaults()
+	if err := r.check(); err != nil {
+		return nil, &Error{Kind: KindUsage, Err: fmt.Errorf("recipe: %w", err), Hint: "see docs/PLAN.md for the fields of a recipe"}
+	}
+	return r, nil
+}
+
+func setDefault[T comparable](p *T, v T) {
+	var zero T
+	if *p == zero {
+		*p = v
+	}
+}
+
+func (r *Recipe) fillDefaults() {
+	setDefault(&r.Version, 1)
+	c := &r.Calibration
+	setDefault(&c.Sequences, 128)
+	setDefault(&c.Holdout, 16)
+	setDefault(&c.Length, 2048)
+	setDefault(&c.BOS, "auto")
+	setDefault(&r.Output.MaxShardBytes, 5e9)
+	if len(r.Target) == 0 {
+		r.Target = []string{"hf"}
+	}
+	if t := r.Retrieval; t != nil {
+		if len(t.Depths) == 0 {
+			t.Depths = []float64{0.1, 0.3, 0.5, 0.7, 0.9}
+		}
+		setDefault(&t.PerCell, 4)
+	}
+	if h := r.Heads; h != nil {
+		setDefault(&h.Score, "wu")
+		setDefault(&h.Sink, 64)
+		setDefault(&h.Recent, 256)
+		setDefault(&h.Page, 1)
+	}
+	if q := r.Quantize; q != nil {
+		q.fillDefaults()
+	}
+}
+
+func (q *Quantize) fillDefaults() {
+	yes := true
+	setDefault(&q.Method, "rsq")
+	setDefault(&q.Bits, 4)
+	setDefault(&q.GroupSize, 128)
+	setDefault(&q.Symmetric, &yes)
+	setDefault(&q.Clip, &yes)
+	setDefault(&q.Damp, 0.01)
+	if q.Rotate == "" {
+		q.Rotate = "none"
+		if q.Method == "rsq" {
+			q.Rotate = "hadamard"
+		}
+	}
+	if q.Method == "rsq" && q.Importance == nil {
+		q.Importance = &Importance{Min: 0.005, Max: 1}
+	}
+	if q.Ignore == nil {
+		q.Ignore = []string{"lm_head"}
+	}
+}
+
+// faults collects every violated rule.
+type faults []error
+
+func (f *faults) add(bad bool, format string, args ...any) {
+	if bad {
+		*f = append(*f, fmt.Errorf(format, args...))
+	}
+}
+
+func oneOf(s string, list ...string) bool {
+	for _, v := range list {
+		if s == v {
+			return true
+		}
+	}
+	return false
+}
+
+var knownTargets = []string{"hf", "vllm", "sglang", "tensorrt-llm", "llama.cpp", "mlx"}
+
+func (r *Recipe) check() error {
+	var f faults
+	f.add(r.Version != 1, "version %d: this build reads version 1", r.Version)
+	for _, t := range r.Target {
+		f.add(!oneOf(t, knownTargets...), "target %q: known are %s", t, strings.Join(knownTargets, ", "))
+	}
+	c := r.Calibration
+	f.add(c.Sequences < 1 || c.Sequences > 1<<20, "calibration.sequences %d: want 1 to 1048576", c.Sequences)
+	f.add(c.Holdout < 0 || c.Holdout > 1<<20, "calibration.holdout %d: want 0 to 1048576", c.Holdout)
+	f.add(c.Length < 8 || c.Length > 1<<20, "calibration.length %d: want 8 to 1048576", c.Length)
+	f.add(r.Heads == nil && r.Quantize == nil, "no step: give heads, quantize or both")
+	f.add(r.Output.MaxShardBytes < 1<<20, "output.max_shard_bytes %d: want at least 1048576", r.Output.MaxShardBytes)
+	g := r.Gates
+	for name, v := range map[string]float64{"ppl_ratio": g.PPLRatio, "kl": g.KL, "needle_drop": g.NeedleDrop} {
+		f.add(math.IsNaN(v) || math.IsInf(v, 0) || v < 0, "gates.%s %v: want a number of at least 0", name, v)
+	}
+	f.add(g.NeedleDrop != 0 && r.Retrieval == nil, "gates.needle_drop needs the retrieval section")
+	if r.Retrieval != nil {
+		r.Retrieval.check(&f)
+	}
+	if r.Heads != nil {
+		r.Heads.check(&f, r)
+	}
+	if r.Quantize != nil {
+		r.Quantize.check(&f)
+	}
+	return sortedJoin(f)
+}
+
+func (t *Retrieval) check(f *faults) {
+	f.add(!strings.Contains(t.Fact, "{name}") || !strings.Contains(t.Fact, "{code}"), "retrieval.fact must contain {name} and {code}")
+	f.add(!strings.Contains(t.Question, "{name}") || strings.Contains(t.Question, "{code}"), "retrieval.question must contain {name} and not {code}")
+	f.add(len(t.Lengths) == 0, "retrieval.lengths: give at least one prompt length in tokens")
+	for _, l := range t.Lengths {
+		f.add(l < 16 || l > 1<<20, "retrieval.lengths %d: want 16 to 1048576", l)
+	}
+	for _, d := range t.Depths {
+		f.add(!(d >= 0 && d <= 1), "retrieval.depths %v: want 0 to 1", d)
+	}
+	f.add(t.PerCell < 1 || t.PerCell > 10000, "retrieval.per_cell %d: want 1 to 10000", t.PerCell)
+	f.add(t.Distractors < 0 || t.Distractors > 100, "retrieval.distractors %d: want 0 to 100", t.Distractors)
+}
+
+// headScores are the ways to rank KV heads; see package heads.
+var headScores = []string{"wu", "induction", "echo", "projected_error", "output_error", "mass"}
+
+func (h *Heads) check(f *faults, r *Recipe) {
+	f.add(!oneOf(h.Score, headScores...), "heads.score %q: known are %s", h.Score, strings.Join(headScores, ", "))
+	f.add(h.Score == "wu" && r.Retrieval == nil, "heads.score wu needs the retrieval section")
+	f.add(!(h.FullShare >= 0 && h.FullShare <= 1), "heads.full_share %v: want 0 to 1", h.FullShare)
+	f.add(h.Sink < 0 || h.Sink > 1<<20, "heads.sink %d: want 0 to 1048576", h.Sink)
+	f.add(h.Recent < 1 || h.Recent > 1<<20, "heads.recent %d: want 1 to 1048576", h.Recent)
+	f.add(h.Page < 1 || h.Page > 1<<16, "heads.page %d: want 1 to 65536", h.Page)
+}
+
+func (q *Quantize) check(f *faults) {
+	f.add(!oneOf(q.Method, "rtn", "gptq", "rsq"), "quantize.method %q: known are rtn, gptq, rsq", q.Method)
+	f.add(q.Bits != 2 && q.Bits != 3 && q.Bits != 4 && q.Bits != 8, "quantize.bits %d: known are 2, 3, 4, 8", q.Bits)
+	f.add(q.GroupSize != -1 && (q.GroupSize < 8 || q.GroupSize > 1<<16), "quantize.group_size %d: want -1 (per channel) or 8 to 65536", q.GroupSize)
+	f.add(!(q.Damp > 0 && q.Damp < 10), "quantize.damp %v: want more than 0 and less than 10", q.Damp)
+	f.add(!oneOf(q.Rotate, "none", "hadamard", "qr"), "quantize.rotate %q: known are none, hadamard, qr", q.Rotate)
+	f.add(q.Method == "rtn" && q.Importance != nil, "quantize.importance has no effect with method rtn")
+	f.add(q.Method == "rtn" && q.ActOrder, "quantize.act_order has no effect with method rtn")
+	if m := q.Importance; m != nil {
+		f.add(!(m.Min > 0 && m.Min <= m.Max && m.Max <= 1e6), "quantize.importance: want 0 < min <= max, have %v and %v", m.Min, m.Max)
+	}
+	for _, s := range q.Ignore {
+		if re, ok := strings.CutPrefix(s, "re:"); ok {
+			_, err := regexp.Compile(re)
+			f.add(err != nil, "quantize.ignore %q: %v", s, err)
+		}
+	}
+}
+
+// SetTargets replaces the recipe's targets.
+func (r *Recipe) SetTargets(names []string) error {
+	r.Target = names
+	if err := r.check(); err != nil {
+		return &Error{Kind: KindUsage, Err: err}
+	}
+	return nil
+}
+
+// KnownTargets lists the runtimes whose rules are known.
+func KnownTargets() string { return strings.Join(knownTargets, ", ") }
