@@ -66,7 +66,7 @@ func guarded(t testing.TB, x []float32) ([]float32, func()) {
 	}
 }
 
-// closeTo fails the test unless every got is within tol*(1+|want|) of want.
+// closeTo fails the test unless every got is within tol*(1+|want|) of want, or the same.
 func closeTo[A, B float](t *testing.T, what string, got []A, want []B, tol float64) {
 	t.Helper()
 	if len(got) != len(want) {
@@ -74,7 +74,7 @@ func closeTo[A, B float](t *testing.T, what string, got []A, want []B, tol float
 	}
 	for i := range got {
 		g, w := float64(got[i]), float64(want[i])
-		if !(math.Abs(g-w) <= tol*(1+math.Abs(w))) {
+		if g != w && !(math.IsNaN(g) && math.IsNaN(w)) && !(math.Abs(g-w) <= tol*(1+math.Abs(w))) {
 			t.Fatalf("%s: [%d] = %v, want %v", what, i, g, w)
 		}
 	}

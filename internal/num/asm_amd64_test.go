@@ -1,0 +1,126 @@
+//go:build amd64 && !noasm
+
+package num
+
+import (
+	"fmt"
+	"math"
+	"testing"
+)
+
+// atLevel runs f with the kernels of level l.
+func atLevel(l int, f func()) {
+	defer setLevel(level)
+	setLevel(l)
+	f()
+}
+
+// Every test must pass with every set of kernels that this processor has.
+func TestLevels(t *testing.T) {
+	for l := levelGeneric; l < detect(); l++ {
+		atLevel(l, func() {
+			for name, test := range map[string]func(t *testing.T){
+				"gemm": TestGemmAgainstFloat64, "gemm64": TestGemm64, "determinism": TestGemmDeterminism, "half": TestGemmHalfWeights,
+				"syrk": TestSyrkTN, "attention": TestAttentionAgainstReference, "prefix": TestAttentionPrefix, "cholesky": TestCholesky,
+				"inverse": TestCholeskyInverseUpper, "orthogonal": TestRandomOrthogonal, "vectors": TestVectors, "exp": TestExp32,
+				"softmax": TestSoftmax, "norms": TestNorms, "activations": TestActivations,
+			} {
+				t.Run(fmt.Sprint(name, "/", l), test)
+			}
+		})
+	}
+}
+
+// everything runs kernels on inputs from a seed and returns all that they give.
+func everything(seed uint64, m, n, k int) (f32 []float32, f64 []float64) {
+	rng := newRand(seed)
+	x, w := randoms(rng, m*k), randoms(rng, n*k)
+	h := make([]uint16, n*k)
+	F32ToBF16(h, w)
+	y := randoms(rng, m*n)
+	GemmNT(y, n, x, k, F32Weights(w, k), m, n, k, 1, nil)
+	f32 = append(f32, y...)
+	GemmNT(y, n, x, k, Weights{U16: h, BF16: true, LD: k}, m, n, k, 0, nil)
+	f32 = append(f32, y...)
+	F32ToF16(h, w)
+	GemmNT(y, n, x, k, Weights{U16: h, LD: k}, m, n, k, 0.5, nil)
+	f32 = append(f32, y...)
+	GemmNN(y, n, x, k, w, n, m, n, k, -1, 1, nil)
+	f32 = append(f32, y...)
+	GemmTN(y, n, x, m, w, n, m, n, k, 2, 0, nil)
+	f32 = append(f32, y...)
+
+	e := make([]float32, len(x))
+	for _, s := range []float32{1, 30} {
+		for i, v := range x {
+			e[i] = v * s
+		}
+		f32 = append(f32, Dot(x, e), Sum(e), Max(e))
+		Exp32(e, e)
+		f32 = append(f32, e...)
+	}
+	f32 = append(f32, Softmax(e, x))
+	Axpy(e, 0.3, x)
+	Scale(e, 1.1)
+	f32 = append(f32, e...)
+	SiLUMul(e, x, e, len(x), nil)
+	f32 = append(f32, e...)
+	GELU(e, x, len(x), true, nil)
+	f32 = append(f32, e...)
+
+	a, b := randoms64(rng, m*k), randoms64(rng, n*k)
+	z, g := randoms64(rng, m*n), make([]float64, k*k)
+	GemmNT64(z, n, a, k, b, k, m, n, k, -1, 1, nil)
+	f64 = append(f64, z...)
+	GemmNN64(z, n, a, k, b, n, m, n, k, 1, 0, nil)
+	f64 = append(f64, z...)
+	SyrkTN(g, x, k, y[:min(m, len(y))], min(m, len(y)), k, nil)
+	return f32, append(f64, g...)
+}
+
+// AVX2 and AVX-512 must agree bit for bit.
+func TestLevelsAgree(t *testing.T) {
+	if detect() < levelAVX512 {
+		t.Log("only one level of assembly on this processor")
+		return
+	}
+	for i, s := range gemmSizes {
+		var a, b []float32
+		var c, d []float64
+		atLevel(levelAVX2, func() { a, c = everything(uint64(i), s[0], s[1], s[2]) })
+		atLevel(levelAVX512, func() { b, d = everything(uint64(i), s[0], s[1], s[2]) })
+		same(t, fmt.Sprint(s), a, b)
+		same(t, fmt.Sprint(s, " f64"), c, d)
+	}
+	for _, mask := range attnMasks {
+		h := randomHead(3, 333, 40, 1)
+		h.Sink, h.Recent = mask[0], mask[1]
+		var out [2][]float32
+		for l := range out {
+			out[l] = make([]float32, 333*42)
+			atLevel(levelAVX2+l, func() {
+				lse := out[l][333*40:][:333]
+				AttentionHead(out[l], 40, lse, h, 0, 333)
+				AttentionColumnSums(out[l][333*41:], lse, h, 0, 333)
+			})
+		}
+		same(t, fmt.Sprint("attention ", mask), out[0], out[1])
+	}
+}
+
+// FuzzAgainstGeneric compares assembly with plain Go, which differs by the rounding of products alone.
+func FuzzAgainstGeneric(f *testing.F) {
+	for i, s := range gemmSizes {
+		f.Add(uint64(i), uint16(s[0]), uint16(s[1]), uint16(s[2]))
+	}
+	f.Fuzz(func(t *testing.T, seed uint64, m, n, k uint16) {
+		m, n, k = m%130, n%130, k%600
+		got32, got64 := everything(seed, int(m), int(n), int(k))
+		var want32 []float32
+		var want64 []float64
+		atLevel(levelGeneric, func() { want32, want64 = everything(seed, int(m), int(n), int(k)) })
+		tol := 1e-5 * math.Sqrt(float64(k)+float64(m)*float64(k)+16) // Dot and Sum run over m*k values
+		closeTo(t, "f32", got32, want32, tol)
+		closeTo(t, "f64", got64, want64, tol)
+	})
+}
