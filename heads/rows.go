@@ -53,8 +53,12 @@ func (r rows) attention(h, i, j int) float64 {
 	if j < r.low(i) || j > i {
 		return 0
 	}
-	s := float64(r.Shape.Scale) * float64(dot(r.query(h, i), r.key(h, j)))
-	return math.Exp(s - float64(r.LSE[h*r.Shape.T+i]))
+	return math.Exp(r.score(h, i, j) - float64(r.LSE[h*r.Shape.T+i]))
+}
+
+// score returns scale·q_i·k_j.
+func (r rows) score(h, i, j int) float64 {
+	return float64(r.Shape.Scale) * float64(dot(r.query(h, i), r.key(h, j)))
 }
 
 // mass returns Σ A[h, i, j] over j in [lo, hi).

@@ -112,7 +112,7 @@ func (p *lossPass) measure(layer, window int, r rows) error {
 		return err
 	}
 	r.Dev.For(s.H, func(h int) {
-		p.mass.v[window][layer][h] = massLost(r, lse, h, p.first())
+		p.mass.v[window][layer][h] = massLost(r, lse, h, p.opt.Sink, p.first())
 		p.diff.v[window][layer][h], p.full.v[window][layer][h] = outputLost(r, out, h, p.first())
 	})
 	return p.projected(layer, window, r, out)
@@ -142,13 +142,19 @@ func (p *lossPass) stream(r rows) (out, lse []float32, err error) {
 	return out, lse, nil
 }
 
-// massLost sums the hidden share of attention over the queries from first on. Where a streaming head sees more than
-// the layer itself (sinks before a sliding window), it loses nothing.
-func massLost(r rows, lse []float32, h, first int) float64 {
+// massLost sums, over the queries from first on, the share of attention that goes to keys a streaming head does not see.
+// A streaming head in a layer with a sliding window may see sinks that the layer itself does not: they are no part of
+// what is kept.
+func massLost(r rows, lse []float32, h, sink, first int) float64 {
 	var sum float64
 	t := r.Shape.T
 	for i := first; i < t; i++ {
-		sum += math.Max(0, -math.Expm1(float64(lse[h*t+i])-float64(r.LSE[h*t+i])))
+		at := h*t + i
+		lost := -math.Expm1(float64(lse[at]) - float64(r.LSE[at]))
+		for j := 0; j < min(sink, r.low(i)); j++ {
+			lost += math.Exp(r.score(h, i, j) - float64(r.LSE[at]))
+		}
+		sum += math.Max(0, lost)
 	}
 	return sum
 }
