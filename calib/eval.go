@@ -1,0 +1,103 @@
+package calib
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+
+	"modelpress/internal/device"
+	"modelpress/internal/nn"
+	"modelpress/internal/num"
+)
+
+// ErrNotFinite says that a model's logits hold a NaN or an infinity.
+var ErrNotFinite = errors.New("logits are not finite")
+
+// EvalOptions says how a model is run for an evaluation. The zero value is the dense model, all positions, states in
+// memory.
+type EvalOptions struct {
+	// Masks gives the masks of a layer's KV heads under an attention plan; nil, or a nil result, for the layer's own.
+	Masks func(layer int) []device.Mask
+	// ScoreFrom leaves out predictions made at earlier positions. llama.cpp scores windows of n from position n/2.
+	ScoreFrom int
+
+	Dir      string // where hidden states go once they pass MemLimit; "" for the system's temporary directory
+	MemLimit int64  // bytes of hidden states kept in memory; 0 for no limit
+	Progress func(done, total int)
+}
+
+// chunkLogits bounds the logits held at a time (64 MiB as f32).
+const chunkLogits = 16 << 20
+
+// headRows is the number of rows whose logits are computed at a time.
+func headRows(m *nn.Model) int { return min(max(chunkLogits/m.Arch.V, 1), 1024) }
+
+// run feeds windows through the model block by block and hands over their final hidden states, before the final norm.
+func run(ctx context.Context, m *nn.Model, windows [][]int32, opt EvalOptions, each func(i int, h []float32) error) error {
+	states, err := newStates(windows, m.Arch.D, opt)
+	if err != nil {
+		return err
+	}
+	err = m.Run(ctx, windows, nn.RunOptions{Masks: opt.Masks, States: states, Progress: opt.Progress}, each)
+	return errors.Join(err, states.Close())
+}
+
+// newStates makes room for one hidden state of width d per window.
+func newStates(windows [][]int32, d int, opt EvalOptions) (*nn.States, error) {
+	lengths := make([]int, len(windows))
+	for i, w := range windows {
+		lengths[i] = len(w)
+	}
+	limit := opt.MemLimit
+	if limit == 0 {
+		limit = math.MaxInt64
+	}
+	return nn.NewStates(opt.Dir, lengths, d, limit)
+}
+
+// rowScore is how well one row of logits predicts its target.
+type rowScore struct {
+	nll float64 // nats
+	top bool    // the target is the arg-max; the lower id wins a tie
+}
+
+// scoreRow compares one row of logits with the token that follows.
+func scoreRow(logits []float32, target int32) rowScore {
+	return rowScore{nll: num.LogSumExp(logits) - float64(logits[target]), top: argMax(logits) == int(target)}
+}
+
+// argMax returns the first index of the largest value.
+func argMax(x []float32) int {
+	best := 0
+	for i, v := range x {
+		if v > x[best] {
+			best = i
+		}
+	}
+	return best
+}
+
+// scoreRows scores hidden rows h [len(targets), D] against the tokens that follow them.
+func scoreRows(m *nn.Model, h []float32, targets []int32) ([]rowScore, error) {
+	scores := make([]rowScore, len(targets))
+	v := m.Arch.V
+	if err := checkVocab(targets, v); err != nil {
+		return nil, err
+	}
+	err := m.Head(h, len(targets), headRows(m), func(row0, rows int, logits []float32) error {
+		m.Dev.For(rows, func(i int) {
+			scores[row0+i] = scoreRow(logits[i*v:(i+1)*v], targets[row0+i])
+		})
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for i, s := range scores {
+		if math.IsNaN(s.nll) || math.IsInf(s.nll, 0) {
+			return nil, fmt.Errorf("prediction %d: %w", i, ErrNotFinite)
+		}
+	}
+	return scores, nil
+}
