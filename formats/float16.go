@@ -69,6 +69,13 @@ func decodeBF16(dst []float32, src []byte) {
 }
 
 func encodeBF16(dst []byte, src []float32) {
+	dst = dst[:2*len(src)]
+	for len(src) >= 4 && len(dst) >= 8 {
+		w := uint64(BF16FromF32(src[0])) | uint64(BF16FromF32(src[1]))<<16 |
+			uint64(BF16FromF32(src[2]))<<32 | uint64(BF16FromF32(src[3]))<<48
+		binary.LittleEndian.PutUint64(dst, w)
+		src, dst = src[4:], dst[8:]
+	}
 	for i, f := range src {
 		binary.LittleEndian.PutUint16(dst[2*i:], BF16FromF32(f))
 	}

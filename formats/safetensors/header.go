@@ -1,6 +1,7 @@
 package safetensors
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/binary"
 	"io"
@@ -66,13 +67,21 @@ func readHeader(r io.ReaderAt, file string, size int64) ([]byte, error) {
 type parser struct {
 	file     string
 	dataSize int64
+	limit    int // of tensors
 	scan     *formats.JSONScanner
 	header
 }
 
 // parseHeader checks the header of a file whose data section has dataSize bytes.
 func parseHeader(raw []byte, file string, dataSize int64) (*header, error) {
-	p := &parser{file: file, dataSize: dataSize, scan: formats.NewJSONScanner(raw, headerDepth)}
+	// An upper bound of the tensors for the price of a search: hostile headers of millions are refused in milliseconds,
+	// and the list of the others grows once. A header that escapes letters of the key is counted in member.
+	n := bytes.Count(raw, []byte(`"data_offsets"`))
+	if n > MaxTensors {
+		return nil, formats.Errorf(file, "", "header has more than %d tensors", MaxTensors)
+	}
+	p := &parser{file: file, dataSize: dataSize, limit: MaxTensors, scan: formats.NewJSONScanner(raw, headerDepth)}
+	p.entries = make([]entry, 0, n)
 	if err := p.scan.Object(p.member); err != nil {
 		return nil, p.wrap("", err)
 	}
@@ -99,8 +108,8 @@ func (p *parser) member(key string) error {
 	if key == metadataKey {
 		return p.readMetadata()
 	}
-	if len(p.entries) == MaxTensors {
-		return formats.Errorf(p.file, "", "header has more than %d tensors", MaxTensors)
+	if len(p.entries) == p.limit {
+		return formats.Errorf(p.file, "", "header has more than %d tensors", p.limit)
 	}
 	if err := checkName(key); err != "" {
 		if len(key) > 80 {
