@@ -72,6 +72,9 @@ func detect(f *fields) (*family, error) {
 	}
 	kind := f.stringOr("model_type", "")
 	classes := f.strings("architectures")
+	if len(*f.faults) > 0 {
+		return nil, nil
+	}
 	for _, fam := range families {
 		if fam.name == kind && (len(classes) == 0 || slices.Contains(classes, fam.class)) {
 			return fam, nil
