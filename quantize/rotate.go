@@ -38,7 +38,7 @@ func (r Rotation) headKind(k int) string {
 }
 
 // untiedHead is what the families that can be rotated call an output head of its own.
-const untiedHead = "lm_head.weight"
+const untiedHead = arch.HeadModule + ".weight"
 
 // ConfigChange is a key of config.json that has to change with the weights.
 type ConfigChange struct {

@@ -100,7 +100,7 @@ func decideQuantize(m *arch.Model, r *Recipe, store formats.DType) (*quantDecisi
 	q.Modules, q.Ignored = uniqueStrings(q.Modules), uniqueStrings(q.Ignored)
 	var unused []string
 	for _, rule := range s.Ignore {
-		if !matched[rule] && rule != "lm_head" {
+		if !matched[rule] && rule != arch.HeadModule {
 			unused = append(unused, rule)
 		}
 	}

@@ -84,7 +84,7 @@ func (a *applier) sideFiles() error {
 func (a *applier) config(ptr *manifest.Pointer) ([]byte, error) {
 	var set []hf.KV
 	if a.q != nil && a.q.Output == outputPacked {
-		ignore := append([]string{"lm_head"}, a.q.Ignored...)
+		ignore := append([]string{headModule}, a.q.Ignored...)
 		set = append(set, hf.KV{Key: "quantization_config", Value: packed.Config(a.q.packedScheme(), ignore)})
 	}
 	if a.q != nil && a.q.Rotation != nil && a.s.arch.Tied {
