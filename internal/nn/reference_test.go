@@ -39,7 +39,7 @@ func TestReference(t *testing.T) {
 			}
 			for l := range m.Arch.Layers {
 				attn := make([]float32, m.Arch.Layers[l].H*window)
-				forwardLayer(t, m, l, x, &Pass{TapAttn: func(a *AttnState) { lastRows(attn, a) }})
+				forwardLayer(t, m, l, x, &Pass{TapAttn: func(a *AttnState) { lastRow(attn, a) }})
 				if want := hidden[l]; want != nil {
 					report(t, "hidden states", l, maxDiff(t, x, want[w*window*d:(w+1)*window*d]))
 				}
@@ -70,8 +70,8 @@ func forwardLayer(t *testing.T, m *Model, l int, x []float32, p *Pass) {
 	}
 }
 
-// lastRows writes the attention of the last query of each head, [H, T].
-func lastRows(dst []float32, a *AttnState) {
+// lastRow writes the attention of the last query of each head, [H, T].
+func lastRow(dst []float32, a *AttnState) {
 	s := a.Shape
 	i := s.T - 1
 	for h := range s.H {
