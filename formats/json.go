@@ -96,6 +96,9 @@ func (s *JSONScanner) Object(f func(key string) error) error {
 		if err != nil {
 			return err
 		}
+		if len(seen.many) == maxKeys {
+			return s.errorf("object has more than %d keys", maxKeys)
+		}
 		if !seen.add(key) {
 			s.pos = start
 			return s.errorf("duplicate key %s", shortQuote(key))
@@ -189,6 +192,10 @@ func (s *JSONScanner) Raw() ([]byte, error) {
 	}
 	return s.data[start:s.pos:s.pos], nil
 }
+
+// maxKeys bounds the keys of one object, and with them what the check for duplicates holds in memory. It is above the
+// number of tensors that any format here allows.
+const maxKeys = 1 << 21
 
 // keySet holds the keys of one object: a slice while there are few, which is the rule, a map past that.
 type keySet struct {

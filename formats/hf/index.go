@@ -12,7 +12,7 @@ const (
 	singleName = "model.safetensors"
 	indexName  = "model.safetensors.index.json"
 
-	maxIndexBytes = 256 << 20
+	maxIndexBytes = 128 << 20
 	maxShards     = 4096
 	indexDepth    = 16
 )

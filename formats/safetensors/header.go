@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"slices"
 	"unicode"
@@ -19,7 +20,8 @@ const (
 	MaxTensors     = 1 << 20
 	maxNameBytes   = 4096
 	maxDimensions  = 64
-	headerDepth    = 3 // header, tensor, list
+	maxMetadata    = 1 << 16 // keys of __metadata__
+	headerDepth    = 3       // header, tensor, list
 )
 
 const metadataKey = "__metadata__"
@@ -146,6 +148,9 @@ func checkName(name string) string {
 func (p *parser) readMetadata() error {
 	p.metadata = map[string]string{}
 	err := p.scan.Object(func(key string) error {
+		if len(p.metadata) == maxMetadata {
+			return fmt.Errorf("more than %d keys", maxMetadata)
+		}
 		v, err := p.scan.String()
 		p.metadata[key] = v
 		return err
