@@ -6,9 +6,19 @@ import (
 	"testing"
 )
 
-// report adds GFLOP/s to a benchmark of flops operations a round.
-func report(b *testing.B, flops float64) {
-	b.ReportMetric(flops*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+// bench runs f in the loop of a benchmark and reports GFLOP/s by the clock and per second of processor time, for f of
+// flops operations.
+func bench(b *testing.B, flops float64, f func()) {
+	cpu := cpuSeconds()
+	for b.Loop() {
+		f()
+	}
+	cpu = cpuSeconds() - cpu
+	flops *= float64(b.N) / 1e9
+	b.ReportMetric(flops/b.Elapsed().Seconds(), "GFLOP/s")
+	if cpu > 0 {
+		b.ReportMetric(flops/cpu, "GFLOP/cpu-s")
+	}
 }
 
 func BenchmarkGemmNT(b *testing.B) {
@@ -21,10 +31,7 @@ func BenchmarkGemmNT(b *testing.B) {
 			for threads := 1; threads <= runtime.GOMAXPROCS(0); threads++ {
 				b.Run(fmt.Sprintf("%dx%dx%d/%s/threads=%d", m, n, k, name, threads), func(b *testing.B) {
 					par := workers(threads)
-					for b.Loop() {
-						GemmNT(y, n, x, k, w, m, n, k, 0, par)
-					}
-					report(b, 2*float64(m)*float64(n)*float64(k))
+					bench(b, 2*float64(m)*float64(n)*float64(k), func() { GemmNT(y, n, x, k, w, m, n, k, 0, par) })
 				})
 			}
 		}
@@ -35,21 +42,17 @@ func BenchmarkGemmNT(b *testing.B) {
 func BenchmarkMicro(b *testing.B) {
 	a, c := make([]float32, maxMR*blockK), make([]float32, maxMR*maxNR)
 	w := make([]float32, maxNR*blockK)
-	for b.Loop() {
+	bench(b, 2000*float64(kernel32.mr*kernel32.nr*blockK), func() {
 		for range 1000 {
 			kernel32.run(c, kernel32.nr, a, w, blockK, true)
 		}
-	}
-	report(b, 2000*float64(kernel32.mr*kernel32.nr*blockK))
+	})
 }
 
 func BenchmarkSyrkTN(b *testing.B) {
 	const m, k = 2048, 2048
 	x, c := randoms(newRand(1), m*k), make([]float64, k*k)
-	for b.Loop() {
-		SyrkTN(c, x, k, x[:m], m, k, workers(2))
-	}
-	report(b, m*k*k)
+	bench(b, m*k*k, func() { SyrkTN(c, x, k, x[:m], m, k, workers(2)) })
 }
 
 func BenchmarkCholesky(b *testing.B) {
@@ -57,22 +60,20 @@ func BenchmarkCholesky(b *testing.B) {
 		a := positive(1, n)
 		c := make([]float64, n*n)
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			for b.Loop() {
+			bench(b, float64(n)*float64(n)*float64(n)/3, func() {
 				copy(c, a)
 				if err := Cholesky(c, n, workers(2)); err != nil {
 					b.Fatal(err)
 				}
-			}
-			report(b, float64(n)*float64(n)*float64(n)/3)
+			})
 		})
 		b.Run(fmt.Sprint("InverseUpper/", n), func(b *testing.B) {
-			for b.Loop() {
+			bench(b, 2*float64(n)*float64(n)*float64(n)/3, func() {
 				copy(c, a)
 				if err := CholeskyInverseUpper(c, n, workers(2)); err != nil {
 					b.Fatal(err)
 				}
-			}
-			report(b, 2*float64(n)*float64(n)*float64(n)/3)
+			})
 		})
 	}
 }
@@ -84,20 +85,16 @@ func BenchmarkAttentionHead(b *testing.B) {
 			h.Sink, h.Recent = 16, recent
 			out, lse := make([]float32, t*64), make([]float32, t)
 			b.Run(fmt.Sprintf("T=%d/recent=%d", t, recent), func(b *testing.B) {
-				for b.Loop() {
-					AttentionHead(out, 64, lse, h, 0, t)
-				}
-				report(b, 2*float64(t)*float64(t)*64)
+				bench(b, 2*float64(t)*float64(t)*64, func() { AttentionHead(out, 64, lse, h, 0, t) })
 			})
 			b.Run(fmt.Sprintf("sums/T=%d/recent=%d", t, recent), func(b *testing.B) {
-				for b.Loop() {
-					AttentionColumnSums(out[:t], lse, h, 0, t)
-				}
+				bench(b, float64(t)*float64(t)*64, func() { AttentionColumnSums(out[:t], lse, h, 0, t) })
 			})
 		}
 	}
 }
 
+// Here an operation is a value.
 func BenchmarkElementwise(b *testing.B) {
 	const n = 1 << 14
 	x, y, u := randoms(newRand(1), n), make([]float32, n), randoms(newRand(2), n)
@@ -112,10 +109,7 @@ func BenchmarkElementwise(b *testing.B) {
 		"Hadamard": func() { Hadamard32(y) },
 	} {
 		b.Run(name, func(b *testing.B) {
-			for b.Loop() {
-				f()
-			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/value")
+			bench(b, n, f)
 		})
 	}
 }

@@ -80,13 +80,13 @@ func choleskyLeaf(a []float64, lda, n int) error {
 
 // syrkLower subtracts b·bᵀ from the lower half of c, for b [n, k], and from at most some of the upper half.
 func syrkLower(c []float64, ldc int, b []float64, ldb, n, k int, par Par) {
-	const edge = 224
+	edge := triangleEdge(n)
 	side := ceilDiv(n, edge)
 	each(par, side*(side+1)/2, func(t int) {
 		i, j := triangle(t)
 		i, j = i*edge, j*edge
 		gemmTile(kernel64, c[i*ldc+j:], ldc, operand[float64]{v: b[i*ldb:], ld: ldb}, operand[float64]{v: b[j*ldb:], ld: ldb},
-			min(edge, n-i), min(edge, n-j), k, -1, 1)
+			min(edge, n-i), min(edge, n-j), k, -1, 1, i == j)
 	})
 }
 

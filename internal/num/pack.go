@@ -34,31 +34,41 @@ func pack[T float](dst []T, o *operand[T], n, k0, kc, w int, p packer[T]) {
 	if kc == 0 {
 		return
 	}
+	if o.trans {
+		packColumns(dst, o, n, k0, kc, w, p)
+	} else {
+		for i := 0; i < n; i += w {
+			packRows(dst[i*kc:], o, i, min(w, n-i), k0, kc, w, p)
+		}
+	}
+	if o.scale == nil {
+		return
+	}
 	for i := 0; i < n; i += w {
 		panel := dst[i*kc:]
-		rows := min(w, n-i)
-		if o.trans {
-			packColumns(panel, o, i, rows, k0, kc, w, p)
-		} else {
-			packRows(panel, o, i, rows, k0, kc, w, p)
-		}
-		if o.scale != nil {
-			for l, s := range o.scale[k0 : k0+kc] {
-				for r := range panel[l*w:][:rows] {
-					panel[l*w+r] *= s
-				}
+		for l, s := range o.scale[k0 : k0+kc] {
+			row := panel[l*w:][:min(w, n-i)]
+			for r := range row {
+				row[r] *= s
 			}
 		}
 	}
 }
 
-// packColumns packs a panel of vectors that stand side by side.
-func packColumns[T float](panel []T, o *operand[T], i, rows, k0, kc, w int, p packer[T]) {
-	if p != nil && p.columns(panel, o, i, rows, k0, kc, w) {
-		return
-	}
-	for l := range kc {
-		copy(panel[l*w:l*w+rows], o.v[(k0+l)*o.ld+i:])
+// packColumns packs vectors that stand side by side, some values of all of them at a time: memory is read in long runs.
+func packColumns[T float](dst []T, o *operand[T], n, k0, kc, w int, p packer[T]) {
+	const run = 8
+	for l := 0; l < kc; l += run {
+		values := min(run, kc-l)
+		for i := 0; i < n; i += w {
+			panel, rows := dst[i*kc+l*w:], min(w, n-i)
+			if p != nil && p.columns(panel, o, i, rows, k0+l, values, w) {
+				continue
+			}
+			for v := range values {
+				copy(panel[v*w:v*w+rows], o.v[(k0+l+v)*o.ld+i:])
+			}
+		}
 	}
 }
 

@@ -18,12 +18,21 @@ func SyrkTN(c []float64, x []float32, ldx int, scale []float32, m, k int, par Pa
 	if scale != nil {
 		checkLen("SyrkTN", "scale", len(scale), m)
 	}
-	const edge = 256
+	edge := triangleEdge(k)
 	side := ceilDiv(k, edge)
 	each(par, side*(side+1)/2, func(t int) {
 		i, j := triangle(t)
 		syrkTile(c, x, ldx, scale, m, k, i*edge, min(edge, k-i*edge), j*edge, min(edge, k-j*edge))
 	})
+}
+
+// triangleEdge returns the edge of the square tiles that cover a triangle of n rows: fewer and larger ones where there
+// are many.
+func triangleEdge(n int) int {
+	if n < 4*blockM {
+		return blockM / 2
+	}
+	return blockM
 }
 
 // triangle returns the row and column of entry t of a lower triangle counted row by row.
@@ -35,7 +44,7 @@ func triangle(t int) (i, j int) {
 	return i, t
 }
 
-var gramPool = sync.Pool{New: func() any { s := make([]float32, 256*256); return &s }}
+var gramPool = sync.Pool{New: func() any { s := make([]float32, blockM*blockM); return &s }}
 
 // syrkTile adds the tile of rows columns from i0 and cols from j0 (j0 <= i0) and its mirror image.
 func syrkTile(c []float64, x []float32, ldx int, scale []float32, m, k, i0, rows, j0, cols int) {
@@ -49,21 +58,18 @@ func syrkTile(c []float64, x []float32, ldx int, scale []float32, m, k, i0, rows
 		if scale != nil {
 			a.scale = scale[r : r+n]
 		}
-		gemmTile(kernel32, s, cols, a, b, rows, cols, n, 1, 0)
+		gemmTile(kernel32, s, cols, a, b, rows, cols, n, 1, 0, i0 == j0)
 		for p := range rows {
-			dst := c[(i0+p)*k+j0:][:cols]
-			for q, v := range s[p*cols:][:cols] {
-				if j0+q <= i0+p {
-					dst[q] += float64(v)
-				}
+			below := min(cols, i0+p-j0+1)
+			dst := c[(i0+p)*k+j0:][:below]
+			for q, v := range s[p*cols:][:below] {
+				dst[q] += float64(v)
 			}
 		}
 	}
 	for p := range rows {
-		for q := range cols {
-			if j0+q < i0+p {
-				c[(j0+q)*k+i0+p] = c[(i0+p)*k+j0+q]
-			}
+		for q, v := range c[(i0+p)*k+j0:][:min(cols, i0+p-j0)] {
+			c[(j0+q)*k+i0+p] = v
 		}
 	}
 }

@@ -96,12 +96,13 @@ func gemm[T float](kern *kernel[T], y []T, ldy int, a, b operand[T], m, n, k int
 	g := newGrid(m, n, kern.mr, kern.nr)
 	each(par, g.count, func(t int) {
 		i, j := t/g.across*g.rows, t%g.across*g.cols
-		gemmTile(kern, y[i*ldy+j:], ldy, a.from(i), b.from(j), min(g.rows, m-i), min(g.cols, n-j), k, alpha, beta)
+		gemmTile(kern, y[i*ldy+j:], ldy, a.from(i), b.from(j), min(g.rows, m-i), min(g.cols, n-j), k, alpha, beta, false)
 	})
 }
 
-// gemmTile computes one tile of at most blockM by blockN outputs over the whole of k.
-func gemmTile[T float](kern *kernel[T], y []T, ldy int, a, b operand[T], m, n, k int, alpha, beta T) {
+// gemmTile computes one tile of at most blockM by blockN outputs over the whole of k. Where lower is set it may leave out
+// micro-tiles above the diagonal.
+func gemmTile[T float](kern *kernel[T], y []T, ldy int, a, b operand[T], m, n, k int, alpha, beta T, lower bool) {
 	scaleTile(y, ldy, m, n, beta, k == 0)
 	pool := poolOf[T]()
 	s := pool.Get().(*scratch[T])
@@ -114,7 +115,7 @@ func gemmTile[T float](kern *kernel[T], y []T, ldy int, a, b operand[T], m, n, k
 				s.a[i] *= alpha
 			}
 		}
-		macro(kern, s, y, ldy, m, n, kc, k0 > 0 || beta != 0)
+		macro(kern, s, y, ldy, m, n, kc, k0 > 0 || beta != 0, lower)
 	}
 	pool.Put(s)
 }
@@ -137,11 +138,14 @@ func scaleTile[T float](y []T, ldy, m, n int, beta T, clear bool) {
 }
 
 // macro multiplies the packed blocks of s: a panel of b stays in the first-level cache while all panels of a pass by.
-func macro[T float](kern *kernel[T], s *scratch[T], y []T, ldy, m, n, kc int, add bool) {
+func macro[T float](kern *kernel[T], s *scratch[T], y []T, ldy, m, n, kc int, add, lower bool) {
 	mr, nr := kern.mr, kern.nr
 	for j := 0; j < n; j += nr {
-		b := s.b[j*kc:]
-		for i := 0; i < m; i += mr {
+		b, i := s.b[j*kc:], 0
+		if lower {
+			i = j / mr * mr
+		}
+		for ; i < m; i += mr {
 			micro(kern, y[i*ldy+j:], ldy, s.a[i*kc:], b, s.c, min(mr, m-i), min(nr, n-j), kc, add)
 		}
 	}

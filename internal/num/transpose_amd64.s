@@ -297,30 +297,35 @@ TEXT ·copyRows(SB), NOSPLIT, $0-48
 	MOVQ ld+24(FP), AX
 	MOVQ size+32(FP), DX
 	MOVQ n+40(FP), CX
+	SUBQ $32, DX
 
 row:
 	TESTQ CX, CX
 	JZ done
 	XORQ R8, R8
-	MOVQ DX, R9
+	TESTQ DX, DX
+	JLT narrow
+	JZ last
 
-big:
-	CMPQ R9, $32
-	JLT small
+wide:
 	VMOVUPS (SI)(R8*1), Y0
 	VMOVUPS Y0, (DI)(R8*1)
 	ADDQ $32, R8
-	SUBQ $32, R9
-	JMP big
+	CMPQ R8, DX
+	JLT wide
 
-small:
-	CMPQ R9, $8
-	JLT next
+last:
+	VMOVUPS (SI)(DX*1), Y0
+	VMOVUPS Y0, (DI)(DX*1)
+	JMP next
+
+narrow:
 	MOVQ (SI)(R8*1), R10
 	MOVQ R10, (DI)(R8*1)
 	ADDQ $8, R8
-	SUBQ $8, R9
-	JMP small
+	LEAQ -32(R8), R9
+	CMPQ R9, DX
+	JLT narrow
 
 next:
 	ADDQ AX, SI

@@ -58,7 +58,7 @@ func tables(w *writer) {
 }
 
 // exp replaces register x by e^x, using n, p and t. With n = round(x/ln2) and r = x - n*ln2, e^x = 2^n * e^r; the power
-// of two is applied in two steps so that results below the normal range round once, to what is right. Operands of max
+// of two is applied by an instruction that scales, or in two steps, so that results below the normal range round once. Operands of max
 // and min stand such that NaN passes.
 func exp(w *writer, v isa, x, n, p, t string) {
 	w.op("VMOVUPS %s, %s", constant("low"), t)
@@ -80,6 +80,10 @@ func exp(w *writer, v isa, x, n, p, t string) {
 	w.op("VMULPS %s, %s, %s", x, x, t)
 	w.op("VFMADD213PS %s, %s, %s", x, t, p)
 	w.op("VADDPS %s, %s, %s", constant("one"), p, p)
+	if v.bytes == 64 {
+		w.op("VSCALEFPS %s, %s, %s", n, p, x)
+		return
+	}
 	w.op("VCVTPS2DQ %s, %s", n, n)
 	w.op("VPSRAD $1, %s, %s", n, t)
 	w.op("VPSUBD %s, %s, %s", t, n, n)

@@ -97,7 +97,8 @@ func transpose4(w *writer) {
 	w.op("RET")
 }
 
-// copyColumns writes the copy of a panel whose vectors stand side by side, in units of eight bytes.
+// copyColumns writes the copy of a panel whose vectors stand side by side: 32 bytes at a time, the last of them
+// overlapping the ones before, or 8 bytes at a time where the pieces are smaller.
 func copyColumns(w *writer) {
 	w.fn("copyRows", "(dst unsafe.Pointer, stride int, src unsafe.Pointer, ld, size, n int)",
 		"copies n pieces of size bytes, a multiple of 8, from src + l*ld to dst + l*stride (bytes)", 48)
@@ -107,25 +108,31 @@ func copyColumns(w *writer) {
 	w.op("MOVQ ld+24(FP), AX")
 	w.op("MOVQ size+32(FP), DX")
 	w.op("MOVQ n+40(FP), CX")
+	w.op("SUBQ $32, DX")
 	w.at("row")
 	w.op("TESTQ CX, CX")
 	w.op("JZ done")
 	w.op("XORQ R8, R8")
-	w.op("MOVQ DX, R9")
-	for _, s := range []struct {
-		size       int
-		label, end string
-		move, reg  string
-	}{{32, "big", "small", "VMOVUPS", "Y0"}, {8, "small", "next", "MOVQ", "R10"}} {
-		w.at(s.label)
-		w.op("CMPQ R9, $%d", s.size)
-		w.op("JLT %s", s.end)
-		w.op("%s (SI)(R8*1), %s", s.move, s.reg)
-		w.op("%s %s, (DI)(R8*1)", s.move, s.reg)
-		w.op("ADDQ $%d, R8", s.size)
-		w.op("SUBQ $%d, R9", s.size)
-		w.op("JMP %s", s.label)
-	}
+	w.op("TESTQ DX, DX")
+	w.op("JLT narrow")
+	w.op("JZ last")
+	w.at("wide")
+	w.op("VMOVUPS (SI)(R8*1), Y0")
+	w.op("VMOVUPS Y0, (DI)(R8*1)")
+	w.op("ADDQ $32, R8")
+	w.op("CMPQ R8, DX")
+	w.op("JLT wide")
+	w.at("last")
+	w.op("VMOVUPS (SI)(DX*1), Y0")
+	w.op("VMOVUPS Y0, (DI)(DX*1)")
+	w.op("JMP next")
+	w.at("narrow")
+	w.op("MOVQ (SI)(R8*1), R10")
+	w.op("MOVQ R10, (DI)(R8*1)")
+	w.op("ADDQ $8, R8")
+	w.op("LEAQ -32(R8), R9")
+	w.op("CMPQ R9, DX")
+	w.op("JLT narrow")
 	w.at("next")
 	w.op("ADDQ AX, SI")
 	w.op("ADDQ BX, DI")
