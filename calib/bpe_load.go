@@ -149,8 +149,8 @@ func (b *bpe) mergeToken(rank int, token string) (int32, error) {
 }
 
 func decodeMerges(raw json.RawMessage) ([][2]string, error) {
-	body := bytes.TrimLeft(raw, "[ \t\r\n")
-	if bytes.HasPrefix(body, []byte{'"'}) {
+	first := bytes.TrimLeft(bytes.TrimPrefix(raw, []byte{'['}), " \t\r\n")
+	if bytes.HasPrefix(first, []byte{'"'}) {
 		var lines []string
 		if err := json.Unmarshal(raw, &lines); err != nil {
 			return nil, fmt.Errorf("model.merges: %w", err)

@@ -65,6 +65,8 @@ func loadNormalizer(raw json.RawMessage, depth int) (normalizer, error) {
 	switch kind {
 	case "Sequence":
 		return loadNormalizers(o, depth)
+	case "NFC":
+		return nfc{}, nil
 	case "Prepend":
 		text, err := o.text("prepend", "")
 		return prepend{text}, err

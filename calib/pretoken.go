@@ -3,6 +3,7 @@ package calib
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"strings"
 )
 
@@ -16,11 +17,11 @@ type preTokenizer interface {
 type wordEnd func(s string, i int) int
 
 // patternSplit cuts a piece into the matches of a pattern that matches at every position.
-type patternSplit struct{ wordEnd wordEnd }
+type patternSplit struct{ end wordEnd }
 
 func (p patternSplit) split(piece string, first bool, emit func(string, bool)) {
 	for i := 0; i < len(piece); {
-		j := p.wordEnd(piece, i)
+		j := p.end(piece, i)
 		emit(piece[i:j], first && i == 0)
 		i = j
 	}
@@ -165,7 +166,7 @@ func loadByteLevel(o jsonObject) (preTokenizer, error) {
 	if !regex {
 		return byteLevel{prefixSpace: prefix}, nil
 	}
-	return byteLevel{prefixSpace: prefix, words: nextGPT2}, nil
+	return byteLevel{prefixSpace: prefix, words: endGPT2}, nil
 }
 
 func loadMetaspace(o jsonObject) (preTokenizer, error) {
@@ -198,8 +199,8 @@ func loadMetaspace(o jsonObject) (preTokenizer, error) {
 	return metaspace{symbol: symbol, scheme: scheme, cut: cut}, err
 }
 
-// loadSplit accepts the patterns of pretoken_patterns.go. All of them match at every position, so that behaviour
-// "Isolated" and the older "Removed" with invert mean the same: the words are the matches.
+// loadSplit accepts the patterns of pretoken_patterns.go. With behaviour "Isolated" matches and what lies between them are
+// words; the older "Removed" with invert keeps the matches, which is the same for patterns that match everywhere.
 func loadSplit(o jsonObject) (preTokenizer, error) {
 	var pattern struct{ Regex, String *string }
 	if err := o.decode("pattern", &pattern); err != nil {
@@ -213,19 +214,24 @@ func loadSplit(o jsonObject) (preTokenizer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if behavior != "Isolated" && !(behavior == "Removed" && invert) {
-		return nil, fmt.Errorf("pre_tokenizer Split: behavior %q with invert %t is not supported", clip(behavior), invert)
-	}
 	if pattern.Regex == nil {
 		return nil, fmt.Errorf("pre_tokenizer Split: pattern %s is not supported: only known regular expressions are", clip(string(o.fields["pattern"])))
 	}
-	if f, ok := knownPatterns[*pattern.Regex]; ok {
+	isolated := behavior == "Isolated"
+	if f, ok := totalPatterns[*pattern.Regex]; ok && (isolated || behavior == "Removed" && invert) {
 		return patternSplit{f}, nil
 	}
-	return nil, fmt.Errorf("pre_tokenizer Split: pattern %q is not one of the known ones", clip(*pattern.Regex))
+	if f, ok := partialPatterns[*pattern.Regex]; ok && isolated {
+		return patternSplit{f}, nil
+	}
+	return nil, fmt.Errorf("pre_tokenizer Split: pattern %q with behavior %q, invert %t is not supported", clip(*pattern.Regex), clip(behavior), invert)
 }
 
 func loadDigits(o jsonObject) (preTokenizer, error) {
 	each, err := o.flag("individual_digits", false)
-	return patternSplit{digits{each}.wordEnd}, err
+	most := math.MaxInt
+	if each {
+		most = 1
+	}
+	return patternSplit{digits{most: most, numeric: true}.end}, err
 }

@@ -1,5 +1,7 @@
 package calib
 
+import "strings"
+
 // cl100k is the family of patterns that started with OpenAI's cl100k_base:
 //
 //	(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
@@ -8,7 +10,7 @@ type cl100k struct {
 	marks  bool // \p{M} counts with \p{L} inside words (Qwen 3.5)
 }
 
-func (p cl100k) wordEnd(s string, i int) int {
+func (p cl100k) end(s string, i int) int {
 	if s[i] == '\'' {
 		if n := contraction(s[i:], true); n > 0 {
 			return i + n
@@ -30,7 +32,7 @@ func (p cl100k) wordEnd(s string, i int) int {
 	if c&charNumber != 0 {
 		return numbers(s, i+n, p.digits-1)
 	}
-	return symbolsOrSpaces(s, i, charSpace|inWord|charNumber, charNewline)
+	return symbolsOrSpaces(s, i, charSpace|inWord|charNumber, "\r\n")
 }
 
 // numbers extends a match at i by up to most characters of \p{N}.
@@ -45,15 +47,19 @@ func numbers(s string, i, most int) int {
 	return i
 }
 
-// symbolsOrSpaces matches  ?[^…]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+  where not is the excluded set and tail the set that
-// may follow (newline; a solidus too with slash).
-func symbolsOrSpaces(s string, i int, not, tail charClass) int {
+// symbolsOrSpaces matches  ?[^…]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+  where not is the excluded set and tail the (ASCII)
+// characters that may follow.
+func symbolsOrSpaces(s string, i int, not charClass, tail string) int {
 	start := i
 	if s[i] == ' ' && i+1 < len(s) {
 		i++
 	}
 	if c, n := classAt(s, i); c&not == 0 {
-		return skip(s, skip(s, i+n, 0, not), tail, 0)
+		end := skip(s, i+n, 0, not)
+		for end < len(s) && strings.IndexByte(tail, s[end]) >= 0 {
+			end++
+		}
+		return end
 	}
 	end := start
 	for j := start; j < len(s); {

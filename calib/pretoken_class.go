@@ -17,6 +17,7 @@ const (
 	charUpper                         // [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]
 	charLower                         // [\p{Ll}\p{Lm}\p{Lo}\p{M}]
 	charNewline                       // [\r\n]
+	charInert                         // not known to the reference's NFC (after9)
 )
 
 // asciiClass holds the classes of ASCII apart, so that the table of all is only made for other text.
@@ -42,20 +43,33 @@ var asciiClass = func() (t [utf8.RuneSelf]charClass) {
 var classTable = sync.OnceValue(func() *[unicode.MaxRune + 1]charClass {
 	t := new([unicode.MaxRune + 1]charClass)
 	for _, e := range []struct {
-		table     *unicode.RangeTable
-		charClass charClass
+		table *unicode.RangeTable
+		class charClass
 	}{
 		{unicode.L, charLetter}, {unicode.N, charNumber}, {unicode.White_Space, charSpace}, {unicode.M, charMark | charUpper | charLower},
 		{unicode.Lu, charUpper}, {unicode.Lt, charUpper}, {unicode.Ll, charLower}, {unicode.Lm, charUpper | charLower}, {unicode.Lo, charUpper | charLower},
 	} {
 		for _, r := range e.table.R16 {
 			for c := uint32(r.Lo); c <= uint32(r.Hi); c += uint32(r.Stride) {
-				t[c] |= e.charClass
+				t[c] |= e.class
 			}
 		}
 		for _, r := range e.table.R32 {
 			for c := r.Lo; c <= r.Hi; c += r.Stride {
-				t[c] |= e.charClass
+				t[c] |= e.class
+			}
+		}
+	}
+	for _, e := range []struct {
+		ranges []charRange
+		class  charClass
+	}{
+		{upper16, charLetter | charUpper}, {lower16, charLetter | charLower}, {letters16, charLetter | charUpper | charLower},
+		{numbers16, charNumber}, {marks16, charMark | charUpper | charLower}, {after9, charInert},
+	} {
+		for _, r := range e.ranges {
+			for c := r.lo; c <= r.hi; c++ {
+				t[c] |= e.class
 			}
 		}
 	}

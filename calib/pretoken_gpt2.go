@@ -2,12 +2,12 @@ package calib
 
 import "unicode/utf8"
 
-// nextGPT2 matches
+// endGPT2 matches
 //
 //	's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
 //
 // (GPT-2, encoder.py; the ByteLevel pre-tokenizer with use_regex).
-func nextGPT2(s string, i int) int {
+func endGPT2(s string, i int) int {
 	if s[i] == '\'' {
 		if n := contraction(s[i:], false); n > 0 {
 			return i + n

@@ -104,8 +104,14 @@ func (a *addedTokens) add(t *addedToken, b *bpe, n normalizer) error {
 
 // isWord tells whether r is in \w as the Rust regex crate defines it (Unicode TR 18, annex C).
 func isWord(r rune) bool {
-	return unicode.IsLetter(r) || unicode.IsMark(r) || r == 0x200C || r == 0x200D ||
-		unicode.In(r, unicode.Nd, unicode.Nl, unicode.Pc, unicode.Other_Alphabetic)
+	c := classOf(r)
+	if c&(charLetter|charMark) != 0 || r == 0x200C || r == 0x200D {
+		return true
+	}
+	if c&charNumber != 0 && !unicode.Is(unicode.No, r) { // \p{Nd} and \p{Nl}
+		return true
+	}
+	return unicode.In(r, unicode.Pc, unicode.Other_Alphabetic)
 }
 
 // standsAlone tells whether s[start:end] has no word character next to it.
