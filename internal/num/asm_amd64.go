@@ -34,6 +34,9 @@ func transpose4F64(dst unsafe.Pointer, stride int, rows *[8]unsafe.Pointer, n in
 func copyRows(dst unsafe.Pointer, stride int, src unsafe.Pointer, ld, size, n int)
 
 //go:noescape
+func scaleRows(dst unsafe.Pointer, stride int, src unsafe.Pointer, ld, size, n int, scale *float32)
+
+//go:noescape
 func dotAVX2(a, b []float32) float32
 
 //go:noescape

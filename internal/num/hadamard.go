@@ -46,7 +46,14 @@ func hadamard[T float](x []T, transpose bool) {
 //
 //	x = x·S, S[i,j] = (-1)^popcount(i&j)
 func walsh[T float](x []T) {
-	for h := 1; h < len(x); h *= 2 {
+	h := 1
+	if len(x) >= 8 {
+		for i := 0; i < len(x); i += 8 {
+			walsh8((*[8]T)(x[i:]))
+		}
+		h = 8
+	}
+	for ; h < len(x); h *= 2 {
 		for i := 0; i < len(x); i += 2 * h {
 			lo, hi := x[i:i+h], x[i+h:i+2*h]
 			for j, a := range lo {
@@ -55,6 +62,16 @@ func walsh[T float](x []T) {
 			}
 		}
 	}
+}
+
+// walsh8 is the transform of eight values.
+func walsh8[T float](x *[8]T) {
+	a0, a1, a2, a3 := x[0]+x[1], x[0]-x[1], x[2]+x[3], x[2]-x[3]
+	a4, a5, a6, a7 := x[4]+x[5], x[4]-x[5], x[6]+x[7], x[6]-x[7]
+	b0, b1, b2, b3 := a0+a2, a1+a3, a0-a2, a1-a3
+	b4, b5, b6, b7 := a4+a6, a5+a7, a4-a6, a5-a7
+	x[0], x[1], x[2], x[3] = b0+b4, b1+b5, b2+b6, b3+b7
+	x[4], x[5], x[6], x[7] = b0-b4, b1-b5, b2-b6, b3-b7
 }
 
 // mixPaley multiplies by p ⊗ I: the k segments of x are combined, segment j of the result being Σ_i p[i,j]*segment i

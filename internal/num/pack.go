@@ -8,7 +8,7 @@ type operand[T float] struct {
 	bf16  bool
 	trans bool
 	ld    int
-	scale []T // where set: value l of every vector counts scale[l] times
+	scale []T // where set, with trans: value l of every vector counts scale[l] times
 }
 
 // from returns the operand without its first i vectors.
@@ -41,18 +41,6 @@ func pack[T float](dst []T, o *operand[T], n, k0, kc, w int, p packer[T]) {
 			packRows(dst[i*kc:], o, i, min(w, n-i), k0, kc, w, p)
 		}
 	}
-	if o.scale == nil {
-		return
-	}
-	for i := 0; i < n; i += w {
-		panel := dst[i*kc:]
-		for l, s := range o.scale[k0 : k0+kc] {
-			row := panel[l*w:][:min(w, n-i)]
-			for r := range row {
-				row[r] *= s
-			}
-		}
-	}
 }
 
 // packColumns packs vectors that stand side by side, some values of all of them at a time: memory is read in long runs.
@@ -66,7 +54,11 @@ func packColumns[T float](dst []T, o *operand[T], n, k0, kc, w int, p packer[T])
 				continue
 			}
 			for v := range values {
-				copy(panel[v*w:v*w+rows], o.v[(k0+l+v)*o.ld+i:])
+				row := panel[v*w : v*w+rows]
+				copy(row, o.v[(k0+l+v)*o.ld+i:])
+				for r := 0; o.scale != nil && r < rows; r++ {
+					row[r] *= o.scale[k0+l+v]
+				}
 			}
 		}
 	}

@@ -37,7 +37,15 @@ func (packer32) rows(panel []float32, o *operand[float32], i, rows, k0, kc, w in
 }
 
 func (packer32) columns(panel []float32, o *operand[float32], i, rows, k0, kc, w int) bool {
-	return copyPanel(panel, o, i, rows, k0, kc, w, 4)
+	dst, src, ok := columnEnds(panel, o, i, rows, k0, kc, w)
+	switch {
+	case !ok:
+	case o.scale == nil:
+		copyRows(dst, w*4, src, o.ld*4, rows*4, kc)
+	default:
+		scaleRows(dst, w*4, src, o.ld*4, rows*4, kc, &o.scale[k0 : k0+kc][0])
+	}
+	return ok
 }
 
 // packer64 packs float64 operands.
@@ -61,16 +69,17 @@ func (packer64) rows(panel []float64, o *operand[float64], i, rows, k0, kc, w in
 }
 
 func (packer64) columns(panel []float64, o *operand[float64], i, rows, k0, kc, w int) bool {
-	return copyPanel(panel, o, i, rows, k0, kc, w, 8)
+	dst, src, ok := columnEnds(panel, o, i, rows, k0, kc, w)
+	if ok = ok && o.scale == nil; ok {
+		copyRows(dst, w*8, src, o.ld*8, rows*8, kc)
+	}
+	return ok
 }
 
-// copyPanel packs vectors of elements of size bytes that stand side by side, where their width is a multiple of 8 bytes.
-func copyPanel[T float](panel []T, o *operand[T], i, rows, k0, kc, w, size int) bool {
-	if rows*size%8 != 0 {
-		return false
-	}
-	src := o.v[k0*o.ld+i:]
-	_, _ = src[(kc-1)*o.ld+rows-1], panel[(kc-1)*w+rows-1]
-	copyRows(unsafe.Pointer(&panel[0]), w*size, unsafe.Pointer(&src[0]), o.ld*size, rows*size, kc)
-	return true
+// columnEnds returns where to copy kc pieces of rows vectors that stand side by side, where that is a multiple of 8
+// bytes, once it has checked that they lie within their slices.
+func columnEnds[T float](panel []T, o *operand[T], i, rows, k0, kc, w int) (dst, src unsafe.Pointer, ok bool) {
+	v := o.v[k0*o.ld+i:]
+	_, _ = v[(kc-1)*o.ld+rows-1], panel[(kc-1)*w+rows-1]
+	return unsafe.Pointer(&panel[0]), unsafe.Pointer(&v[0]), rows*int(unsafe.Sizeof(v[0]))%8 == 0
 }

@@ -29,7 +29,7 @@ type kernel[T float] struct {
 type packer[T float] interface {
 	// rows packs the first values and returns how many.
 	rows(panel []T, o *operand[T], i, rows, k0, kc, w int) int
-	// columns packs the panel, or returns false.
+	// columns packs the panel, or returns false; kc > 0.
 	columns(panel []T, o *operand[T], i, rows, k0, kc, w int) bool
 }
 

@@ -320,8 +320,63 @@ last:
 	JMP next
 
 narrow:
-	MOVQ (SI)(R8*1), R10
-	MOVQ R10, (DI)(R8*1)
+	VMOVSD (SI)(R8*1), X0
+	VMOVSD X0, (DI)(R8*1)
+	ADDQ $8, R8
+	LEAQ -32(R8), R9
+	CMPQ R9, DX
+	JLT narrow
+
+next:
+	ADDQ AX, SI
+	ADDQ BX, DI
+	DECQ CX
+	JMP row
+
+done:
+	VZEROUPPER
+	RET
+
+// func scaleRows(dst unsafe.Pointer, stride int, src unsafe.Pointer, ld, size, n int, scale *float32)
+// copyRows of float32 with piece l multiplied by scale[l]
+TEXT ·scaleRows(SB), NOSPLIT, $0-56
+	MOVQ scale+48(FP), R11
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), BX
+	MOVQ src+16(FP), SI
+	MOVQ ld+24(FP), AX
+	MOVQ size+32(FP), DX
+	MOVQ n+40(FP), CX
+	SUBQ $32, DX
+
+row:
+	TESTQ CX, CX
+	JZ done
+	VBROADCASTSS (R11), Y1
+	ADDQ $4, R11
+	XORQ R8, R8
+	TESTQ DX, DX
+	JLT narrow
+	JZ last
+
+wide:
+	VMOVUPS (SI)(R8*1), Y0
+	VMULPS Y1, Y0, Y0
+	VMOVUPS Y0, (DI)(R8*1)
+	ADDQ $32, R8
+	CMPQ R8, DX
+	JLT wide
+
+last:
+	VMOVUPS (SI)(DX*1), Y0
+	VMULPS Y1, Y0, Y0
+	VMOVUPS Y0, (DI)(DX*1)
+	JMP next
+
+narrow:
+	VMOVSD (SI)(R8*1), X0
+	VMULPS X1, X0, X0
+	VMOVSD X0, (DI)(R8*1)
 	ADDQ $8, R8
 	LEAQ -32(R8), R9
 	CMPQ R9, DX

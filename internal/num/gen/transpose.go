@@ -12,7 +12,8 @@ func transposes() []byte {
 	})
 	transpose8(w, "transpose8F16", 2, func(ptr, dst string) { w.op("VCVTPH2PS (%s)(SI*1), %s", ptr, dst) })
 	transpose4(w)
-	copyColumns(w)
+	copyColumns(w, false)
+	copyColumns(w, true)
 	return w.Bytes()
 }
 
@@ -98,10 +99,24 @@ func transpose4(w *writer) {
 }
 
 // copyColumns writes the copy of a panel whose vectors stand side by side: 32 bytes at a time, the last of them
-// overlapping the ones before, or 8 bytes at a time where the pieces are smaller.
-func copyColumns(w *writer) {
-	w.fn("copyRows", "(dst unsafe.Pointer, stride int, src unsafe.Pointer, ld, size, n int)",
-		"copies n pieces of size bytes, a multiple of 8, from src + l*ld to dst + l*stride (bytes)", 48)
+// overlapping the ones before, or 8 bytes at a time where the pieces are smaller. The scaled form multiplies by a number
+// per piece.
+func copyColumns(w *writer, scaled bool) {
+	if scaled {
+		w.fn("scaleRows", "(dst unsafe.Pointer, stride int, src unsafe.Pointer, ld, size, n int, scale *float32)",
+			"copyRows of float32 with piece l multiplied by scale[l]", 56)
+		w.op("MOVQ scale+48(FP), R11")
+	} else {
+		w.fn("copyRows", "(dst unsafe.Pointer, stride int, src unsafe.Pointer, ld, size, n int)",
+			"copies n pieces of size bytes, a multiple of 8, from src + l*ld to dst + l*stride (bytes)", 48)
+	}
+	move := func(index, load, reg string) {
+		w.op("%s (SI)(%s*1), %s", load, index, reg)
+		if scaled {
+			w.op("VMULPS %s1, %s, %s", reg[:1], reg, reg)
+		}
+		w.op("%s %s, (DI)(%s*1)", load, reg, index)
+	}
 	w.op("MOVQ dst+0(FP), DI")
 	w.op("MOVQ stride+8(FP), BX")
 	w.op("MOVQ src+16(FP), SI")
@@ -112,23 +127,24 @@ func copyColumns(w *writer) {
 	w.at("row")
 	w.op("TESTQ CX, CX")
 	w.op("JZ done")
+	if scaled {
+		w.op("VBROADCASTSS (R11), Y1")
+		w.op("ADDQ $4, R11")
+	}
 	w.op("XORQ R8, R8")
 	w.op("TESTQ DX, DX")
 	w.op("JLT narrow")
 	w.op("JZ last")
 	w.at("wide")
-	w.op("VMOVUPS (SI)(R8*1), Y0")
-	w.op("VMOVUPS Y0, (DI)(R8*1)")
+	move("R8", "VMOVUPS", "Y0")
 	w.op("ADDQ $32, R8")
 	w.op("CMPQ R8, DX")
 	w.op("JLT wide")
 	w.at("last")
-	w.op("VMOVUPS (SI)(DX*1), Y0")
-	w.op("VMOVUPS Y0, (DI)(DX*1)")
+	move("DX", "VMOVUPS", "Y0")
 	w.op("JMP next")
 	w.at("narrow")
-	w.op("MOVQ (SI)(R8*1), R10")
-	w.op("MOVQ R10, (DI)(R8*1)")
+	move("R8", "VMOVSD", "X0")
 	w.op("ADDQ $8, R8")
 	w.op("LEAQ -32(R8), R9")
 	w.op("CMPQ R9, DX")
