@@ -12,6 +12,7 @@ type problem struct {
 	n    int
 	perm []int     // column at each position; nil for the order they lie in
 	dead []bool    // by column
+	diag []float32 // by column: diagonal of the Hessian, relative to its largest entry
 	u    []float64 // upper triangular with (H+damping)⁻¹ = Uᵀ·U, rows and columns by position
 }
 
@@ -20,20 +21,22 @@ const maxRetries = 4 // each with ten times the damping
 // newProblem factors the inverse of h with damping; reason is not empty where that fails. The attempts start from h each
 // time, since a failed factorization leaves nothing of its input.
 func newProblem(h []float64, n int, s Scheme, par Par, rep *Report) (p *problem, reason string) {
-	p = &problem{n: n, dead: make([]bool, n)}
-	var sum float64
+	p = &problem{n: n, dead: make([]bool, n), diag: make([]float32, n)}
+	var sum, most float64
 	for i := range n {
-		if d := h[i*n+i]; d == 0 {
-			p.dead[i] = true
+		d := h[i*n+i]
+		if p.dead[i] = d == 0; p.dead[i] {
 			rep.DeadColumns++
-		} else {
-			sum += d
 		}
+		sum, most = sum+d, max(most, d)
 	}
 	if rep.DeadColumns == n {
 		return nil, "every input was always 0"
 	}
 	mean := sum / float64(n-rep.DeadColumns)
+	for i := range n {
+		p.diag[i] = float32(h[i*n+i] / most)
+	}
 	if s.ActOrder {
 		p.perm = make([]int, n)
 		for i := range p.perm {

@@ -68,7 +68,7 @@ func (v *solver) start(w []float32, par Par) error {
 				}
 			}
 		})
-		if err := v.m.setGrids(natural, nil, par); err != nil {
+		if err := v.m.setGrids(natural, v.diag, par); err != nil {
 			return err
 		}
 	}
@@ -108,7 +108,7 @@ func (v *solver) row(r, i1, i2 int) {
 			g = v.m.grid(r, c/width)
 		case i%width == 0:
 			var err error
-			if g, err = v.f.find(work[i:i+width], nil); err != nil {
+			if g, err = v.f.find(work[i:i+width], v.diag[i:i+width]); err != nil {
 				v.first.set(r, i/width, err)
 				return
 			}
