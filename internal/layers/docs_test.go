@@ -1,0 +1,112 @@
+package layers
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"modelpress/formats/manifest"
+	"modelpress/internal/pipeline"
+)
+
+// block returns the first fenced block of a language in a document.
+func block(t *testing.T, doc, lang, holding string) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(root, "docs", doc))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile("(?s)```"+lang+"\n(.*?)```").FindAllStringSubmatch(string(data), -1) {
+		if strings.Contains(m[1], holding) {
+			return m[1]
+		}
+	}
+	t.Fatalf("%s has no %s block with %q", doc, lang, holding)
+	return ""
+}
+
+// The recipe of docs/PLAN.md is read by the program, and its values are the defaults.
+func TestDocumentedRecipe(t *testing.T) {
+	got, err := pipeline.ParseRecipe([]byte(block(t, "PLAN.md", "yaml", "version: 1")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := pipeline.ParseRecipe([]byte(`
+retrieval:
+  fact: "The pass key of {name} is {code}."
+  question: "The pass key of {name} is"
+  lengths: [512, 1024]
+heads: {full_share: 0.5}
+quantize: {}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g, w := asJSON(t, got), asJSON(t, want); g != w {
+		t.Errorf("documented\n%s\ndefaults\n%s", g, w)
+	}
+}
+
+func asJSON(t *testing.T, v any) string {
+	t.Helper()
+	b, err := json.MarshalIndent(v, "", " ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// Every field of a recipe stands in the documented one.
+func TestDocumentedRecipeIsComplete(t *testing.T) {
+	text := block(t, "PLAN.md", "yaml", "version: 1")
+	for _, m := range regexp.MustCompile("yaml:\"([a-z_]+)\"").FindAllStringSubmatch(recipeSource(t), -1) {
+		if !strings.Contains(text, m[1]+":") {
+			t.Errorf("docs/PLAN.md does not explain the field %s", m[1])
+		}
+	}
+}
+
+func recipeSource(t *testing.T) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(root, "internal", "pipeline", "recipe.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// The example of docs/MANIFEST.md is a valid plan once its digests are filled in.
+func TestDocumentedManifest(t *testing.T) {
+	text := strings.ReplaceAll(block(t, "MANIFEST.md", "json", "kv_heads"), "sha256:…", "sha256:"+strings.Repeat("0", 64))
+	p, err := manifest.Decode([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, id := p.Resolve(0, 1, manifest.Decoding, 20000); id != "s" {
+		t.Errorf("head 1 decodes under %q", id)
+	}
+}
+
+// Every exit code of the program stands in docs/EXIT-CODES.md.
+func TestDocumentedExitCodes(t *testing.T) {
+	doc, err := os.ReadFile(filepath.Join(root, "docs", "EXIT-CODES.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, err := os.ReadFile(filepath.Join(root, "cmd", "compress", "exit.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile(`(?m)^\texit[A-Z]\w+ += ([0-9]+)$`).FindAllStringSubmatch(string(code), -1)
+	if len(found) < 5 {
+		t.Fatalf("only %d exit codes found", len(found))
+	}
+	for _, m := range found {
+		if !regexp.MustCompile(`(?m)^\|[^|]*\b` + m[1] + `\b[^|]*\|`).Match(doc) {
+			t.Errorf("exit code %s is not documented", m[1])
+		}
+	}
+}
