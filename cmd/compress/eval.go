@@ -49,6 +49,7 @@ func (a *app) evalCmd() *cobra.Command {
 	f.StringVar(&o.Data, "data", "", "held-out text or token ids, of the kinds that plan --calib takes")
 	f.StringVar(&o.Reference, "reference", "", "checkpoint to compare the predictions with")
 	f.StringVar(&o.Prompts, "prompts", "", "retrieval prompts as JSON: [{ids, answer, needle}, ...]")
+	f.IntVar(&o.MaxPrompts, "max-prompts", 0, "prompts to take, evenly spread over the file; 0 for all")
 	f.StringVar(&recipe, "recipe", "", "recipe whose retrieval section generates prompts in the data")
 	f.BoolVar(&useplan, "attention-plan", false, "run under the attention plan that lies beside the weights")
 	f.StringVar(&o.AttentionPlan, "attention-plan-file", "", "run under this attention plan")

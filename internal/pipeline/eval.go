@@ -20,6 +20,7 @@ type EvalOptions struct {
 	Reference       string // checkpoint to compare with; "" for none
 	Data            string // text or token ids for perplexity; "" for none
 	Prompts         string // JSON file of retrieval prompts; "" for none
+	MaxPrompts      int    // evenly spread over the file; 0 for all
 	Retrieval       *Retrieval
 	Windows         int // 0 for all
 	Length          int // tokens of a window, for text and single streams
@@ -186,7 +187,8 @@ func (e *evaluator) needles(ctx context.Context) error {
 
 func (e *evaluator) prompts() ([]calib.Prompt, error) {
 	if e.o.Prompts != "" {
-		return calib.ReadPrompts(e.o.Prompts)
+		all, err := calib.ReadPrompts(e.o.Prompts)
+		return spread(all, e.o.MaxPrompts), err
 	}
 	if e.o.Retrieval == nil {
 		return nil, nil
@@ -231,4 +233,16 @@ func plannedBytes(p *manifest.Plan, s *source, length, valueBytes int) int64 {
 // Describe is one line about an evaluation's data, for people.
 func (e *Evaluation) Describe() string {
 	return fmt.Sprintf("%s, %s, %d tokens", e.Model, e.Plan, e.Tokens)
+}
+
+// spread returns n elements at even distances, all of them where n is 0 or too large.
+func spread[T any](list []T, n int) []T {
+	if n <= 0 || n >= len(list) {
+		return list
+	}
+	out := make([]T, n)
+	for i := range out {
+		out[i] = list[i*len(list)/n]
+	}
+	return out
 }

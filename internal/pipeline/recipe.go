@@ -32,6 +32,8 @@ type Calibration struct {
 	Holdout   int    `yaml:"holdout" json:"holdout"`
 	Length    int    `yaml:"length" json:"length"`
 	BOS       string `yaml:"bos" json:"bos"` // "auto" (the model's bos_token_id), "none", or an id
+	// Shuffle draws the windows from all of the input by the recipe's seed; without it they are the first ones.
+	Shuffle bool `yaml:"shuffle" json:"shuffle"`
 }
 
 // Retrieval describes the synthetic needle task: how a fact is written and how it is asked for. {name} and {code} stand
@@ -157,7 +159,7 @@ func (q *Quantize) fillDefaults() {
 		q.Importance = &Importance{Min: 0.005, Max: 1}
 	}
 	if q.Ignore == nil {
-		q.Ignore = []string{"lm_head"}
+		q.Ignore = []string{headModule}
 	}
 }
 

@@ -182,6 +182,9 @@ func (d *dataset) build(s *source, r *Recipe, p DataPaths, tok *calib.Tokenizer)
 	}
 	opt := calib.SetOptions{Length: r.Calibration.Length, Sequences: r.Calibration.Sequences, HoldoutSequences: r.Calibration.Holdout,
 		Vocab: s.arch.V}
+	if r.Calibration.Shuffle {
+		opt.Seed = &r.Seed
+	}
 	if !calib.IsIDs(p.Calib) {
 		opt.BOS, opt.EOS = d.bos, d.bos
 	}

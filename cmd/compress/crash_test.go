@@ -1,0 +1,69 @@
+package main
+
+import (
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// TestThreadsAndCrashes: the same plan gives the same bytes with one thread and with two, twice each, and after SIGKILL at
+// twenty random moments.
+func TestThreadsAndCrashes(t *testing.T) {
+	dir := t.TempDir()
+	plan, flags := planFast(t, dir)
+	apply := func(out string, more ...string) []string {
+		return append(append([]string{"apply", plan, "-o", out}, flags...), more...)
+	}
+	want, took := "", time.Duration(0)
+	for _, c := range []struct{ name, threads string }{{"one-a", "1"}, {"two-a", "2"}, {"one-b", "1"}, {"two-b", "2"}} {
+		out := filepath.Join(dir, c.name)
+		start := time.Now()
+		mustRun(t, exitOK, apply(out, "--threads", c.threads)...)
+		took = time.Since(start)
+		if got := tree(t, out); want == "" {
+			want = got
+		} else if got != want {
+			t.Fatalf("run %s differs:\n%s\nwant\n%s", c.name, got, want)
+		}
+	}
+	out := filepath.Join(dir, "killed")
+	kills := killRandomly(t, apply(out), out, took)
+	mustRun(t, exitOK, apply(out)...)
+	if got := tree(t, out); got != want {
+		t.Fatalf("after %d kills the result differs:\n%s\nwant\n%s", kills, got, want)
+	}
+	if _, err := os.Stat(out + ".partial"); !os.IsNotExist(err) {
+		t.Errorf("the partial directory is still there: %v", err)
+	}
+	t.Logf("identical after %d kills", kills)
+}
+
+// killRandomly starts the program again and again and kills each run at a random moment, twenty times. A run that ends
+// before its moment has its output removed, so that the next one starts from nothing.
+func killRandomly(t *testing.T, args []string, out string, took time.Duration) int {
+	t.Helper()
+	rng := rand.New(rand.NewPCG(1, 2))
+	kills := 0
+	for kills < 20 {
+		c, output := program(t, args...)
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		timer := time.AfterFunc(time.Duration(rng.Int64N(int64(took))), func() { c.Process.Kill() })
+		err := c.Wait()
+		timer.Stop()
+		switch {
+		case err == nil:
+			if err := os.RemoveAll(out); err != nil {
+				t.Fatal(err)
+			}
+		case c.ProcessState.ExitCode() == -1:
+			kills++
+		default:
+			t.Fatalf("a resumed run failed: %v\n%s", err, output)
+		}
+	}
+	return kills
+}
