@@ -1,10 +1,14 @@
 package calib
 
 import (
+	"context"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"modelpress/internal/device"
 )
 
 // trained is the directory of the small trained model of the examples.
@@ -61,5 +65,50 @@ func TestSetOfTrainedRows(t *testing.T) {
 	}
 	if !slices.EqualFunc(set.Calib.IDs, rows, slices.Equal) || !slices.EqualFunc(set.Heldout.IDs, held, slices.Equal) {
 		t.Error("rows are not kept as they are")
+	}
+}
+
+// TestTrainedPerplexity compares with what transformers 4.47 gives for the same windows in f32.
+func TestTrainedPerplexity(t *testing.T) {
+	want := []float64{1.0337456464767456, 1.4482733011245728, 2.148359775543213, 2.042175769805908}
+	w := NewWindows(trainedRows(t, "heldout")[:4])
+	p, err := Perplexity(context.Background(), trainedModel(t), w, EvalOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, v := range p.Windows {
+		if math.Abs(v-want[i]) > 1e-4 {
+			t.Errorf("window %d: %g, want %g", i, v, want[i])
+		}
+	}
+}
+
+// TestTrainedRetrieval: prompts of every kind are answered by a model that was trained to, and by none of its heads when
+// they see too little.
+func TestTrainedRetrieval(t *testing.T) {
+	m, tok := trainedModel(t), trainedTokenizer(t)
+	hay := NewWindows(trainedRows(t, "heldout")).Flat(1)
+	var prompts []Prompt
+	for _, kind := range []Kind{SingleNeedle, MultiKey, KeyValue} {
+		p, err := MakePrompts(tok, hay, RetrievalOptions{Kind: kind, Lengths: []int{192, 384}, Depths: []float64{0.1, 0.6}, BOS: id(0), Seed: 3})
+		if err != nil {
+			t.Fatal(err)
+		}
+		prompts = append(prompts, p...)
+	}
+	dense, err := Retrieval(context.Background(), m, prompts, EvalOptions{})
+	if err != nil || dense.Accuracy != 1 || dense.AnswerNLL > 0.05 || len(dense.Grid) != 4 {
+		t.Errorf("dense: %+v %v", dense, err)
+	}
+	local := func(layer int) []device.Mask {
+		masks := make([]device.Mask, m.Arch.Layers[layer].G)
+		for i := range masks {
+			masks[i] = device.Mask{Sink: 4, Recent: 32}
+		}
+		return masks
+	}
+	masked, err := Retrieval(context.Background(), m, prompts, EvalOptions{Masks: local})
+	if err != nil || masked.Accuracy > 0.3 {
+		t.Errorf("all heads local: %+v %v", masked, err)
 	}
 }
