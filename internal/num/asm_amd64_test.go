@@ -124,3 +124,19 @@ func FuzzAgainstGeneric(f *testing.F) {
 		closeTo(t, "f64", got64, want64, tol)
 	})
 }
+
+func BenchmarkLevels(b *testing.B) {
+	const n = 512
+	x, w, y := randoms(newRand(1), n*n), randoms(newRand(2), n*n), make([]float32, n*n)
+	a, c, z := randoms64(newRand(1), n*n), randoms64(newRand(2), n*n), make([]float64, n*n)
+	for l := levelGeneric; l <= detect(); l++ {
+		atLevel(l, func() {
+			b.Run(fmt.Sprint("f32/", l), func(b *testing.B) {
+				bench(b, 2*n*n*n, func() { GemmNT(y, n, x, n, F32Weights(w, n), n, n, n, 0, nil) })
+			})
+			b.Run(fmt.Sprint("f64/", l), func(b *testing.B) {
+				bench(b, 2*n*n*n, func() { GemmNT64(z, n, a, n, c, n, n, n, n, 1, 0, nil) })
+			})
+		})
+	}
+}
