@@ -157,7 +157,7 @@ func TestFaultyConfig(t *testing.T) {
 		{"llama-mha", "hidden_size", 64.5, "not a whole number"},
 		{"llama-mha", "hidden_size", raw("1e3"), "not a whole number"},
 		{"llama-mha", "hidden_size", []int{64}, "not a whole number"},
-		{"llama-mha", "hidden_size", 1 << 40, "lies outside"},
+		{"llama-mha", "hidden_size", int64(1) << 40, "lies outside"},
 		{"llama-mha", "num_attention_heads", 0, "lies outside"},
 		{"llama-mha", "num_attention_heads", -8, "lies outside"},
 		{"llama-mha", "num_attention_heads", 1000000000, "lies outside"},

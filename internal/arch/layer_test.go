@@ -87,7 +87,8 @@ func TestRope(t *testing.T) {
 		"default":  {set{"rope_scaling": set{"rope_type": "default"}}, def},
 		"v5": {set{"rope_scaling": remove{}, "rope_theta": remove{}, "rope_parameters": set{"rope_theta": 5e5, "rope_type": "default"}},
 			with(func(r *Rope) { r.Theta = 5e5 })},
-		"old key": {set{"rope_scaling": set{"type": "linear", "factor": 2}}, with(func(r *Rope) { r.Type, r.Factor = "linear", 2 })},
+		"v5 without type": {set{"rope_parameters": set{"rope_theta": 5e5}}, with(func(r *Rope) { r.Theta = 5e5 })},
+		"old key":         {set{"rope_scaling": set{"type": "linear", "factor": 2}}, with(func(r *Rope) { r.Type, r.Factor = "linear", 2 })},
 		"both keys": {set{"rope_scaling": set{"type": "yarn", "rope_type": "linear", "factor": 2}},
 			with(func(r *Rope) { r.Type, r.Factor = "linear", 2 })},
 		"dynamic": {set{"rope_scaling": set{"type": "dynamic", "factor": 2, "original_max_position_embeddings": 64}},
@@ -134,6 +135,8 @@ func TestFaultyRope(t *testing.T) {
 	}
 	_, err := DescribeConfig(edit(t, base, set{"rope_scaling": set{"rope_type": "default"}, "rope_parameters": set{"rope_type": "default"}}))
 	wantFault(t, err, "rope_parameters", "stands beside")
+	_, err = DescribeConfig(edit(t, base, set{"rope_parameters": set{"full_attention": set{"rope_type": "default"}}}))
+	wantFault(t, err, "rope_parameters.full_attention", "not supported")
 }
 
 func TestRolesAndSites(t *testing.T) {

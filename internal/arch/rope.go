@@ -6,12 +6,18 @@ import "math"
 // rope_parameters as transformers 5 does. The kind stands under rope_type or, in older files, type.
 func readRope(f *fields, maxPos int) *Rope {
 	r := &Rope{Type: "default", Truncate: true}
-	scaling := f.object("rope_scaling")
-	if params := f.object("rope_parameters"); params != nil {
+	scaling, params := f.object("rope_scaling"), f.object("rope_parameters")
+	missing := ""
+	if params != nil {
 		if scaling != nil {
 			f.fault("rope_parameters", "stands beside rope_scaling; one of them must go")
 		}
-		scaling = params
+		for _, nested := range []string{"full_attention", "sliding_attention"} {
+			if params.has(nested) {
+				params.fault(nested, "rotary embeddings that differ between layers are not supported")
+			}
+		}
+		scaling, missing = params, "default"
 	}
 	r.Theta = f.numberOr("rope_theta", 10000, math.SmallestNonzeroFloat64, math.MaxFloat32)
 	if scaling == nil {
@@ -21,17 +27,12 @@ func readRope(f *fields, maxPos int) *Rope {
 	if p := scaling.numberOr("partial_rotary_factor", 1, 0, 1); p != 1 {
 		scaling.fault("partial_rotary_factor", "%g is not supported, only 1", p)
 	}
-	r.Type = ropeType(scaling)
+	r.Type = scaling.stringOr("rope_type", scaling.stringOr("type", missing))
+	if r.Type == "" {
+		scaling.fault("rope_type", "is missing")
+	}
 	r.scale(scaling, maxPos)
 	return r
-}
-
-func ropeType(s *fields) string {
-	kind := s.stringOr("rope_type", s.stringOr("type", ""))
-	if kind == "" {
-		s.fault("rope_type", "is missing")
-	}
-	return kind
 }
 
 // scale reads what the kind of scaling needs.
@@ -52,6 +53,8 @@ func (r *Rope) scale(s *fields, maxPos int) {
 			s.fault("high_freq_factor", "%g is not above low_freq_factor %g", r.HighFreqFactor, r.LowFreqFactor)
 		}
 	case "yarn":
+		// Releases of transformers after 4.47 heed the original length and mscale, which 4.47 passes over; the
+		// checkpoints that give them (Qwen, DeepSeek) mean them.
 		r.OriginalMaxPosition = s.integerOr("original_max_position_embeddings", maxPos, 1, maxPosition)
 		r.BetaFast = orDefault(s.numberOr("beta_fast", 32, 0, most), 32)
 		r.BetaSlow = orDefault(s.numberOr("beta_slow", 1, 0, most), 1)

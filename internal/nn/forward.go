@@ -11,8 +11,8 @@ import (
 // Forward runs the block over one window: x [T, D] is replaced by the block's output.
 //
 // Beside the weights it holds 4*(T*(2D + 2HK + 2GK + H) + 2*min(T, 1024)*F) bytes on the device, H*T more floats for
-// column sums, and T instead of min(T, 1024) rows of the FFN under a Tap. This memory belongs to the model and is
-// reused: calls of a size seen before allocate nothing.
+// column sums, and T instead of min(T, 1024) rows of the FFN under a Tap or a stop; the host holds 4*T*K bytes of rotary
+// tables. This memory belongs to the model and is reused: calls of a size seen before allocate no buffer.
 func (b *Block) Forward(x []float32, t int, p *Pass) error {
 	if p == nil {
 		p = &Pass{}

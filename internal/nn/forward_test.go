@@ -41,7 +41,7 @@ func TestOracle(t *testing.T) {
 				opt.DType = dt
 				src := testmodel.New(opt)
 				m := describe(t, src, cpu.New(2))
-				ids := testmodel.Windows(1, 41, m.Arch.V, 5)[0]
+				ids := testmodel.Windows(1, 21, m.Arch.V, 5)[0]
 				o := &oracle{t: t, src: src, m: m.Arch}
 				if d := far(t, logits(t, m, ids), o.logits(ids)); d > 2e-5 {
 					t.Errorf("logits differ by up to %g", d)
@@ -335,6 +335,23 @@ func TestBadWeightsAndTokens(t *testing.T) {
 				if _, err := m.LoadBlock(0); err == nil {
 					t.Errorf("%s %s with %v is accepted", dt, name, v)
 				}
+			}
+		}
+	}
+	for i := range 11 { // at every place of the four that are looked at together
+		for _, dt := range []formats.DType{formats.BF16, formats.F16} {
+			p := make([]byte, 22)
+			if err := formats.Encode(p, []float32{1, -2, 3e4, 0, 1e-7, -1, 1, 1, -65504, 1, 1}, dt); err != nil {
+				t.Fatal(err)
+			}
+			if got := nonFinite16(p, dt); got != -1 {
+				t.Errorf("%s: value %d of finite ones", dt, got)
+			}
+			if err := formats.Encode(p[2*i:2*i+2], []float32{float32(math.Inf(-1))}, dt); err != nil {
+				t.Fatal(err)
+			}
+			if got := nonFinite16(p, dt); got != i {
+				t.Errorf("%s: infinity at %d found at %d", dt, i, got)
 			}
 		}
 	}

@@ -121,3 +121,30 @@ func referencePerplexity(t *testing.T, m *Model) {
 		t.Errorf("perplexity %.4f, want 6.2220", math.Exp(got))
 	}
 }
+
+// windowNLL returns the mean negative log-likelihood of each window's tokens after the first.
+func windowNLL(t testing.TB, m *Model, windows [][]int32, opt RunOptions) []float64 {
+	t.Helper()
+	out := make([]float64, len(windows))
+	err := m.Run(t.Context(), windows, opt, func(i int, hidden []float32) error {
+		ids := windows[i]
+		return m.Head(hidden, len(ids)-1, 128, func(row, rows int, logits []float32) error {
+			for r := range rows {
+				out[i] += nll(logits[r*m.Arch.V:(r+1)*m.Arch.V], ids[row+r+1]) / float64(len(ids)-1)
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func mean(v []float64) float64 {
+	s := 0.0
+	for _, x := range v {
+		s += x
+	}
+	return s / float64(len(v))
+}

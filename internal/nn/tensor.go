@@ -154,7 +154,16 @@ func nonFinite16(p []byte, dt formats.DType) int {
 	if dt == formats.F16 {
 		exp = 0x7c00
 	}
-	for i := 0; i+2 <= len(p); i += 2 {
+	i := 0
+	// Four at once: adding the lowest exponent bit carries into the sign bit exactly where all exponent bits are set.
+	const ones = 0x0001000100010001
+	mask, low := ones*uint64(exp), ones*uint64(exp&-exp)
+	for ; i+8 <= len(p); i += 8 {
+		if (binary.LittleEndian.Uint64(p[i:])&mask+low)&(ones<<15) != 0 {
+			break
+		}
+	}
+	for ; i+2 <= len(p); i += 2 {
 		if binary.LittleEndian.Uint16(p[i:])&exp == exp {
 			return i / 2
 		}

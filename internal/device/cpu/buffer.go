@@ -76,7 +76,13 @@ func (d *Device) UploadRaw(dst device.Buf, off int, src []byte) {
 		}
 		return
 	}
-	for i, out := 0, b.half[off:off+n]; i < n; i++ {
+	out := b.half[off : off+n]
+	for len(out) >= 4 && len(src) >= 8 {
+		w := binary.LittleEndian.Uint64(src)
+		out[0], out[1], out[2], out[3] = uint16(w), uint16(w>>16), uint16(w>>32), uint16(w>>48)
+		out, src = out[4:], src[8:]
+	}
+	for i := range out {
 		out[i] = binary.LittleEndian.Uint16(src[2*i:])
 	}
 }

@@ -24,8 +24,8 @@ func attentionCases() []attentionCase {
 		{33, 2, 2, 16, []device.Mask{{Sink: 4, Recent: 1}, {Recent: 8}}},
 		{65, 6, 3, 32, []device.Mask{full, {Sink: 2, Recent: 7}, wide}},
 		{200, 4, 2, 64, []device.Mask{{Sink: 4, Recent: 64}, {Recent: 150}}},
-		{401, 2, 1, 24, nil},
-		{600, 2, 2, 16, []device.Mask{{Sink: 4, Recent: 64}, {Sink: 130, Recent: 20}}},
+		{401, 1, 1, 24, nil},
+		{600, 2, 2, 6, []device.Mask{{Sink: 4, Recent: 64}, {Sink: 130, Recent: 20}}},
 	}
 }
 
