@@ -39,7 +39,9 @@ func (o Options) observe(ctx context.Context, m *nn.Model, windows [][]int32, ta
 		Progress: o.Progress,
 		Pass: func(layer, window int) *nn.Pass {
 			return &nn.Pass{TapAttn: func(a *nn.AttnState) {
-				tap(layer, window, rows{AttnState: a, window: m.Arch.Layers[layer].Window})
+				tap(layer, window, rows{AttnState: a, window: m.Arch.Layers[layer].Window, input: func(x []float32) error {
+					return states.Get(window, x) // Run replaces it only after the pass
+				}})
 			}}
 		},
 	}

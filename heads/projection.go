@@ -46,40 +46,40 @@ func (p *lossPass) free() {
 	p.project, p.layer = nil, -1
 }
 
-// projected adds the squared norms, after the output projection, of each group's difference and of the layer's whole
-// attention output.
+// projected adds the squared norms, after the output projection, of each group's difference and of the residual stream
+// that attention leaves behind, without the projection's bias.
 func (p *lossPass) projected(layer, window int, r rows, out []float32) error {
-	s := r.Shape
-	n, width := s.T-p.first(), s.H/s.G*s.K
+	s, d, first := r.Shape, p.m.Arch.D, p.first()
+	n, width := s.T-first, s.H/s.G*s.K
 	x, err := r.Dev.Alloc(device.F32, n*width)
 	if err != nil {
 		return err
 	}
 	defer x.Free()
-	y, err := r.Dev.Alloc(device.F32, n*p.m.Arch.D)
+	y, err := r.Dev.Alloc(device.F32, n*d)
 	if err != nil {
 		return err
 	}
 	defer y.Free()
-	part, written := make([]float32, n*width), make([]float32, n*p.m.Arch.D)
+	part, stream := make([]float32, n*width), make([]float32, s.T*d)
 	for g := range s.G {
-		groupColumns(part, r.Out, out, p.first(), s, g)
+		groupColumns(part, r.Out, out, first, s, g)
 		r.Dev.Upload(x, 0, part)
-		r.Dev.MatMulNT(y, x, p.project[g], n, p.m.Arch.D, width, 0)
-		r.Dev.Download(written, y, 0)
-		p.proj[window][layer][g] = squares(written)
+		r.Dev.MatMulNT(y, x, p.project[g], n, d, width, 0)
+		r.Dev.Download(stream[first*d:], y, 0)
+		p.proj[window][layer][g] = squares(stream[first*d:])
 	}
+	if err := r.input(stream); err != nil {
+		return err
+	}
+	r.Dev.Upload(y, 0, stream[first*d:])
 	for g := range s.G {
-		groupColumns(part, r.Out, nil, p.first(), s, g)
+		groupColumns(part, r.Out, nil, first, s, g)
 		r.Dev.Upload(x, 0, part)
-		beta := float32(1)
-		if g == 0 {
-			beta = 0
-		}
-		r.Dev.MatMulNT(y, x, p.project[g], n, p.m.Arch.D, width, beta)
+		r.Dev.MatMulNT(y, x, p.project[g], n, d, width, 1)
 	}
-	r.Dev.Download(written, y, 0)
-	p.total[window][layer] = squares(written)
+	r.Dev.Download(stream[first*d:], y, 0)
+	p.total[window][layer] = squares(stream[first*d:])
 	return nil
 }
 

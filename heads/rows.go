@@ -10,6 +10,8 @@ import (
 type rows struct {
 	*nn.AttnState
 	window int // sliding window of the layer; 0 for full attention
+	// input copies the hidden states [T, D] that the layer started from.
+	input func(x []float32) error
 }
 
 // low returns the first key that query i sees.

@@ -26,9 +26,9 @@ type Loss struct {
 	// Output is ‖out_full − out_stream‖ / ‖out_full‖ of the head's output, root mean square over tokens; for a KV head
 	// over all of its query heads together.
 	Output *Scores
-	// Projected is the same difference after the output projection, ‖W_O,g·(out_full − out_stream)_g‖ / ‖W_O·out_full‖,
-	// relative to all that the layer's attention writes: a head that hardly writes anything loses little. Per KV head
-	// only.
+	// Projected is the same difference where it counts: ‖W_O,g·(out_full − out_stream)_g‖ / ‖x + W_O·out_full‖, the
+	// change of the residual stream relative to the stream after attention. A head that hardly writes anything loses
+	// little. Per KV head only.
 	Projected *Scores
 }
 
@@ -70,7 +70,7 @@ type lossPass struct {
 	mass, diff, full *table // per query head
 	rows             []int  // per window: queries from which something is hidden
 	proj             [][][]float64
-	total            [][]float64 // [window][layer]: squared norm of what attention writes
+	total            [][]float64 // [window][layer]: squared norm of the stream after attention
 
 	layer   int // of the projections held
 	project []device.Buf

@@ -33,10 +33,16 @@ func (c *check) run(ctx context.Context) error {
 			return err
 		}
 	}
-	if c.tasks != "" {
-		return c.plans(ctx, wu)
+	if c.tasks == "" {
+		return nil
 	}
-	return nil
+	ranking := wu
+	if c.rank != "wu" {
+		if ranking, err = c.ranking(ctx); err != nil {
+			return err
+		}
+	}
+	return c.plans(ctx, ranking)
 }
 
 // retrieving is the score from which Wu et al. call a head a retrieval head.
@@ -98,7 +104,7 @@ func flatten(m [][]float64) []float64 {
 
 // spearman is the rank correlation of a and b; equal values share the mean of their ranks.
 func spearman(a, b []float64) float64 {
-	x, y := ranks(a), ranks(b)
+	x, y := rankOf(a), rankOf(b)
 	var mx, my float64
 	for i := range x {
 		mx += x[i] / float64(len(x))
@@ -113,7 +119,7 @@ func spearman(a, b []float64) float64 {
 	return xy / math.Sqrt(xx*yy)
 }
 
-func ranks(v []float64) []float64 {
+func rankOf(v []float64) []float64 {
 	order := make([]int, len(v))
 	for i := range order {
 		order[i] = i

@@ -20,6 +20,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -40,10 +41,10 @@ func main() {
 }
 
 type settings struct {
-	model, prompts, reference, tasks string
-	sink, recent, seeds, threads     int
-	every, limit                     int
-	shares                           []float64
+	model, prompts, reference, tasks, rank string
+	sink, recent, seeds, threads           int
+	every, limit                           int
+	shares                                 []float64
 }
 
 func parse(args []string) (settings, error) {
@@ -53,6 +54,7 @@ func parse(args []string) (settings, error) {
 	fs.StringVar(&s.prompts, "prompts", "", "JSON file of the prompts that heads are scored on")
 	fs.StringVar(&s.reference, "reference", "", "JSON file of reference scores")
 	fs.StringVar(&s.tasks, "tasks", "", "JSON file of the prompts that plans are tested on")
+	fs.StringVar(&s.rank, "rank", "wu", "score that plans are made from: "+strings.Join(ranks, ", "))
 	fs.IntVar(&s.sink, "sink", 4, "sink tokens of a streaming head")
 	fs.IntVar(&s.recent, "recent", 64, "recent tokens of a streaming head, the query's own included")
 	fs.IntVar(&s.seeds, "seeds", 5, "random choices of heads to compare with")
@@ -65,6 +67,9 @@ func parse(args []string) (settings, error) {
 	}
 	if s.model == "" || s.prompts == "" {
 		return s, fmt.Errorf("-model and -prompts are needed")
+	}
+	if !slices.Contains(ranks, s.rank) {
+		return s, fmt.Errorf("rank %q is none of %s", s.rank, strings.Join(ranks, ", "))
 	}
 	for _, f := range strings.Split(*shares, ",") {
 		v, err := strconv.ParseFloat(strings.TrimSpace(f), 64)

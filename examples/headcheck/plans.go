@@ -10,7 +10,7 @@ import (
 )
 
 // plans prints how many tasks are solved under plans made from the scores, and under others to compare them with.
-func (c *check) plans(ctx context.Context, wu *heads.Scores) error {
+func (c *check) plans(ctx context.Context, ranking *heads.Scores) error {
 	tasks, err := calib.ReadPrompts(c.tasks)
 	if err != nil {
 		return err
@@ -22,25 +22,26 @@ func (c *check) plans(ctx context.Context, wu *heads.Scores) error {
 		}
 		tasks = some
 	}
-	fmt.Fprintf(c.out, "%d tasks, %d sinks, %d recent tokens\n", len(tasks), c.sink, c.recent)
+	fmt.Fprintf(c.out, "%d tasks, %d sinks, %d recent tokens, heads ranked by %s\n", len(tasks), c.sink, c.recent,
+		ranking.Method)
 	fmt.Fprintf(c.out, "%-26s %6s %10s %10s %10s\n", "plan", "full", "KV at 512", "accuracy", "answer nll")
-	all := heads.Select(wu.KV, 1)
+	all := heads.Select(ranking.KV, 1)
 	if err := c.row(ctx, "dense", all, tasks); err != nil {
 		return err
 	}
 	for _, share := range c.shares {
-		s := heads.Select(wu.KV, share)
+		s := heads.Select(ranking.KV, share)
 		if err := c.row(ctx, fmt.Sprintf("best %g", share), s, tasks); err != nil {
 			return err
 		}
 		for seed := range c.seeds {
 			name := fmt.Sprintf("random %g, seed %d", share, seed+1)
-			if err := c.row(ctx, name, random(wu.KV, s.Count, uint64(seed+1)), tasks); err != nil {
+			if err := c.row(ctx, name, random(ranking.KV, s.Count, uint64(seed+1)), tasks); err != nil {
 				return err
 			}
 		}
 	}
-	least := heads.Select(wu.KV, c.shares[len(c.shares)-1])
+	least := heads.Select(ranking.KV, c.shares[len(c.shares)-1])
 	return c.row(ctx, "only the best streaming", invert(least), tasks)
 }
 
