@@ -2,10 +2,8 @@ package calib
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -39,27 +37,20 @@ func ReadIDs(path string) ([][]int32, error) {
 	if strings.ToLower(filepath.Ext(path)) == ".safetensors" {
 		return readSafetensorsIDs(path, base)
 	}
-	f, err := os.Open(path)
+	f, fi, err := openRegular(path)
 	if err != nil {
-		return nil, formats.Errorf(base, "", "%w", cause(err))
+		return nil, formats.Errorf(base, "", "%w", err)
 	}
 	defer f.Close()
-	rows, err := readNpy(f)
+	rows, err := readNpy(f, fi.Size())
 	if err != nil {
 		return nil, formats.Errorf(base, "", "%w", err)
 	}
 	return rows, nil
 }
 
-// readNpy reads the ids of an open .npy file, whose size must be exactly what its header says.
-func readNpy(f *os.File) ([][]int32, error) {
-	fi, err := f.Stat()
-	if err != nil {
-		return nil, cause(err)
-	}
-	if !fi.Mode().IsRegular() {
-		return nil, errors.New("is not a regular file")
-	}
+// readNpy reads the ids of a .npy file, whose size must be exactly what its header says.
+func readNpy(f io.Reader, fileSize int64) ([][]int32, error) {
 	h, err := readNpyHeader(f)
 	if err != nil {
 		return nil, err
@@ -68,8 +59,8 @@ func readNpy(f *os.File) ([][]int32, error) {
 	if err != nil {
 		return nil, err
 	}
-	if want := h.data + n*t*int64(h.size); fi.Size() != want {
-		return nil, fmt.Errorf("is %d bytes long, its header says %d", fi.Size(), want)
+	if want := h.data + n*t*int64(h.size); fileSize != want {
+		return nil, fmt.Errorf("is %d bytes long, its header says %d", fileSize, want)
 	}
 	read := func(p []byte, off int64) error { _, err := io.ReadFull(f, p); return err }
 	return readRows(read, idReader(h.kind, h.size, h.order), h.size, n, t)

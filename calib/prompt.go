@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"path/filepath"
 
 	"modelpress/formats"
@@ -55,9 +54,9 @@ const (
 // tokens in ids), and optionally length, depth, extra.
 func ReadPrompts(path string) ([]Prompt, error) {
 	base := filepath.Base(path)
-	f, err := os.Open(path)
+	f, _, err := openRegular(path)
 	if err != nil {
-		return nil, formats.Errorf(base, "", "%w", cause(err))
+		return nil, formats.Errorf(base, "", "%w", err)
 	}
 	defer f.Close()
 	r := &capped{r: f, left: maxPromptFile, limit: maxPromptFile}

@@ -3,7 +3,6 @@ package calib
 import (
 	"bufio"
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -77,15 +76,6 @@ func OpenText(path string, opt TextOptions) (*Text, error) {
 	return t, nil
 }
 
-// cause drops the path from an error of package os, since the caller names the file.
-func cause(err error) error {
-	var pe *os.PathError
-	if errors.As(err, &pe) {
-		return pe.Err
-	}
-	return err
-}
-
 // Docs yields the documents of the input. Empty ones are left out; an input without any is an error.
 func (t *Text) Docs() Docs {
 	return func(yield func(Document, error) bool) {
@@ -112,9 +102,9 @@ func (t *Text) Docs() Docs {
 
 // file reads one file, as lines of JSON or as one text.
 func (t *Text) file(emit func(Document) bool) error {
-	f, err := os.Open(t.path)
+	f, _, err := openRegular(t.path)
 	if err != nil {
-		return formats.Errorf(t.base, "", "%w", cause(err))
+		return formats.Errorf(t.base, "", "%w", err)
 	}
 	defer f.Close()
 	r, inner, err := decompress(f, t.base, t.opt.MaxTotal)

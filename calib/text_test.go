@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
@@ -143,6 +144,17 @@ func TestTextHostile(t *testing.T) {
 		var fe *formats.Error
 		if !errors.As(err, &fe) || fe.File != c.name || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want %q", c.name, err, c.want)
+		}
+	}
+	pipe := filepath.Join(t.TempDir(), "pipe.npy")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := ReadIDs(pipe)
+	_, err2 := ReadPrompts(pipe)
+	for _, err := range [...]error{err, err2} {
+		if err == nil || err.Error() != "pipe.npy: is not a regular file" {
+			t.Error(err)
 		}
 	}
 	for path, want := range map[string]string{

@@ -68,7 +68,7 @@ func (t *Text) tree(emit func(Document) bool) error {
 
 // readFileCapped reads a file of at most limit bytes.
 func readFileCapped(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
+	f, _, err := openRegular(path)
 	if err != nil {
 		return nil, err
 	}
