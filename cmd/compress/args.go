@@ -21,6 +21,17 @@ func exactArgs(names ...string) cobra.PositionalArgs {
 	}
 }
 
+// detailFlag adds the flag that asks for a line per tensor, and checks its value once the command line is read.
+func detailFlag(c *cobra.Command) (tensors func() (bool, error)) {
+	v := c.Flags().String("detail", "", "tensor: a line for each tensor")
+	return func() (bool, error) {
+		if *v != "" && *v != "tensor" {
+			return false, usageError{fmt.Errorf("--detail %q: known is tensor", *v)}
+		}
+		return *v == "tensor", nil
+	}
+}
+
 // required marks flags without which a command cannot run.
 func required(c *cobra.Command, names ...string) {
 	for _, n := range names {

@@ -81,7 +81,7 @@ func (a *app) verifyCmd() *cobra.Command {
 }
 
 func (a *app) inspectCmd() *cobra.Command {
-	var detail string
+	var detail func() (bool, error)
 	var remote bool
 	c := &cobra.Command{
 		Use:     "inspect DIR",
@@ -89,35 +89,43 @@ func (a *app) inspectCmd() *cobra.Command {
 		Example: "  compress inspect llama --detail=tensor",
 		Args:    exactArgs("DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			tensors, err := detail()
+			if err != nil {
+				return err
+			}
 			i, err := pipeline.Inspect(args[0], remote)
 			if err != nil {
 				return err
 			}
-			a.showInspection(i, detail == "tensor")
+			a.showInspection(i, tensors)
 			return nil
 		},
 	}
-	c.Flags().StringVar(&detail, "detail", "", "tensor: a line for each tensor")
+	detail = detailFlag(c)
 	c.Flags().BoolVar(&remote, "allow-remote-code", false, "accept checkpoints that bring Python code")
 	return c
 }
 
 func (a *app) showCmd() *cobra.Command {
-	var detail string
+	var detail func() (bool, error)
 	c := &cobra.Command{
 		Use:     "show PLAN",
 		Short:   "Show a plan to people; needs no model",
 		Example: "  compress show plan.json --detail=tensor",
 		Args:    exactArgs("PLAN"),
 		RunE: func(_ *cobra.Command, args []string) error {
+			tensors, err := detail()
+			if err != nil {
+				return err
+			}
 			plan, _, err := readPlan(args[0])
 			if err != nil {
 				return err
 			}
-			a.showPlan(plan, detail == "tensor")
+			a.showPlan(plan, tensors)
 			return nil
 		},
 	}
-	c.Flags().StringVar(&detail, "detail", "", "tensor: a line for each tensor")
+	detail = detailFlag(c)
 	return c
 }

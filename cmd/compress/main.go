@@ -39,9 +39,15 @@ func run(args []string, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
+	if err != nil && !a.began {
+		err = usageError{err}
+	}
 	var sig interrupted
 	if err != nil && errors.As(context.Cause(ctx), &sig) {
 		err = sig
+	}
+	if err == nil && a.ui != nil {
+		err = a.ui.Err() // output that nobody received is no success
 	}
 	code := exitCode(err)
 	a.report(err, code)

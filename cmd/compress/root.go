@@ -22,6 +22,7 @@ type app struct {
 
 	json, quiet, noColor bool
 	threads              int
+	began                bool // a command's own work began: flags and arguments were right
 }
 
 func (a *app) root() *cobra.Command {
@@ -49,7 +50,19 @@ func (a *app) root() *cobra.Command {
 	f.IntVar(&a.threads, "threads", 0, "threads to compute with; 0 for all cores. Results do not depend on it")
 	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	c.AddCommand(a.planCmd(), a.showCmd(), a.applyCmd(), a.verifyCmd(), a.evalCmd(), a.inspectCmd(), a.versionCmd())
+	for _, sub := range c.Commands() {
+		a.mark(sub)
+	}
 	return c
+}
+
+// mark notes when a command begins its work. Any error before that is a wrong command line, whichever check of cobra's found it.
+func (a *app) mark(c *cobra.Command) {
+	work := c.RunE
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		a.began = true
+		return work(cmd, args)
+	}
 }
 
 // start sets up output and device once the flags are known.
