@@ -148,3 +148,22 @@ func TestHostileTensors(t *testing.T) {
 		}
 	}
 }
+
+// FuzzDense feeds arbitrary configs to a small checkpoint: an error or a readable view, never a panic.
+func FuzzDense(f *testing.F) {
+	for _, s := range []Scheme{{4, 32, true}, {8, -1, false}} {
+		f.Add([]byte(Config(s, []string{"lm_head", "re:.*x"})))
+	}
+	f.Fuzz(func(t *testing.T, config []byte) {
+		_, _, _, src := sample(t, 8, 64, Scheme{4, 32, true}, formats.F32)
+		view, err := Dense(src, config)
+		if err != nil {
+			return
+		}
+		for _, info := range view.Tensors() {
+			if info.Name == "m.weight" {
+				readAll(t, view, info.Name)
+			}
+		}
+	})
+}
