@@ -49,7 +49,38 @@ func (n normalSequence) apply(s string) string {
 	return s
 }
 
-// loadNormalizer reads the normalizer section; nil for none.
+// Limits on what a file may make of a text: how many times longer, and how many bytes in front of it.
+const (
+	maxGrowth  = 64
+	maxPrepend = 256
+)
+
+// growth returns a bound on how many times longer n makes a text, not counting prepended bytes; at most maxGrowth+1.
+func growth(n normalizer) int {
+	switch n := n.(type) {
+	case replace:
+		return min(max(1, (len(n.new)+len(n.old)-1)/len(n.old)), maxGrowth+1)
+	case nfc:
+		return 3
+	case normalSequence:
+		g := 1
+		for _, f := range n {
+			g = min(g*growth(f), maxGrowth+1)
+		}
+		return g
+	}
+	return 1
+}
+
+// loadNormalizers reads the normalizer section; nil for none.
+func loadNormalizers(raw json.RawMessage) (normalizer, error) {
+	n, err := loadNormalizer(raw, 0)
+	if err == nil && growth(n) > maxGrowth {
+		return nil, fmt.Errorf("normalizer may make a text more than %d times longer", maxGrowth)
+	}
+	return n, err
+}
+
 func loadNormalizer(raw json.RawMessage, depth int) (normalizer, error) {
 	if isNull(raw) {
 		return nil, nil
@@ -64,11 +95,14 @@ func loadNormalizer(raw json.RawMessage, depth int) (normalizer, error) {
 	}
 	switch kind {
 	case "Sequence":
-		return loadNormalizers(o, depth)
+		return loadNormalSequence(o, depth)
 	case "NFC":
 		return nfc{}, nil
 	case "Prepend":
 		text, err := o.text("prepend", "")
+		if err == nil && len(text) > maxPrepend {
+			err = fmt.Errorf("normalizer Prepend: %d bytes are too many: at most %d", len(text), maxPrepend)
+		}
 		return prepend{text}, err
 	case "Replace":
 		return loadReplace(o)
@@ -83,11 +117,14 @@ func loadNormalizer(raw json.RawMessage, depth int) (normalizer, error) {
 	return nil, fmt.Errorf("normalizer type %q is not supported", clip(kind))
 }
 
-func loadNormalizers(o jsonObject, depth int) (normalizer, error) {
+func loadNormalSequence(o jsonObject, depth int) (normalizer, error) {
 	if depth >= maxNesting {
 		return nil, fmt.Errorf("normalizer: more than %d sequences inside each other", maxNesting)
 	}
 	items, err := o.list("normalizers")
+	if err == nil && len(items) > maxStages {
+		err = fmt.Errorf("normalizer: a sequence of %d is too long: at most %d", len(items), maxStages)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -60,6 +60,10 @@ var classTable = sync.OnceValue(func() *[unicode.MaxRune + 1]charClass {
 			}
 		}
 	}
+	for _, r := range after16 {
+		clear(t[r.lo : r.hi+1])
+	}
+	t[changed17] = charLetter | charLower
 	for _, e := range []struct {
 		ranges []charRange
 		class  charClass

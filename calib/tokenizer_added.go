@@ -21,6 +21,7 @@ type addedTokens struct {
 	ids        map[string]int32
 	byID       map[int32]*addedToken
 	decoded    map[int32]string // stored form for decoding: the normalized content of normalized tokens
+	beyond     int              // how many are not in the model's vocabulary
 	raw        matcher
 	normalized matcher
 }
@@ -75,9 +76,6 @@ func (a *addedTokens) add(t *addedToken, b *bpe, n normalizer) error {
 	if len(t.content) > maxAddedToken {
 		return fmt.Errorf("content of %d bytes is too long: at most %d", len(t.content), maxAddedToken)
 	}
-	if id, ok := b.vocab[t.content]; ok && id != t.id {
-		return fmt.Errorf("%q has id %d here and %d in model.vocab", clip(t.content), t.id, id)
-	}
 	if _, dup := a.ids[t.content]; dup {
 		return fmt.Errorf("%q appears twice", clip(t.content))
 	}
@@ -86,6 +84,17 @@ func (a *addedTokens) add(t *addedToken, b *bpe, n normalizer) error {
 	}
 	if other, ok := b.token(t.id); ok && other != t.content {
 		return fmt.Errorf("id %d belongs to %q and, in model.vocab, to %q", t.id, clip(t.content), clip(other))
+	}
+	id, inVocab := b.vocab[t.content]
+	if inVocab && id != t.id {
+		return fmt.Errorf("%q has id %d here and %d in model.vocab", clip(t.content), t.id, id)
+	}
+	if want := len(b.vocab) + a.beyond; !inVocab && int(t.id) != want {
+		// The original ignores the id in the file and counts on from the vocabulary: the two must agree.
+		return fmt.Errorf("%q has id %d, but the next after model.vocab and the tokens before it is %d", clip(t.content), t.id, want)
+	}
+	if !inVocab {
+		a.beyond++
 	}
 	a.ids[t.content], a.byID[t.id] = t.id, t
 	pattern, m := t.content, &a.raw

@@ -65,11 +65,10 @@ func assemble(t testing.TB, v variant) []byte {
 	}
 	for _, m := range v.ExtraMerges {
 		merges := model["merges"].([]any)
-		if token := m[0] + m[1]; true {
-			if _, ok := ids[token]; !ok {
-				ids[token] = len(ids)
-				vocab[token] = ids[token]
-			}
+		token := m[0] + m[1]
+		if _, ok := ids[token]; !ok {
+			ids[token] = len(ids)
+			vocab[token] = ids[token]
 		}
 		if _, ok := merges[0].(string); ok {
 			model["merges"] = append(merges, m[0]+" "+m[1])

@@ -13,6 +13,9 @@ func buildTokenizer(data []byte) (*Tokenizer, error) {
 	if len(data) > maxTokenizerBytes {
 		return nil, fmt.Errorf("%d bytes are too many: at most %d", len(data), maxTokenizerBytes)
 	}
+	if len(data) == 0 {
+		return nil, errors.New("empty file")
+	}
 	if !utf8.Valid(data) {
 		return nil, errors.New("not valid UTF-8")
 	}
@@ -24,7 +27,7 @@ func buildTokenizer(data []byte) (*Tokenizer, error) {
 		return nil, fmt.Errorf("version %s is not supported: only \"1.0\" is", clip(string(o.fields["version"])))
 	}
 	t := &Tokenizer{}
-	if t.normalize, err = loadNormalizer(o.fields["normalizer"], 0); err != nil {
+	if t.normalize, err = loadNormalizers(o.fields["normalizer"]); err != nil {
 		return nil, err
 	}
 	pre, bytes, err := loadPre(o.fields["pre_tokenizer"])
@@ -45,7 +48,7 @@ func buildTokenizer(data []byte) (*Tokenizer, error) {
 	if t.post, err = loadPost(o.fields["post_processor"], t.known, 0); err != nil {
 		return nil, err
 	}
-	t.decode, err = loadDecoder(o.fields["decoder"], 0)
+	t.decode, err = loadDecoder(o.fields["decoder"])
 	return t, err
 }
 

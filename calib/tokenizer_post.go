@@ -10,8 +10,7 @@ type postProcessor interface {
 	process(ids []int32) []int32
 }
 
-// postTemplate is a TemplateProcessing (or Bert/Roberta) post-processor for a single text: ids before, and ids after each
-// occurrence of the text.
+// postTemplate is a TemplateProcessing (or Bert/Roberta) post-processor for a single text: ids before and after it.
 type postTemplate struct {
 	pieces [][]int32 // nil stands for the text
 }
@@ -38,8 +37,11 @@ func (s postSequence) process(ids []int32) []int32 {
 	return ids
 }
 
-// maxNesting bounds Sequence within Sequence in every section.
-const maxNesting = 8
+// Limits on every section: Sequence within Sequence, and the length of one.
+const (
+	maxNesting = 8
+	maxStages  = 16
+)
 
 // loadPost reads the post_processor section; nil for none. known tells whether an id has a token.
 func loadPost(raw json.RawMessage, known func(int32) bool, depth int) (postProcessor, error) {
@@ -72,6 +74,9 @@ func loadPostSequence(o jsonObject, known func(int32) bool, depth int) (postProc
 		return nil, fmt.Errorf("post_processor: more than %d sequences inside each other", maxNesting)
 	}
 	items, err := o.list("processors")
+	if err == nil && len(items) > maxStages {
+		err = fmt.Errorf("post_processor: a sequence of %d is too long: at most %d", len(items), maxStages)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -106,12 +111,13 @@ func loadTemplate(o jsonObject, known func(int32) bool) (postProcessor, error) {
 	if err := o.decode("special_tokens", &special); err != nil {
 		return nil, err
 	}
-	t := &postTemplate{}
+	t, seen := &postTemplate{}, false
 	for i, piece := range pieces {
 		tok, isToken := piece["SpecialToken"]
 		seq, isText := piece["Sequence"]
 		switch {
-		case len(piece) == 1 && isText && seq.ID == "A":
+		case len(piece) == 1 && isText && seq.ID == "A" && !seen:
+			seen = true
 			t.pieces = append(t.pieces, nil)
 		case len(piece) == 1 && isToken:
 			def, ok := special[tok.ID]
@@ -124,7 +130,7 @@ func loadTemplate(o jsonObject, known func(int32) bool) (postProcessor, error) {
 			}
 			t.pieces = append(t.pieces, ids)
 		default:
-			return nil, fmt.Errorf("post_processor.single[%d] is neither sequence A nor a special token", i)
+			return nil, fmt.Errorf("post_processor.single[%d] is neither a special token nor the only sequence A", i)
 		}
 	}
 	return t, nil
