@@ -3,7 +3,6 @@ package pipeline
 import (
 	"context"
 	"errors"
-	"fmt"
 	"path/filepath"
 
 	"modelpress/calib"
@@ -228,11 +227,6 @@ func plannedBytes(p *manifest.Plan, s *source, length, valueBytes int) int64 {
 		}
 	}
 	return total
-}
-
-// Describe is one line about an evaluation's data, for people.
-func (e *Evaluation) Describe() string {
-	return fmt.Sprintf("%s, %s, %d tokens", e.Model, e.Plan, e.Tokens)
 }
 
 // spread returns n elements at even distances, all of them where n is 0 or too large.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"strconv"
 
@@ -258,10 +257,4 @@ func (t *Retrieval) options(bos *int32) calib.RetrievalOptions {
 		o.Kind = calib.MultiKey
 	}
 	return o
-}
-
-// describe is one line about the data, for people.
-func (d *dataset) describe() string {
-	return fmt.Sprintf("%d calibration and %d held-out windows, %d and %d prompts",
-		len(d.set.Calib.IDs), len(d.set.Heldout.IDs), len(d.profile), len(d.held))
 }
