@@ -1,10 +1,7 @@
 package pipeline
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"io"
 	"math"
 	"regexp"
 	"strings"
@@ -90,13 +87,15 @@ type Output struct {
 
 // ParseRecipe reads a recipe strictly, fills the defaults and checks every value. Errors give line and column.
 func ParseRecipe(b []byte) (*Recipe, error) {
-	const maxRecipe = 1 << 20
+	const maxRecipe = 64 << 10
 	if len(b) > maxRecipe {
 		return nil, errKind(KindUsage, "", "recipe: %d bytes, more than %d", len(b), maxRecipe)
 	}
-	r := &Recipe{}
-	dec := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict())
-	if err := dec.Decode(r); err != nil && !errors.Is(err, io.EOF) {
+	if err := checkNesting(b); err != nil {
+		return nil, errKind(KindUsage, "", "recipe: %w", err)
+	}
+	r, err := decodeRecipe(b)
+	if err != nil {
 		return nil, errKind(KindUsage, "see docs/PLAN.md for the fields of a recipe", "recipe: %w", err)
 	}
 	r.fillDefaults()
@@ -106,35 +105,48 @@ func ParseRecipe(b []byte) (*Recipe, error) {
 	return r, nil
 }
 
-func setDefault[T comparable](p *T, v T) {
-	var zero T
-	if *p == zero {
-		*p = v
+// decodeRecipe reads the document twice: once for the sections that it has, once over the defaults of these, so that a zero
+// that is written down stays a zero.
+func decodeRecipe(b []byte) (*Recipe, error) {
+	has, r := &Recipe{}, &Recipe{}
+	if err := decodeYAML(b, has, yaml.Strict()); err != nil {
+		return nil, err
+	}
+	if err := wholeNumbers(b); err != nil {
+		return nil, err
+	}
+	r.defaults(has)
+	if err := decodeYAML(b, r, yaml.Strict()); err != nil {
+		return nil, err
+	}
+	r.fillDefaults()
+	return r, nil
+}
+
+// defaults sets every value that does not depend on another one, in the sections that the recipe has.
+func (r *Recipe) defaults(has *Recipe) {
+	r.Version = 1
+	r.Calibration = Calibration{Sequences: 128, Holdout: 16, Length: 2048, BOS: "auto"}
+	r.Output.MaxShardBytes = 5e9
+	if has.Retrieval != nil {
+		r.Retrieval = &Retrieval{PerCell: 4}
+	}
+	if has.Heads != nil {
+		r.Heads = &Heads{Score: "wu", Sink: 64, Recent: 256, Page: 1}
+	}
+	if has.Quantize != nil {
+		yes, alsoYes := true, true
+		r.Quantize = &Quantize{Method: "rsq", Bits: 4, GroupSize: 128, Symmetric: &yes, Clip: &alsoYes, Damp: 0.01}
 	}
 }
 
+// fillDefaults sets what depends on other values, and lists that are empty.
 func (r *Recipe) fillDefaults() {
-	setDefault(&r.Version, 1)
-	c := &r.Calibration
-	setDefault(&c.Sequences, 128)
-	setDefault(&c.Holdout, 16)
-	setDefault(&c.Length, 2048)
-	setDefault(&c.BOS, "auto")
-	setDefault(&r.Output.MaxShardBytes, 5e9)
 	if len(r.Target) == 0 {
 		r.Target = []string{"hf"}
 	}
-	if t := r.Retrieval; t != nil {
-		if len(t.Depths) == 0 {
-			t.Depths = []float64{0.1, 0.3, 0.5, 0.7, 0.9}
-		}
-		setDefault(&t.PerCell, 4)
-	}
-	if h := r.Heads; h != nil {
-		setDefault(&h.Score, "wu")
-		setDefault(&h.Sink, 64)
-		setDefault(&h.Recent, 256)
-		setDefault(&h.Page, 1)
+	if t := r.Retrieval; t != nil && len(t.Depths) == 0 {
+		t.Depths = []float64{0.1, 0.3, 0.5, 0.7, 0.9}
 	}
 	if q := r.Quantize; q != nil {
 		q.fillDefaults()
@@ -142,13 +154,6 @@ func (r *Recipe) fillDefaults() {
 }
 
 func (q *Quantize) fillDefaults() {
-	yes := true
-	setDefault(&q.Method, "rsq")
-	setDefault(&q.Bits, 4)
-	setDefault(&q.GroupSize, 128)
-	setDefault(&q.Symmetric, &yes)
-	setDefault(&q.Clip, &yes)
-	setDefault(&q.Damp, 0.01)
 	if q.Rotate == "" {
 		q.Rotate = "none"
 		if q.Method == "rsq" {
@@ -199,6 +204,7 @@ func (r *Recipe) check() error {
 	for name, v := range map[string]float64{"ppl_ratio": g.PPLRatio, "kl": g.KL, "needle_drop": g.NeedleDrop} {
 		f.add(math.IsNaN(v) || math.IsInf(v, 0) || v < 0, "gates.%s %v: want a number of at least 0", name, v)
 	}
+	f.add(g != Gates{} && c.Holdout == 0, "gates need held-out data, and calibration.holdout is 0")
 	f.add(g.NeedleDrop != 0 && r.Retrieval == nil, "gates.needle_drop needs the retrieval section")
 	if r.Retrieval != nil {
 		r.Retrieval.check(&f)

@@ -1,0 +1,168 @@
+package pipeline
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+)
+
+// parse reads a recipe and returns it as JSON, which holds every value in force.
+func parse(t *testing.T, text string) string {
+	t.Helper()
+	r, err := ParseRecipe([]byte(text))
+	if err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+	b, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func TestRecipeDefaults(t *testing.T) {
+	for _, c := range []struct{ name, recipe, want string }{
+		{"rtn", "quantize: {method: rtn}", `"quantize":{"method":"rtn","bits":4,"group_size":128,"symmetric":true,"clip":true,"act_order":false,"damp":0.01,"rotate":"none","ignore":["lm_head"]}`},
+		{"rsq", "quantize: {}", `"quantize":{"method":"rsq","bits":4,"group_size":128,"symmetric":true,"clip":true,"act_order":false,"damp":0.01,"rotate":"hadamard","importance":{"min":0.005,"max":1},"ignore":["lm_head"]}`},
+		{"gptq", "quantize: {method: gptq, clip: false, symmetric: false}", `"symmetric":false,"clip":false,"act_order":false,"damp":0.01,"rotate":"none","ignore":["lm_head"]}`},
+		{"nothing ignored", "quantize: {method: rtn, ignore: []}", `"ignore":[]}`},
+		{"part of importance", "quantize: {importance: {min: 0.1, max: 3}}", `"importance":{"min":0.1,"max":3}`},
+		{"heads", "heads: {score: mass, full_share: 0.5}", `"heads":{"score":"mass","full_share":0.5,"sink":64,"recent":256,"page":1}`},
+		{"calibration", "heads: {score: mass}", `{"version":1,"seed":0,"target":["hf"],"calibration":{"sequences":128,"holdout":16,"length":2048,"bos":"auto","shuffle":false}`},
+		{"output", "heads: {score: mass}", `"gates":{},"output":{"max_shard_bytes":5000000000}}`},
+		{"retrieval", `{heads: {}, retrieval: {fact: "{name} {code}", question: "{name}", lengths: [64]}}`, `"lengths":[64],"depths":[0.1,0.3,0.5,0.7,0.9],"per_cell":4,"distractors":0}`},
+
+		// A zero that is written down is not a default.
+		{"no sinks", "heads: {score: mass, sink: 0}", `"sink":0,"recent":256`},
+		{"no holdout", "{heads: {score: mass}, calibration: {holdout: 0}}", `"sequences":128,"holdout":0,"length":2048`},
+		{"a decimal for a whole number", "{heads: {score: mass}, output: {max_shard_bytes: 2e9}}", `"max_shard_bytes":2000000000`},
+		{"null section", "{heads: {score: mass}, quantize: null}", `"heads":{"score":"mass","full_share":0,"sink":64,"recent":256,"page":1},"gates"`},
+	} {
+		if got := parse(t, c.recipe); !strings.Contains(got, c.want) {
+			t.Errorf("%s: %s\nlacks %s", c.name, got, c.want)
+		}
+	}
+}
+
+// TestRecipeErrors has every rule of a recipe, and that all faults are named at once.
+func TestRecipeErrors(t *testing.T) {
+	for _, c := range []struct{ name, recipe string }{
+		{`no step: give heads, quantize or both`, ""},
+		{`no step: give heads, quantize or both`, "seed: 3"},
+		{`unknown field "quantise"`, "quantise: {}"},
+		{`unknown field "bitz"`, "quantize:\n  bitz: 4"},
+		{`[2:3]`, "quantize:\n  bitz: 4"},
+		{`[3:9]`, "quantize:\n  method: rtn\n  bits: four"},
+		{`already defined`, "quantize: {bits: 4, bits: 4}"},
+		{`more than one document`, "quantize: {method: rtn}\n---\nquantize: {method: gptq}"},
+		{`sequence was used where mapping is expected`, "[]"},
+		{`sequence was used where mapping is expected`, "quantize: [4]"},
+		{`quantize.bits 4.5: want a whole number`, "quantize: {bits: 4.5}"},
+		{`retrieval.lengths 64.5: want a whole number`, "heads: {}\nretrieval: {fact: '{name} {code}', question: '{name}', lengths: [64.5]}"},
+		{`cannot unmarshal 1e30 into Go value of type int ( overflow )`, "calibration: {sequences: 1e30}\nheads: {score: mass}"},
+		{`cannot unmarshal`, "seed: -1\nheads: {score: mass}"},
+		{`could not find alias`, "quantize: *x"},
+		{`version 2: this build reads version 1`, "version: 2\nheads: {score: mass}"},
+		{`version 0: this build reads version 1`, "version: 0\nheads: {score: mass}"},
+		{`target "ollama": known are hf, vllm`, "target: [ollama]\nheads: {score: mass}"},
+		{`calibration.sequences 0: want 1 to 1048576`, "calibration: {sequences: 0}\nheads: {score: mass}"},
+		{`calibration.holdout -1: want 0 to 1048576`, "calibration: {holdout: -1}\nheads: {score: mass}"},
+		{`calibration.length 7: want 8 to 1048576`, "calibration: {length: 7}\nheads: {score: mass}"},
+		{`output.max_shard_bytes 1: want at least 1048576`, "output: {max_shard_bytes: 1}\nheads: {score: mass}"},
+		{`gates.ppl_ratio -1: want`, "gates: {ppl_ratio: -1}\nheads: {score: mass}"},
+		{`gates.kl NaN: want`, "gates: {kl: .nan}\nheads: {score: mass}"},
+		{`gates.kl +Inf: want`, "gates: {kl: .inf}\nheads: {score: mass}"},
+		{`gates need held-out data, and calibration.holdout is 0`, "{heads: {score: mass}, calibration: {holdout: 0}, gates: {kl: 1}}"},
+		{`gates.needle_drop needs the retrieval section`, "gates: {needle_drop: 1}\nheads: {score: mass}"},
+		{`retrieval.fact must contain {name} and {code}`, "heads: {}\nretrieval: {fact: x, question: '{name}', lengths: [64]}"},
+		{`retrieval.question must contain {name} and not {code}`, "heads: {}\nretrieval: {fact: '{name} {code}', question: '{code}', lengths: [64]}"},
+		{`retrieval.lengths: give at least one`, "heads: {}\nretrieval: {fact: '{name} {code}', question: '{name}'}"},
+		{`retrieval.lengths 4: want 16 to 1048576`, "heads: {}\nretrieval: {fact: '{name} {code}', question: '{name}', lengths: [4]}"},
+		{`retrieval.depths 2: want 0 to 1`, "heads: {}\nretrieval: {fact: '{name} {code}', question: '{name}', lengths: [64], depths: [2]}"},
+		{`retrieval.depths NaN: want 0 to 1`, "heads: {}\nretrieval: {fact: '{name} {code}', question: '{name}', lengths: [64], depths: [.nan]}"},
+		{`retrieval.per_cell 0: want 1 to 10000`, "heads: {}\nretrieval: {fact: '{name} {code}', question: '{name}', lengths: [64], per_cell: 0}"},
+		{`retrieval.distractors 101: want 0 to 100`, "heads: {}\nretrieval: {fact: '{name} {code}', question: '{name}', lengths: [64], distractors: 101}"},
+		{`heads.score "best": known are wu`, "heads: {score: best}"},
+		{`heads.score wu needs the retrieval section`, "heads: {}"},
+		{`heads.full_share 1.01: want 0 to 1`, "heads: {score: mass, full_share: 1.01}"},
+		{`heads.full_share NaN: want 0 to 1`, "heads: {score: mass, full_share: .nan}"},
+		{`heads.sink -1: want 0 to 1048576`, "heads: {score: mass, sink: -1}"},
+		{`heads.recent 0: want 1 to 1048576`, "heads: {score: mass, recent: 0}"},
+		{`heads.page 0: want 1 to 65536`, "heads: {score: mass, page: 0}"},
+		{`quantize.method "awq": known are rtn, gptq, rsq`, "quantize: {method: awq}"},
+		{`quantize.bits 0: known are 2, 3, 4, 8`, "quantize: {bits: 0}"},
+		{`quantize.bits 16: known are 2, 3, 4, 8`, "quantize: {bits: 16}"},
+		{`quantize.group_size 0: want -1 (per channel) or 8 to 65536`, "quantize: {group_size: 0}"},
+		{`quantize.damp 0: want more than 0 and less than 10`, "quantize: {damp: 0}"},
+		{`quantize.damp NaN: want more than 0 and less than 10`, "quantize: {damp: .nan}"},
+		{`quantize.rotate "R4": known are none, hadamard, qr`, "quantize: {rotate: R4}"},
+		{`quantize.importance: want 0 < min <= max, have 0 and 1`, "quantize: {importance: {max: 1}}"},
+		{`quantize.importance has no effect with method rtn`, "quantize: {method: rtn, importance: {min: 1, max: 2}}"},
+		{`quantize.act_order has no effect with method rtn`, "quantize: {method: rtn, act_order: true}"},
+		{`quantize.ignore "re:[": error parsing regexp`, "quantize: {ignore: ['re:[']}"},
+		{`65537 bytes, more than 65536`, "# " + strings.Repeat("x", 1<<16-1)},
+		{`brackets nest deeper than 64`, strings.Repeat("[", 65)},
+		{`not valid YAML`, "target: !000000000000000 #000000000000000000000000000000000000000"},
+	} {
+		r, err := ParseRecipe([]byte(c.recipe))
+		if err == nil || !strings.Contains(err.Error(), c.name) {
+			t.Errorf("%.80q: %v, want %q", c.recipe, err, c.name)
+		}
+		var e *Error
+		if r != nil || !errors.As(err, &e) || e.Kind != KindUsage {
+			t.Errorf("%.80q: recipe %v, error of kind %v", c.recipe, r, KindOf(err))
+		}
+	}
+	_, err := ParseRecipe([]byte("version: 3\ntarget: [x, y]\nquantize: {bits: 5, damp: -1}"))
+	if n := strings.Count(err.Error(), "\n"); n != 5 {
+		t.Errorf("%d lines after the first, want four faults more and the hint:\n%v", n, err)
+	}
+}
+
+func TestSetTargets(t *testing.T) {
+	r, err := ParseRecipe([]byte("quantize: {method: rtn}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.SetTargets([]string{"vllm", "mlx"}); err != nil || strings.Join(r.Target, ",") != "vllm,mlx" {
+		t.Errorf("%v, %v", r.Target, err)
+	}
+	if err := r.SetTargets([]string{"tgi"}); KindOf(err) != KindUsage || !strings.Contains(err.Error(), KnownTargets()) {
+		t.Errorf("%v", err)
+	}
+}
+
+// FuzzRecipe checks that whatever is accepted is within its bounds and survives the way into a plan and back.
+func FuzzRecipe(f *testing.F) {
+	for _, s := range []string{
+		"quantize: {method: rtn}", "heads: {score: mass, full_share: 0.5, sink: 0}", "version: 1\nseed: 18446744073709551615\nquantize:\n  bits: 3\n",
+		"target: [hf, vllm]\nquantize: {ignore: [lm_head, 're:.*']}\ngates: {kl: 0.1}", "quantize: &a {bits: 4}\nheads: *a", "a: &a [*a]", "? [x]\n: y",
+		"heads: {score: wu}\nretrieval: {fact: '{name} {code}', question: '{name}', lengths: [64], depths: [0, 1]}", "---\n---\n", "\xff", "!!binary x",
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := ParseRecipe(b)
+		if err != nil {
+			if KindOf(err) != KindUsage || r != nil {
+				t.Fatalf("%v, %v", r, err)
+			}
+			return
+		}
+		raw, err := json.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again := &Recipe{}
+		if err := json.Unmarshal(raw, again); err != nil {
+			t.Fatal(err)
+		}
+		if err := again.check(); err != nil {
+			t.Fatalf("%s: %v", raw, err)
+		}
+		if second, err := json.Marshal(again); err != nil || string(second) != string(raw) {
+			t.Fatalf("%s became %s (%v)", raw, second, err)
+		}
+	})
+}
