@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -59,11 +60,12 @@ func readPlan(path string) (*planfile.Plan, []byte, error) {
 	return plan, raw, nil
 }
 
-// short is the start of a digest, enough to tell two apart by eye.
+// short is the start of a digest with its prefix, enough to tell two apart by eye.
 func short(digest string) string {
-	const keep = len("sha256:") + 12
-	if len(digest) > keep {
-		return digest[:keep] + "…"
+	const keep = 12
+	start := strings.LastIndexByte(digest, ':') + 1
+	if len(digest) > start+keep {
+		return digest[:start+keep] + "…"
 	}
 	return digest
 }

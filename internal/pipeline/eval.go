@@ -144,7 +144,11 @@ func (e *evaluator) text(ctx context.Context) error {
 }
 
 func (e *evaluator) windows() (calib.Windows, error) {
-	bos, err := parseBOS(e.o.BOS, e.s)
+	spec := e.o.BOS
+	if spec == "auto" && calib.IsIDs(e.o.Data) {
+		spec = "none" // ids made elsewhere are measured as they are
+	}
+	bos, err := parseBOS(spec, e.s)
 	if err != nil {
 		return calib.Windows{}, err
 	}
