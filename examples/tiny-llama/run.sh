@@ -9,6 +9,7 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 compress=${1:-}
 out=${2:-$here/out/tiny-llama-int4}
+[ $# -ge 2 ] || rm -rf "$out" "$out.partial" # the script's own output of an earlier run
 
 mkdir -p "$(dirname "$out")"
 if [ -z "$compress" ]; then
