@@ -16,13 +16,10 @@ type Selection struct {
 	TiesAtCut int
 }
 
-// scoreDigits is the number of decimal digits to which scores are rounded before they are compared, so that a
-// difference in the last bits of two machines does not change a plan.
-const scoreDigits = 6
-
-// Round returns the score as selection compares it: six decimal digits, half away from zero.
+// Round returns the score as selection compares it: six decimal digits, half away from zero, so that a difference in
+// the last bits of two machines does not change a plan.
 func Round(score float64) float64 {
-	const unit = 1e6 // 10^scoreDigits
+	const unit = 1e6
 	return math.Round(score*unit) / unit
 }
 

@@ -19,7 +19,7 @@ func transposes() []byte {
 
 // start loads the arguments of a transpose: pointers of the rows to R8 and on, the distance between outputs to BX.
 func start(w *writer, name, comment string, lanes, shift int) {
-	w.fn(name, fmt.Sprintf("(dst unsafe.Pointer, stride int, rows *[8]unsafe.Pointer, n int)"), comment, 32)
+	w.fn(name, "(dst unsafe.Pointer, stride int, rows *[8]unsafe.Pointer, n int)", comment, 32)
 	w.op("MOVQ dst+0(FP), DI")
 	w.op("MOVQ stride+8(FP), BX")
 	w.op("SHLQ $%d, BX", shift)

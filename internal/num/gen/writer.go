@@ -8,7 +8,6 @@ import (
 // writer collects lines of assembly.
 type writer struct {
 	bytes.Buffer
-	label int
 }
 
 // newWriter starts a file.
