@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -58,6 +59,17 @@ func readPlan(path string) (*planfile.Plan, []byte, error) {
 		return nil, nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return plan, raw, nil
+}
+
+// checkFile refuses a path that cannot become a file, before any work goes into it.
+func checkFile(path string) error {
+	if fi, err := os.Stat(path); err == nil && !fi.Mode().IsRegular() {
+		return usageError{fmt.Errorf("output %s is there and is no regular file", path)}
+	}
+	if fi, err := os.Stat(filepath.Dir(path)); err != nil || !fi.IsDir() {
+		return usageError{fmt.Errorf("output %s: create its directory first", path)}
+	}
+	return nil
 }
 
 // short is the start of a digest with its prefix, enough to tell two apart by eye.

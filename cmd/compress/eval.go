@@ -55,7 +55,7 @@ func (a *app) evalCmd() *cobra.Command {
 	f.StringVar(&o.AttentionPlan, "attention-plan-file", "", "run under this attention plan")
 	f.IntVar(&o.Windows, "windows", 0, "windows to measure; 0 for all")
 	f.IntVar(&o.Skip, "skip", 0, "windows to leave out at the start")
-	f.IntVar(&o.Length, "length", 512, "tokens of a window, where the data is not cut into rows")
+	f.IntVar(&o.Length, "length", 512, "tokens of a window; longer rows of ids are cut to it")
 	f.StringVar(&o.BOS, "bos", "auto", "first id of every window: auto (the model's own for text, none for token ids), none, or an id")
 	f.BoolVar(&o.ReplaceFirst, "replace-first", false, "the first id takes the place of each window's first token")
 	f.IntVar(&o.ScoreFrom, "score-from", 0, "score only predictions made at this position or later")

@@ -25,6 +25,9 @@ func (a *app) planCmd() *cobra.Command {
   compress show plan.json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkFile(out); err != nil {
+				return err
+			}
 			raw, err := readRecipe(recipe)
 			if err != nil {
 				return err

@@ -3,9 +3,12 @@ package pipeline
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 
 	"modelpress/calib"
+	"modelpress/formats"
 	"modelpress/heads"
 	"modelpress/internal/arch"
 	"modelpress/internal/device"
@@ -20,7 +23,7 @@ func decideHeads(ctx context.Context, s *source, r *Recipe, set *dataset, env En
 	m := s.model(env.Device)
 	scores, digest, err := scoreHeads(ctx, m, r, set, env.Progress)
 	if err != nil {
-		return nil, err
+		return nil, unfit(err)
 	}
 	sel := heads.Select(scores.KV, r.Heads.FullShare)
 	h := &headsDecision{Method: scores.Method, Unit: scores.Unit, Samples: scores.Samples, Digest: digest, Seed: r.Seed,
@@ -36,6 +39,17 @@ func decideHeads(ctx context.Context, s *source, r *Recipe, set *dataset, env En
 	}
 	h.HeldOut, err = measurePlan(ctx, m, h, set, env.Progress)
 	return h, err
+}
+
+// unfit gives an error that is nobody else's the class of wrong recipes: package heads refuses options that do not fit the
+// model or the data, such as windows that a streaming head sees as a whole.
+func unfit(err error) error {
+	var input *formats.Error
+	var file *fs.PathError
+	if errors.As(err, &input) || errors.As(err, &file) || KindOf(err) != 0 || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return &Error{Kind: KindUsage, Err: err, Hint: "change the sections heads and calibration of the recipe, or give other data"}
 }
 
 // scoreHeads returns the scores of the recipe's method, larger for heads that need the whole cache, and the digest of the

@@ -65,7 +65,7 @@ func (j *journal) load(planID string) error {
 	for sc.Scan() {
 		var e journalEntry
 		if err := json.Unmarshal(sc.Bytes(), &e); err != nil {
-			return fmt.Errorf("pipeline: journal is damaged (%w); remove the .partial directory to start again", err)
+			return damagedJournal(err)
 		}
 		j.done[e.Part] = e
 	}
@@ -78,13 +78,21 @@ func (j *journal) load(planID string) error {
 	if _, err := j.f.Seek(int64(good), io.SeekStart); err != nil {
 		return fmt.Errorf("pipeline: journal: %w", err)
 	}
-	if first, ok := j.done["plan"]; ok {
+	first, ok := j.done["plan"]
+	if !ok && len(j.done) > 0 {
+		return damagedJournal(errors.New("it does not say for which plan it is"))
+	}
+	if ok {
 		if first.PlanID != planID {
 			return errKind(KindExists, "remove the .partial directory, or apply the plan that began it", "the partial output belongs to another plan (%s)", first.PlanID)
 		}
 		return nil
 	}
 	return j.add(journalEntry{Part: "plan", PlanID: planID})
+}
+
+func damagedJournal(err error) error {
+	return errKind(KindGate, "remove the .partial directory and apply again", "the journal of the partial output is damaged: %w", err)
 }
 
 // add appends one finished part and makes it durable.

@@ -105,19 +105,32 @@ func ParseRecipe(b []byte) (*Recipe, error) {
 	return r, nil
 }
 
-// decodeRecipe reads the document twice: once for the sections that it has, once over the defaults of these, so that a zero
-// that is written down stays a zero.
+// decodeRecipe reads the document several times: as it is, for the sections that it has, and over the defaults of these, so
+// that a zero that is written down stays a zero. A section without a value is one that is not there.
 func decodeRecipe(b []byte) (*Recipe, error) {
+	var doc map[string]any
+	if err := decodeYAML(b, &doc); err != nil {
+		return nil, err
+	}
+	if err := sortedJoin(cutOff(doc, "")); err != nil {
+		return nil, err
+	}
 	has, r := &Recipe{}, &Recipe{}
 	if err := decodeYAML(b, has, yaml.Strict()); err != nil {
 		return nil, err
 	}
-	if err := wholeNumbers(b); err != nil {
-		return nil, err
-	}
 	r.defaults(has)
-	if err := decodeYAML(b, r, yaml.Strict()); err != nil {
-		return nil, err
+	calibration, output := r.Calibration, r.Output
+	if doc != nil {
+		if err := decodeYAML(b, r, yaml.Strict()); err != nil {
+			return nil, err
+		}
+	}
+	if doc["calibration"] == nil {
+		r.Calibration = calibration
+	}
+	if doc["output"] == nil {
+		r.Output = output
 	}
 	r.fillDefaults()
 	return r, nil

@@ -37,6 +37,7 @@ func TestRecipeDefaults(t *testing.T) {
 		{"no sinks", "heads: {score: mass, sink: 0}", `"sink":0,"recent":256`},
 		{"no holdout", "{heads: {score: mass}, calibration: {holdout: 0}}", `"sequences":128,"holdout":0,"length":2048`},
 		{"a decimal for a whole number", "{heads: {score: mass}, output: {max_shard_bytes: 2e9}}", `"max_shard_bytes":2000000000`},
+		{"empty sections", "heads: {score: mass}\ncalibration:\noutput:\ngates:\n", `"calibration":{"sequences":128,"holdout":16,"length":2048,"bos":"auto","shuffle":false}`},
 		{"null section", "{heads: {score: mass}, quantize: null}", `"heads":{"score":"mass","full_share":0,"sink":64,"recent":256,"page":1},"gates"`},
 	} {
 		if got := parse(t, c.recipe); !strings.Contains(got, c.want) {
@@ -49,7 +50,8 @@ func TestRecipeDefaults(t *testing.T) {
 func TestRecipeErrors(t *testing.T) {
 	for _, c := range []struct{ name, recipe string }{
 		{`no step: give heads, quantize or both`, ""},
-		{`no step: give heads, quantize or both`, "seed: 3"},
+		{`recipe: no step: give heads, quantize or both`, "# nothing"},
+		{`recipe: no step: give heads, quantize or both`, "seed: 3"},
 		{`unknown field "quantise"`, "quantise: {}"},
 		{`unknown field "bitz"`, "quantize:\n  bitz: 4"},
 		{`[2:3]`, "quantize:\n  bitz: 4"},

@@ -53,17 +53,8 @@ func decodeYAML(b []byte, into any, opts ...yaml.DecodeOption) (err error) {
 // fractions are the fields of a recipe that take any number.
 var fractions = []string{"full_share", "depths", "damp", "min", "max", "ppl_ratio", "kl", "needle_drop"}
 
-// wholeNumbers refuses fractions in fields of whole numbers: the YAML decoder would cut them off and go on. A whole number
-// may be written as a decimal (5e9).
-func wholeNumbers(b []byte) error {
-	var doc map[string]any
-	if err := decodeYAML(b, &doc); err != nil {
-		return err
-	}
-	return sortedJoin(cutOff(doc, ""))
-}
-
-// cutOff finds the fractions below a mapping; path is what its keys are called with, with a dot at its end.
+// cutOff finds the fractions in fields of whole numbers below a mapping, which the YAML decoder would cut off and go on. A
+// whole number may be written as a decimal (5e9). path is what the mapping's keys are called with, with a dot at its end.
 func cutOff(m map[string]any, path string) faults {
 	var f faults
 	for _, key := range sortedKeys(m) {
