@@ -49,11 +49,7 @@ func newStates(windows [][]int32, d int, opt EvalOptions) (*nn.States, error) {
 	for i, w := range windows {
 		lengths[i] = len(w)
 	}
-	limit := opt.MemLimit
-	if limit == 0 {
-		limit = math.MaxInt64
-	}
-	return nn.NewStates(opt.Dir, lengths, d, limit)
+	return nn.NewStates(opt.Dir, lengths, d, opt.MemLimit)
 }
 
 // rowScore is how well one row of logits predicts its target.

@@ -3,7 +3,6 @@ package heads
 import (
 	"context"
 	"errors"
-	"math"
 
 	"modelpress/internal/nn"
 )
@@ -26,11 +25,7 @@ func (o Options) observe(ctx context.Context, m *nn.Model, windows [][]int32, ta
 	for i, w := range windows {
 		lengths[i] = len(w)
 	}
-	limit := o.MemLimit
-	if limit <= 0 {
-		limit = math.MaxInt64
-	}
-	states, err := nn.NewStates(o.Dir, lengths, m.Arch.D, limit)
+	states, err := nn.NewStates(o.Dir, lengths, m.Arch.D, o.MemLimit)
 	if err != nil {
 		return err
 	}

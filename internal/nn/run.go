@@ -3,7 +3,6 @@ package nn
 import (
 	"context"
 	"fmt"
-	"math"
 
 	"modelpress/internal/device"
 )
@@ -41,7 +40,7 @@ func (m *Model) Run(ctx context.Context, windows [][]int32, opt RunOptions, each
 	}
 	states := opt.States
 	if states == nil {
-		if states, err = NewStates("", lengths, d, math.MaxInt64); err != nil {
+		if states, err = NewStates("", lengths, d, 0); err != nil {
 			return err
 		}
 		defer states.Close()

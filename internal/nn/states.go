@@ -16,13 +16,18 @@ type States struct {
 	memory  [][]float32 // nil for windows in the file
 	offset  []int64     // in the file, by window
 	file    *os.File
+	name    string // of the file while it stands in its directory
 	raw     []byte
 }
 
-// NewStates returns zeroed states for windows of the given lengths. Up to memLimit bytes are held in memory; the rest
-// goes to a file in dir, which must exist, and which Close removes.
+// NewStates returns zeroed states for windows of the given lengths. Up to memLimit bytes are held in memory, all of them
+// where it is 0; the rest goes to a file in dir ("" for the system's temporary directory), which must exist. Close gives
+// the file back. Where the system lets it, the file has no name from the start, so that a killed process leaves none.
 func NewStates(dir string, lengths []int, d int, memLimit int64) (*States, error) {
 	s := &States{d: d, lengths: lengths, memory: make([][]float32, len(lengths)), offset: make([]int64, len(lengths))}
+	if memLimit == 0 {
+		memLimit = math.MaxInt64
+	}
 	used, size := int64(0), int64(0)
 	for i, t := range lengths {
 		n, err := product(t, d)
@@ -48,7 +53,10 @@ func NewStates(dir string, lengths []int, d int, memLimit int64) (*States, error
 	if err != nil {
 		return nil, fmt.Errorf("nn: spill states: %w", err)
 	}
-	s.file = f
+	s.file, s.name = f, f.Name()
+	if os.Remove(s.name) == nil {
+		s.name = ""
+	}
 	if err := f.Truncate(size); err != nil {
 		return nil, errors.Join(fmt.Errorf("nn: spill states: %w", err), s.Close())
 	}
@@ -117,8 +125,10 @@ func (s *States) Close() error {
 	if s.file == nil {
 		return nil
 	}
-	name := s.file.Name()
-	err := errors.Join(s.file.Close(), os.Remove(name))
+	err := s.file.Close()
+	if s.name != "" {
+		err = errors.Join(err, os.Remove(s.name))
+	}
 	s.file = nil
 	return err
 }

@@ -46,6 +46,9 @@ type Evaluation struct {
 
 // Evaluate measures a checkpoint, quantized or not, with or without its attention plan.
 func Evaluate(ctx context.Context, o EvalOptions) (*Evaluation, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
 	s, err := openSource(o.ModelDir, o.AllowRemoteCode)
 	if err != nil {
 		return nil, err
@@ -115,6 +118,20 @@ func (e *evaluator) loadTokenizer() error {
 	return err
 }
 
+// check refuses counts that mean nothing.
+func (o *EvalOptions) check() error {
+	var f faults
+	f.add(o.Windows < 0, "--windows %d: want at least 0", o.Windows)
+	f.add(o.Skip < 0, "--skip %d: want at least 0", o.Skip)
+	f.add(o.Length < 2 || o.Length > 1<<20, "--length %d: want 2 to 1048576", o.Length)
+	f.add(o.MaxPrompts < 0, "--max-prompts %d: want at least 0", o.MaxPrompts)
+	f.add(o.ScoreFrom < 0, "--score-from %d: want at least 0", o.ScoreFrom)
+	if len(f) == 0 {
+		return nil
+	}
+	return &Error{Kind: KindUsage, Err: sortedJoin(f)}
+}
+
 // text measures perplexity and, where there is a reference, the divergence from it.
 func (e *evaluator) text(ctx context.Context) error {
 	w, err := e.windows()
@@ -122,7 +139,8 @@ func (e *evaluator) text(ctx context.Context) error {
 		return err
 	}
 	e.set, e.out.Tokens = w, w.Tokens()
-	opt := calib.EvalOptions{Masks: e.masks, ScoreFrom: e.o.ScoreFrom}
+	opt := e.o.Env.eval(e.masks, nil)
+	opt.ScoreFrom = e.o.ScoreFrom
 	if e.o.Reference == "" {
 		tick, stop := counter(e.o.Env.Progress, "perplexity")
 		defer stop()
@@ -172,7 +190,7 @@ func (e *evaluator) windows() (calib.Windows, error) {
 		return calib.Windows{}, err
 	}
 	if e.o.Skip >= len(set.Calib.IDs) {
-		return calib.Windows{}, errKind(KindUsage, "", "--skip %d leaves none of %d windows", e.o.Skip, len(set.Calib.IDs))
+		return calib.Windows{}, errKind(KindUsage, "give a smaller --skip, or more data", "--skip %d leaves none of %d windows", e.o.Skip, len(set.Calib.IDs))
 	}
 	return set.Calib.Slice(e.o.Skip, len(set.Calib.IDs)), nil
 }
@@ -183,7 +201,7 @@ func (e *evaluator) needles(ctx context.Context) error {
 	if err != nil || prompts == nil {
 		return err
 	}
-	r, err := retrieval(ctx, e.m, prompts, e.masks, e.o.Env.Progress, "needles")
+	r, err := retrieval(ctx, e.m, prompts, e.masks, e.o.Env, "needles")
 	e.out.Retrieval = &r
 	return err
 }

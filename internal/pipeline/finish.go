@@ -138,7 +138,7 @@ func (a *applier) judgeResult(ctx context.Context) (*quality, error) {
 		return nil, err
 	}
 	dev := a.o.Env.Device
-	q, err := measure(ctx, a.s.model(dev), res.model(dev), a.h, a.set, a.o.Env.Progress)
+	q, err := measure(ctx, a.s.model(dev), res.model(dev), a.h, a.set, a.o.Env)
 	return q, errors.Join(err, res.close())
 }
 

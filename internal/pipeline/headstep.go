@@ -21,7 +21,7 @@ import (
 // the held-out side at the very sink and window sizes that it ships.
 func decideHeads(ctx context.Context, s *source, r *Recipe, set *dataset, env Env) (*headsDecision, error) {
 	m := s.model(env.Device)
-	scores, digest, err := scoreHeads(ctx, m, r, set, env.Progress)
+	scores, digest, err := scoreHeads(ctx, m, r, set, env)
 	if err != nil {
 		return nil, unfit(err)
 	}
@@ -37,7 +37,7 @@ func decideHeads(ctx context.Context, s *source, r *Recipe, set *dataset, env En
 			return nil, errKind(KindUsage, "remove the heads section", "an attention plan for layers without attention is not planned by this version")
 		}
 	}
-	h.HeldOut, err = measurePlan(ctx, m, h, set, env.Progress)
+	h.HeldOut, err = measurePlan(ctx, m, h, set, env)
 	return h, err
 }
 
@@ -54,16 +54,16 @@ func unfit(err error) error {
 
 // scoreHeads returns the scores of the recipe's method, larger for heads that need the whole cache, and the digest of the
 // data behind them.
-func scoreHeads(ctx context.Context, m *nn.Model, r *Recipe, set *dataset, p Progress) (*heads.Scores, string, error) {
-	tick, stop := counter(p, "scoring heads")
+func scoreHeads(ctx context.Context, m *nn.Model, r *Recipe, set *dataset, env Env) (*heads.Scores, string, error) {
+	tick, stop := counter(env.Progress, "scoring heads")
 	defer stop()
-	h := r.Heads
+	h, how := r.Heads, heads.Options{Dir: env.Scratch, MemLimit: stateMemory, Progress: tick}
 	switch h.Score {
 	case "wu":
-		sc, err := heads.Wu(ctx, m, set.profile, heads.Options{Progress: tick})
+		sc, err := heads.Wu(ctx, m, set.profile, how)
 		return sc, calib.PromptsDigest(set.profile), err
 	case "echo", "induction":
-		opt := heads.RazorOptions{Seed: r.Seed, BOS: set.bos, Options: heads.Options{Progress: tick}}
+		opt := heads.RazorOptions{Seed: r.Seed, BOS: set.bos, Options: how}
 		if set.bos != nil {
 			opt.Exclude = []int32{*set.bos}
 		}
@@ -73,7 +73,7 @@ func scoreHeads(ctx context.Context, m *nn.Model, r *Recipe, set *dataset, p Pro
 		}
 		return induction, "", err
 	}
-	loss, err := heads.StreamingLoss(ctx, m, set.set.Calib, heads.StreamingOptions{Sink: h.Sink, Recent: h.Recent, Options: heads.Options{Progress: tick}})
+	loss, err := heads.StreamingLoss(ctx, m, set.set.Calib, heads.StreamingOptions{Sink: h.Sink, Recent: h.Recent, Options: how})
 	if err != nil {
 		return nil, "", err
 	}
@@ -82,26 +82,26 @@ func scoreHeads(ctx context.Context, m *nn.Model, r *Recipe, set *dataset, p Pro
 }
 
 // measurePlan compares the model with and without the attention plan on held-out data.
-func measurePlan(ctx context.Context, m *nn.Model, h *headsDecision, set *dataset, p Progress) ([]metric, error) {
+func measurePlan(ctx context.Context, m *nn.Model, h *headsDecision, set *dataset, env Env) ([]metric, error) {
 	masks := h.masks(m.Arch)
 	list := []metric{}
 	if w := set.set.Heldout; len(w.IDs) > 0 {
-		dense, err := perplexity(ctx, m, w, nil, p, "held-out text, dense")
+		dense, err := perplexity(ctx, m, w, nil, env, "held-out text, dense")
 		if err != nil {
 			return nil, err
 		}
-		plan, err := perplexity(ctx, m, w, masks, p, "held-out text, planned")
+		plan, err := perplexity(ctx, m, w, masks, env, "held-out text, planned")
 		if err != nil {
 			return nil, err
 		}
 		list = append(list, metric{namePerplexity, number(dense.PPL), number(plan.PPL)})
 	}
 	if len(set.held) > 0 {
-		dense, err := retrieval(ctx, m, set.held, nil, p, "needles, dense")
+		dense, err := retrieval(ctx, m, set.held, nil, env, "needles, dense")
 		if err != nil {
 			return nil, err
 		}
-		plan, err := retrieval(ctx, m, set.held, masks, p, "needles, planned")
+		plan, err := retrieval(ctx, m, set.held, masks, env, "needles, planned")
 		if err != nil {
 			return nil, err
 		}
@@ -111,16 +111,21 @@ func measurePlan(ctx context.Context, m *nn.Model, h *headsDecision, set *datase
 	return list, nil
 }
 
-func perplexity(ctx context.Context, m *nn.Model, w calib.Windows, masks func(int) []device.Mask, p Progress, name string) (calib.PerplexityResult, error) {
-	tick, stop := counter(p, name)
+func perplexity(ctx context.Context, m *nn.Model, w calib.Windows, masks func(int) []device.Mask, env Env, name string) (calib.PerplexityResult, error) {
+	tick, stop := counter(env.Progress, name)
 	defer stop()
-	return calib.Perplexity(ctx, m, w, calib.EvalOptions{Masks: masks, Progress: tick})
+	return calib.Perplexity(ctx, m, w, env.eval(masks, tick))
 }
 
-func retrieval(ctx context.Context, m *nn.Model, prompts []calib.Prompt, masks func(int) []device.Mask, p Progress, name string) (calib.RetrievalResult, error) {
-	tick, stop := counter(p, name)
+func retrieval(ctx context.Context, m *nn.Model, prompts []calib.Prompt, masks func(int) []device.Mask, env Env, name string) (calib.RetrievalResult, error) {
+	tick, stop := counter(env.Progress, name)
 	defer stop()
-	return calib.Retrieval(ctx, m, prompts, calib.EvalOptions{Masks: masks, Progress: tick})
+	return calib.Retrieval(ctx, m, prompts, env.eval(masks, tick))
+}
+
+// eval says how models are run for a measurement.
+func (e Env) eval(masks func(int) []device.Mask, tick func(done, total int)) calib.EvalOptions {
+	return calib.EvalOptions{Masks: masks, Dir: e.Scratch, MemLimit: stateMemory, Progress: tick}
 }
 
 func (h *headsDecision) masks(m *arch.Model) func(layer int) []device.Mask {

@@ -38,11 +38,11 @@ type comparison struct {
 }
 
 // measure judges a result against its source on the held-out side.
-func measure(ctx context.Context, src, result *nn.Model, h *headsDecision, set *dataset, p Progress) (*quality, error) {
+func measure(ctx context.Context, src, result *nn.Model, h *headsDecision, set *dataset, env Env) (*quality, error) {
 	q := &quality{Tokens: set.set.Heldout.Tokens(), Prompts: len(set.held)}
 	if w := set.set.Heldout; len(w.IDs) > 0 {
-		tick, stop := counter(p, "held-out text against the source")
-		c, err := calib.Compare(ctx, src, result, w, calib.EvalOptions{Progress: tick})
+		tick, stop := counter(env.Progress, "held-out text against the source")
+		c, err := calib.Compare(ctx, src, result, w, env.eval(nil, tick))
 		stop()
 		if err != nil {
 			return nil, err
@@ -51,12 +51,12 @@ func measure(ctx context.Context, src, result *nn.Model, h *headsDecision, set *
 			KL: number(c.KL), KLP99: number(c.P99), Top1: number(c.Top1)}
 	}
 	if len(set.held) > 0 {
-		s, err := retrieval(ctx, src, set.held, nil, p, "needles, source")
+		s, err := retrieval(ctx, src, set.held, nil, env, "needles, source")
 		if err != nil {
 			return nil, err
 		}
 		q.NeedleSource, q.Needle = number(s.Accuracy), number(s.Accuracy)
-		r, err := retrieval(ctx, result, set.held, nil, p, "needles, result")
+		r, err := retrieval(ctx, result, set.held, nil, env, "needles, result")
 		if err != nil {
 			return nil, err
 		}
@@ -66,7 +66,7 @@ func measure(ctx context.Context, src, result *nn.Model, h *headsDecision, set *
 		return q, nil
 	}
 	var err error
-	if q.Plan, err = measurePlan(ctx, result, h, set, p); err != nil {
+	if q.Plan, err = measurePlan(ctx, result, h, set, env); err != nil {
 		return nil, err
 	}
 	for _, m := range q.Plan {

@@ -28,7 +28,13 @@ type Env struct {
 	Device   device.Device
 	Progress Progress
 	Warn     func(format string, args ...any)
+	// Scratch is the directory for hidden states past stateMemory; "" for the system's temporary one. Apply uses the
+	// partial output, which is known to have room.
+	Scratch string
 }
+
+// stateMemory bounds the hidden states that one pass over all windows keeps in memory between blocks; the rest is spilled.
+const stateMemory = 512 << 20
 
 // Progress shows how far long work is. Each Start is followed by Adds and one Done.
 type Progress interface {
