@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 
 	"modelpress/formats"
 	"modelpress/formats/planfile"
 	"modelpress/formats/safetensors"
+	"modelpress/internal/arch"
 )
 
 // ApplyOptions is what apply works from. Nothing here but the plan changes the result.
@@ -47,22 +49,39 @@ func Apply(ctx context.Context, o ApplyOptions) (*ApplyResult, error) {
 		return nil, err
 	}
 	if done, err := a.already(ctx); done || err != nil {
-		return &ApplyResult{Already: done, Report: a.report}, err
+		return a.result(done, err)
 	}
 	var err error
 	if a.s, err = openSource(o.ModelDir, o.AllowRemoteCode); err != nil {
 		return nil, err
 	}
 	defer a.s.close()
-	for _, f := range []func(context.Context) error{a.checkSource, a.loadData, a.prepare} {
+	for _, f := range []func(context.Context) error{a.checkSource, a.loadData, a.layOut} {
 		if err := f(ctx); err != nil {
-			return nil, errors.Join(err, a.release())
+			return nil, err
 		}
 	}
-	if err := a.run(ctx); err != nil {
-		return nil, errors.Join(err, a.release())
+	// A run that held the lock until now may have put the output in place.
+	done, err := a.enterPartial(ctx)
+	if err == nil && !done {
+		err = a.prepare()
 	}
-	return &ApplyResult{Resumed: a.resumed, Report: a.report}, nil
+	if err == nil && !done {
+		err = a.run(ctx)
+	}
+	return a.result(done, errors.Join(err, a.release()))
+}
+
+// result is what Apply returns; done says that the output was there already.
+func (a *applier) result(done bool, err error) (*ApplyResult, error) {
+	if err != nil {
+		return nil, err
+	}
+	if done && a.o.Strict && len(a.report.FellBack) > 0 {
+		return nil, errKind(KindGate, "see its "+reportName+", change the recipe and plan again",
+			"%s was applied without --strict: %d tensors fell back to plain rounding", filepath.Base(a.o.Out), len(a.report.FellBack))
+	}
+	return &ApplyResult{Already: done, Resumed: a.resumed, Report: a.report}, nil
 }
 
 type applier struct {
@@ -78,7 +97,10 @@ type applier struct {
 	lock    *os.File
 	journal *journal
 	writer  *safetensors.Writer
+	view    formats.Source // what quantization works on
+	viewed  *arch.Model    // its description
 	outs    []outTensor
+	layout  safetensors.Layout
 	resumed bool
 	notes   []tensorNote
 	report  *Report
@@ -130,8 +152,11 @@ func (a *applier) checkPaths() error {
 		return errKind(KindUsage, "choose another directory with -o", "the output lies inside of the model's directory")
 	}
 	a.dir = out + partialSuffix
-	a.work = filepath.Join(a.dir, "work")
+	a.work = filepath.Join(a.dir, workDir)
 	a.o.Out = out
+	if fi, err := os.Lstat(a.dir); err == nil && !fi.IsDir() {
+		return errKind(KindExists, "remove it, or choose another directory with -o", "%s is there and is no directory", filepath.Base(a.dir))
+	}
 	return nil
 }
 
@@ -153,7 +178,7 @@ func (a *applier) already(ctx context.Context) (bool, error) {
 	v, err := Verify(ctx, a.o.Out, a.o.Env)
 	if err == nil && len(v.Faults) == 0 && v.Report.PlanID == a.plan.PlanID {
 		a.report = v.Report
-		return true, nil
+		return true, os.RemoveAll(filepath.Join(a.o.Out, workDir)) // left by a run that died right after its commit
 	}
 	if ctx.Err() != nil {
 		return false, ctx.Err()
@@ -187,38 +212,95 @@ func (a *applier) loadData(ctx context.Context) error {
 		return errKind(KindStale, "give the file that the plan was made with, or plan again",
 			"the calibration data is not what the plan was made with: digest %s, planned %s", a.set.set.Digest, a.plan.Calibration.Digest)
 	}
+	if have := calibrationOf(a.set); !reflect.DeepEqual(have, a.plan.Calibration) {
+		return errKind(KindStale, "plan again with this build", "this build makes other windows or prompts of the calibration data than the plan was made with")
+	}
 	return nil
 }
 
-// prepare takes the lock, opens the journal and lays out the shards.
-func (a *applier) prepare(context.Context) error {
+// layOut works out every tensor and shard of the result and compares them with what the plan promises.
+func (a *applier) layOut(context.Context) error {
+	var err error
+	if a.view, a.viewed, err = a.s.rotated(a.q); err != nil {
+		return err
+	}
+	if a.outs, err = planOutputs(a.s.ck, a.view, a.viewed, a.q); err != nil {
+		return err
+	}
+	if a.layout, err = safetensors.PlanLayout(tensorInfos(a.outs), a.recipe.Output.MaxShardBytes); err != nil {
+		return err
+	}
+	have, want := outputLayout(a.layout, a.q, nil), a.plan.Output
+	have.Files, want.Files = nil, nil
+	if !reflect.DeepEqual(have, want) {
+		return errKind(KindStale, "plan again with this build", "this build lays the output out otherwise than the plan says")
+	}
+	return nil
+}
+
+// enterPartial makes the partial output's directory and takes its lock. It reports whether the output is in place by now,
+// made by another run of the same plan.
+func (a *applier) enterPartial(ctx context.Context) (bool, error) {
 	if err := os.MkdirAll(a.work, 0o755); err != nil {
-		return fmt.Errorf("pipeline: output: %w", formats.NoSpace(err))
+		return false, fmt.Errorf("pipeline: output: %w", formats.NoSpace(err))
 	}
 	var err error
 	if a.lock, err = lockFile(filepath.Join(a.work, lockName)); err != nil {
+		return false, err
+	}
+	if _, err := os.Lstat(a.o.Out); errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err := errors.Join(a.release(), a.removeEmpty()); err != nil {
+		return false, err
+	}
+	return a.already(ctx)
+}
+
+// removeEmpty removes a partial output in which nothing was done yet.
+func (a *applier) removeEmpty() error {
+	list, err := os.ReadDir(a.work)
+	if err != nil || len(list) > 1 {
 		return err
 	}
+	return errors.Join(os.RemoveAll(a.work), os.Remove(a.dir))
+}
+
+// prepare opens the journal and creates the shards, or takes them over.
+func (a *applier) prepare() error {
+	if err := a.checkOwn(); err != nil {
+		return err
+	}
+	var err error
 	if a.journal, err = openJournal(a.work, a.plan.PlanID); err != nil {
 		return err
 	}
 	a.resumed = len(a.journal.done) > 1
-	view, m, err := a.s.rotated(a.q)
+	a.o.Env.Scratch = a.work
+	if err := formats.CheckSpace(a.work, a.plan.Estimate.Scratch); err != nil {
+		return &Error{Kind: KindResource, Err: fmt.Errorf("pipeline: boundary states: %w", err), Hint: fmt.Sprintf("make room for %d bytes", a.layout.TotalBytes()+a.plan.Estimate.Scratch)}
+	}
+	a.writer, err = safetensors.Create(a.dir, a.layout, nil)
+	switch {
+	case errors.Is(err, formats.ErrNoSpace):
+		return &Error{Kind: KindResource, Err: err, Hint: fmt.Sprintf("make room for %d bytes", a.layout.TotalBytes()+a.plan.Estimate.Scratch)}
+	case errors.Is(err, safetensors.ErrForeign):
+		return &Error{Kind: KindExists, Err: err, Hint: "remove the .partial directory and apply again"}
+	}
+	return err
+}
+
+// checkOwn refuses a directory in the place of the partial output that holds something and no journal: it is not ours.
+func (a *applier) checkOwn() error {
+	if fi, err := os.Stat(filepath.Join(a.work, journalName)); err == nil && fi.Size() > 0 {
+		return nil
+	}
+	list, err := os.ReadDir(a.dir)
 	if err != nil {
-		return err
+		return fmt.Errorf("pipeline: output: %w", err)
 	}
-	if a.outs, err = planOutputs(a.s.ck, view, m, a.q); err != nil {
-		return err
-	}
-	layout, err := safetensors.PlanLayout(tensorInfos(a.outs), a.recipe.Output.MaxShardBytes)
-	if err != nil {
-		return err
-	}
-	if a.writer, err = safetensors.Create(a.dir, layout, nil); err != nil {
-		if errors.Is(err, formats.ErrNoSpace) {
-			return &Error{Kind: KindResource, Err: err, Hint: fmt.Sprintf("make room for %d bytes", layout.TotalBytes())}
-		}
-		return err
+	if len(list) > 1 {
+		return errKind(KindExists, "remove it, or choose another directory with -o", "%s holds files and no journal of an interrupted run", filepath.Base(a.dir))
 	}
 	return nil
 }

@@ -41,7 +41,7 @@ func openBoundary(dir string, l int, lengths []int, d int) (*boundary, error) {
 		return nil, fmt.Errorf("pipeline: boundary states: %w", err)
 	}
 	if err := f.Truncate(4 * b.offsets[len(lengths)]); err != nil {
-		return nil, errors.Join(fmt.Errorf("pipeline: boundary states: %w", err), f.Close())
+		return nil, errors.Join(fmt.Errorf("pipeline: boundary states: %w", formats.NoSpace(err)), f.Close())
 	}
 	b.f = f
 	return b, nil
@@ -63,7 +63,7 @@ func (b *boundary) put(i int, src []float32) error {
 		return err
 	}
 	if _, err := b.f.WriteAt(p, 4*b.offsets[i]); err != nil {
-		return fmt.Errorf("pipeline: boundary states of window %d: %w", i, err)
+		return fmt.Errorf("pipeline: boundary states of window %d: %w", i, formats.NoSpace(err))
 	}
 	return nil
 }
@@ -80,5 +80,5 @@ func (b *boundary) digest() (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-func (b *boundary) sync() error  { return b.f.Sync() }
+func (b *boundary) sync() error  { return formats.NoSpace(b.f.Sync()) }
 func (b *boundary) close() error { return b.f.Close() }

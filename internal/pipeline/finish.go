@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"sort"
@@ -15,7 +16,6 @@ import (
 	"modelpress/formats/hf"
 	"modelpress/formats/manifest"
 	"modelpress/formats/packed"
-	"modelpress/formats/safetensors"
 )
 
 // finish adds everything that is not a tensor, judges the result, verifies it, and commits it by one rename.
@@ -42,7 +42,7 @@ func (a *applier) finish(ctx context.Context) error {
 	if err := a.documents(&d, q); err != nil {
 		return err
 	}
-	if err := a.writeReport(d, q); err != nil {
+	if err := a.writeReport(ctx, d, q); err != nil {
 		return err
 	}
 	if err := a.s.ck.CheckUnchanged(); err != nil {
@@ -65,11 +65,7 @@ func (a *applier) sideFiles() error {
 		}
 	}
 	if len(a.plan.Output.Shards) > 1 {
-		layout, err := safetensors.PlanLayout(tensorInfos(a.outs), a.recipe.Output.MaxShardBytes)
-		if err != nil {
-			return err
-		}
-		if err := formats.WriteFileAtomic(filepath.Join(a.dir, indexName), layout.Index()); err != nil {
+		if err := formats.WriteFileAtomic(filepath.Join(a.dir, indexName), a.layout.Index()); err != nil {
 			return err
 		}
 	}
@@ -170,13 +166,16 @@ func (a *applier) documents(d *modelDigests, q *quality) error {
 	return formats.WriteFileAtomic(filepath.Join(a.dir, planName), a.o.PlanBytes)
 }
 
-func (a *applier) writeReport(d modelDigests, q *quality) error {
-	files, err := listFiles(a.dir)
+func (a *applier) writeReport(ctx context.Context, d modelDigests, q *quality) error {
+	files, err := listFiles(ctx, a.dir)
 	if err != nil {
 		return err
 	}
+	if err := a.checkFiles(files); err != nil {
+		return err
+	}
 	before, after := a.plan.Totals()
-	sort.Slice(a.notes, func(i, j int) bool { return a.notes[i].Tensor < a.notes[j].Tensor })
+	sort.SliceStable(a.notes, func(i, j int) bool { return a.notes[i].Tensor < a.notes[j].Tensor })
 	r := &Report{Schema: ReportSchema, PlanID: a.plan.PlanID, Tool: a.plan.Tool, DeviceClass: a.plan.DeviceClass,
 		SourceWeights: a.plan.Source.WeightsDigest, WeightsDigest: d.weights, HeadersDigest: d.headers, ConfigDigest: d.config,
 		BytesBefore: before, BytesAfter: after, FellBack: []string{}, Gates: judge(a.plan.Gates, q), Quality: q, Matrices: a.notes, Files: files}
@@ -194,6 +193,33 @@ func (a *applier) writeReport(d modelDigests, q *quality) error {
 	}
 	a.report = r
 	return formats.WriteFileAtomic(filepath.Join(a.dir, reportName), b)
+}
+
+// checkFiles compares the files of the result with those that the plan promises, but for the report, which comes last.
+func (a *applier) checkFiles(files []fileSum) error {
+	want := map[string]string{}
+	for _, s := range a.plan.Output.Shards {
+		want[s.File] = ""
+	}
+	for _, f := range a.plan.Output.Files {
+		if f.Name != reportName {
+			want[f.Name] = f.SHA256
+		}
+	}
+	var f faults
+	for _, have := range files {
+		sum, ok := want[have.Name]
+		f.add(!ok, "file %q is not in the plan", have.Name)
+		f.add(ok && sum != "" && sum != have.SHA256, "file %q is not what the plan says", have.Name)
+		delete(want, have.Name)
+	}
+	for _, name := range sortedKeys(want) {
+		f.add(true, "file %q is missing", name)
+	}
+	if len(f) > 0 {
+		return &Error{Kind: KindGate, Err: sortedJoin(f), Hint: "remove the .partial directory and apply again"}
+	}
+	return nil
 }
 
 // gate fails a result that breaks its bounds. It stays in the partial directory for inspection and is not committed.
@@ -220,7 +246,7 @@ func orUnmeasured(v string) string {
 	return v
 }
 
-// commit verifies the directory as a whole, drops the working files and renames it into place.
+// commit verifies the directory as a whole, renames it into place, and drops the working files.
 func (a *applier) commit(ctx context.Context) error {
 	v, err := Verify(ctx, a.dir, a.o.Env)
 	if err != nil {
@@ -229,24 +255,18 @@ func (a *applier) commit(ctx context.Context) error {
 	if len(v.Faults) > 0 {
 		return &Error{Kind: KindGate, Err: fmt.Errorf("the written result does not verify: %s", strings.Join(v.Faults, "; ")), Hint: "remove the .partial directory and apply again"}
 	}
-	if err := a.journal.close(); err != nil {
-		return err
-	}
-	a.journal = nil
-	if err := os.RemoveAll(a.work); err != nil {
-		return fmt.Errorf("pipeline: %w", err)
-	}
 	if err := formats.SyncDir(a.dir); err != nil {
 		return err
 	}
 	if err := os.Rename(a.dir, a.o.Out); err != nil {
-		return fmt.Errorf("pipeline: commit: %w", err)
+		return errKind(KindExists, "remove what lies there and apply again", "commit: %w", err)
 	}
-	return errors.Join(formats.SyncDir(filepath.Dir(a.o.Out)), a.release())
+	// Lock and journal go along until the output has its name: at no moment is there a partial output without them.
+	return errors.Join(a.release(), os.RemoveAll(filepath.Join(a.o.Out, workDir)), formats.SyncDir(a.o.Out), formats.SyncDir(filepath.Dir(a.o.Out)))
 }
 
 // listFiles hashes every regular file below dir but the report and the working files.
-func listFiles(dir string) ([]fileSum, error) {
+func listFiles(ctx context.Context, dir string) ([]fileSum, error) {
 	var list []fileSum
 	err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
 		if err != nil {
@@ -257,7 +277,7 @@ func listFiles(dir string) ([]fileSum, error) {
 			return err
 		}
 		if e.IsDir() {
-			if rel == "work" {
+			if rel == workDir {
 				return filepath.SkipDir
 			}
 			return nil
@@ -265,8 +285,11 @@ func listFiles(dir string) ([]fileSum, error) {
 		if rel == reportName {
 			return nil
 		}
-		sum, size, err := hashFile(path)
-		list = append(list, fileSum{Name: filepath.ToSlash(rel), Bytes: size, SHA256: sum})
+		f := fileSum{Name: filepath.ToSlash(rel)}
+		if e.Type().IsRegular() { // anything else has no digest and so equals nothing
+			f.SHA256, f.Bytes, err = hashFile(ctx, path)
+		}
+		list = append(list, f)
 		return err
 	})
 	if err != nil {
@@ -276,13 +299,26 @@ func listFiles(dir string) ([]fileSum, error) {
 	return list, nil
 }
 
-func hashFile(path string) (string, int64, error) {
+func hashFile(ctx context.Context, path string) (string, int64, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", 0, err
 	}
 	defer f.Close()
 	h := sha256.New()
-	n, err := f.WriteTo(h)
-	return hex.EncodeToString(h.Sum(nil)), n, err
+	var size int64
+	for buf := make([]byte, 1<<20); ; {
+		if err := ctx.Err(); err != nil {
+			return "", 0, err
+		}
+		n, err := f.Read(buf)
+		h.Write(buf[:n])
+		size += int64(n)
+		if err == io.EOF {
+			return hex.EncodeToString(h.Sum(nil)), size, nil
+		}
+		if err != nil {
+			return "", 0, err
+		}
+	}
 }

@@ -23,5 +23,13 @@ func lockFile(path string) (*os.File, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("pipeline: lock: %w", err), f.Close())
 	}
-	return f, nil
+	// The directory may have been renamed or removed between opening and locking.
+	have, err := f.Stat()
+	if err == nil {
+		var named os.FileInfo
+		if named, err = os.Stat(path); err == nil && os.SameFile(have, named) {
+			return f, nil
+		}
+	}
+	return nil, errors.Join(errKind(KindExists, "run the same command again", "another process has just written this output"), f.Close())
 }

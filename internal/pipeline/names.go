@@ -16,6 +16,7 @@ const (
 	manifestName = manifest.FileName
 
 	partialSuffix = ".partial" // the directory that a result grows in
+	workDir       = "work"     // in it: lock, journal, boundary states
 	lockName      = "lock"
 )
 

@@ -134,7 +134,7 @@ func (p *planner) assemble() (*planfile.Plan, error) {
 		return nil, err
 	}
 	plan := &planfile.Plan{
-		Tool: p.o.Tool, DeviceClass: p.o.Env.Device.Class(), Source: p.src, Calibration: p.calibration(),
+		Tool: p.o.Tool, DeviceClass: p.o.Env.Device.Class(), Source: p.src, Calibration: calibrationOf(p.set),
 		Recipe:  planfile.Recipe{Digest: p.o.RecipeDigest, Settings: settings},
 		Targets: targetRows(p.r.Target, p.vs, p.targetNotes()), Gates: gateRows(p.r.Gates),
 		Estimate: p.estimate(), Changes: changes, Output: outputLayout(layout, p.q, p.outputFiles(len(layout.Shards))),
@@ -168,8 +168,9 @@ func (p *planner) addSteps(plan *planfile.Plan) error {
 	return nil
 }
 
-func (p *planner) calibration() *planfile.Calibration {
-	if p.set == nil {
+// calibrationOf is what a plan says about the data that it was made with.
+func calibrationOf(d *dataset) *planfile.Calibration {
+	if d == nil {
 		return nil
 	}
 	tokens := func(w calib.Windows) *planfile.TokenSet {
@@ -182,14 +183,10 @@ func (p *planner) calibration() *planfile.Calibration {
 		if len(list) == 0 {
 			return nil
 		}
-		longest := 0
-		for _, q := range list {
-			longest = max(longest, len(q.IDs)+len(q.Answer))
-		}
-		return []planfile.PromptSet{{Name: name, Digest: calib.PromptsDigest(list), Count: len(list), Length: longest}}
+		return []planfile.PromptSet{{Name: name, Digest: calib.PromptsDigest(list), Count: len(list), Length: longestPrompt(list)}}
 	}
-	return &planfile.Calibration{Digest: p.set.set.Digest, Calib: tokens(p.set.set.Calib), Heldout: tokens(p.set.set.Heldout),
-		Prompts: append(prompts("profile", p.set.profile), prompts("held_out", p.set.held)...)}
+	return &planfile.Calibration{Digest: d.set.Digest, Calib: tokens(d.set.Calib), Heldout: tokens(d.set.Heldout),
+		Prompts: append(prompts("profile", d.profile), prompts("held_out", d.held)...)}
 }
 
 // estimate states what apply will need, by the formulas of its parts.

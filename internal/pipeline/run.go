@@ -15,12 +15,7 @@ import (
 
 // run writes every part, then finishes the directory and commits it.
 func (a *applier) run(ctx context.Context) error {
-	view, m, err := a.s.rotated(a.q)
-	if err != nil {
-		return err
-	}
-	model := nn.New(a.o.Env.Device, view, m)
-	r := &blockRunner{applier: a, view: view, model: model}
+	r := &blockRunner{applier: a, model: nn.New(a.o.Env.Device, a.view, a.viewed)}
 	if err := r.parts(ctx); err != nil {
 		return err
 	}
@@ -33,7 +28,6 @@ func (a *applier) run(ctx context.Context) error {
 // blockRunner streams the checkpoint through the planned steps, part by part.
 type blockRunner struct {
 	*applier
-	view  formats.Source
 	model *nn.Model
 }
 
@@ -78,6 +72,10 @@ func (r *blockRunner) part(ctx context.Context, name string, do func(context.Con
 	if err := r.writer.Sync(); err != nil {
 		return err
 	}
+	// What was computed from a file that changed meanwhile must not be taken over by a later run.
+	if err := r.s.ck.CheckUnchanged(); err != nil {
+		return err
+	}
 	r.notes = append(r.notes, e.Notes...)
 	return r.journal.add(e)
 }
@@ -89,6 +87,9 @@ func (r *blockRunner) plainPart(name string) func(context.Context, *journalEntry
 		for _, t := range r.outs {
 			if t.part != name {
 				continue
+			}
+			if err := ctx.Err(); err != nil {
+				return err
 			}
 			if err := r.plain(s, t); err != nil {
 				return err
@@ -120,7 +121,7 @@ func (r *blockRunner) prologue(ctx context.Context, e *journalEntry) error {
 	}
 	err = r.embed(ctx, b)
 	if err == nil {
-		err = b.sync()
+		err = errors.Join(b.sync(), formats.SyncDir(r.work))
 	}
 	if err == nil {
 		e.State, err = b.digest()
@@ -222,7 +223,7 @@ func (r *blockRunner) leave(ctx context.Context, z *quantizer, b *nn.Block, in *
 	}
 	err = z.forward(ctx, b, in, out)
 	if err == nil {
-		err = out.sync()
+		err = errors.Join(out.sync(), formats.SyncDir(r.work))
 	}
 	var sum string
 	if err == nil {

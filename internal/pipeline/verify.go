@@ -40,7 +40,7 @@ func Verify(ctx context.Context, dir string, env Env) (*Verification, error) {
 	if v.Report, err = decodeReport(raw); err != nil {
 		return nil, err
 	}
-	if err := v.files(dir); err != nil {
+	if err := v.files(ctx, dir); err != nil {
 		return nil, err
 	}
 	if err := v.model(ctx, dir, env); err != nil {
@@ -58,8 +58,8 @@ func (v *Verification) addf(format string, args ...any) {
 	v.Faults = append(v.Faults, fmt.Sprintf(format, args...))
 }
 
-func (v *Verification) files(dir string) error {
-	have, err := listFiles(dir)
+func (v *Verification) files(ctx context.Context, dir string) error {
+	have, err := listFiles(ctx, dir)
 	if err != nil {
 		return err
 	}
