@@ -1,6 +1,10 @@
 package quantize
 
-import "math"
+import (
+	"math"
+
+	"modelpress/formats"
+)
 
 // grid is the set of values that the codes of one group stand for: r * scale for whole numbers r in [lo, hi]. The code
 // of r is r + zero.
@@ -98,4 +102,15 @@ func smallestNormal(half bool) float32 {
 		return 1.0 / (1 << 14)
 	}
 	return math.Float32frombits(1 << 23)
+}
+
+// largest is the largest finite value of a stored type.
+func largest(dt formats.DType) float32 {
+	switch dt {
+	case formats.F16:
+		return 65504
+	case formats.BF16:
+		return math.Float32frombits(0x7f7f0000)
+	}
+	return math.MaxFloat32
 }

@@ -15,12 +15,13 @@ type finder struct {
 	qmin, qmax int
 	round      func(float32) float32
 	least      float32
+	most       float32 // the largest value of the stored type
 }
 
 func newFinder(s Scheme, store formats.DType) *finder {
 	lo, hi := s.limits()
 	return &finder{symmetric: s.Symmetric, clip: s.Clip, qmin: lo, qmax: hi, round: rounder(store),
-		least: smallestNormal(store == formats.F16)}
+		least: smallestNormal(store == formats.F16), most: largest(store)}
 }
 
 // candidate is the best grid so far.
@@ -44,7 +45,20 @@ func (f *finder) find(w, h []float32) (grid, error) {
 	if math.IsInf(float64(best.scale), 0) || best.scale == 0 {
 		return grid{}, fmt.Errorf("values up to %g need a scale that the stored type does not hold", max(-lo, hi))
 	}
-	return best.grid, nil
+	return f.within(best.grid), nil
+}
+
+// within returns the grid with its scale made smaller where its outermost value would be infinite in the stored type.
+func (f *finder) within(g grid) grid {
+	limit := f.most / max(-g.lo, g.hi)
+	if g.scale <= limit {
+		return g
+	}
+	scale := f.round(limit)
+	for share := float32(0.99); scale > limit; share -= 0.01 {
+		scale = f.round(limit * share)
+	}
+	return newGrid(scale, g.zero, f.qmin, f.qmax)
 }
 
 // try keeps the grid of a scale and zero point if it costs less than the best so far. The first one tried is kept whatever
