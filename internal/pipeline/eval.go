@@ -192,6 +192,9 @@ func (e *evaluator) windows() (calib.Windows, error) {
 	if e.o.Skip >= len(set.Calib.IDs) {
 		return calib.Windows{}, errKind(KindUsage, "give a smaller --skip, or more data", "--skip %d leaves none of %d windows", e.o.Skip, len(set.Calib.IDs))
 	}
+	if err := e.s.checkPositions("windows", set.Calib.Longest()); err != nil {
+		return calib.Windows{}, err
+	}
 	return set.Calib.Slice(e.o.Skip, len(set.Calib.IDs)), nil
 }
 
@@ -199,6 +202,9 @@ func (e *evaluator) windows() (calib.Windows, error) {
 func (e *evaluator) needles(ctx context.Context) error {
 	prompts, err := e.prompts()
 	if err != nil || prompts == nil {
+		return err
+	}
+	if err := e.s.checkPositions("prompts", longestPrompt(prompts)); err != nil {
 		return err
 	}
 	r, err := retrieval(ctx, e.m, prompts, e.masks, e.o.Env, "needles")

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"fmt"
+	"math"
 	"strconv"
 
 	"modelpress/calib"
@@ -85,6 +86,9 @@ func (z *quantizer) matrix(b *nn.Block, r arch.Role, h []float64) (*quantize.Mat
 		note.Loss = relativeError(w, deq)
 	} else {
 		note.Loss = quantize.RelativeOutputError(w, deq, lin.Out, lin.In, h, par)
+	}
+	if math.IsNaN(note.Loss) || math.IsInf(note.Loss, 0) {
+		return nil, note, formats.Errorf("model", lin.Weight, "its values, or those of its inputs, are too large to quantize: the error is %v", note.Loss)
 	}
 	note.Loss, note.Damp = rounded(note.Loss), rounded(note.Damp)
 	return m, note, b.SetWeight(r, deq)

@@ -79,8 +79,8 @@ func (s *sink) round(view formats.Source, t outTensor) error {
 			return err
 		}
 		p := out[:m*int64(t.DType.Size())]
-		if err := formats.Encode(p, vals[:m], t.DType); err != nil {
-			return formats.Errorf("model", t.Name, "%w", err)
+		if err := encode(p, vals[:m], t.TensorInfo); err != nil {
+			return err
 		}
 		h.Write(p)
 		if err := s.w.WriteAt(t.Name, p, off*int64(t.DType.Size())); err != nil {
@@ -110,8 +110,23 @@ func (s *sink) values(t formats.TensorInfo, v []float32) error {
 		return fmt.Errorf("pipeline: tensor %q has %d values, planned %d", t.Name, len(v), n)
 	}
 	p := make([]byte, n*int64(t.DType.Size()))
+	if err := encode(p, v, t); err != nil {
+		return err
+	}
+	return s.bytes(t.Name, p)
+}
+
+// encode rounds values to a tensor's type, and refuses those that the type does not hold: they would be stored as infinities.
+// v holds the rounded values afterwards.
+func encode(p []byte, v []float32, t formats.TensorInfo) error {
 	if err := formats.Encode(p, v, t.DType); err != nil {
 		return formats.Errorf("model", t.Name, "%w", err)
 	}
-	return s.bytes(t.Name, p)
+	if err := formats.Decode(v, p, t.DType); err != nil {
+		return formats.Errorf("model", t.Name, "%w", err)
+	}
+	if err := formats.CheckFinite("model", t.Name, v, 0); err != nil {
+		return formats.Errorf("model", t.Name, "a value of the result is too large for %s", t.DType)
+	}
+	return nil
 }

@@ -82,13 +82,46 @@ func openSource(dir string, allowRemoteCode bool) (*source, error) {
 	s := &source{ck: ck, dense: ck}
 	if q := ck.QuantizationConfig(); q != nil {
 		if s.dense, err = packed.Dense(ck, q); err != nil {
+			err = &Error{Kind: KindInput, Err: err, Hint: "start from the checkpoint that is not quantized"}
 			return nil, errors.Join(err, ck.Close())
 		}
 	}
 	if s.arch, err = arch.Describe(ck.Config(), s.dense); err != nil {
+		nameFiles(err, ck)
 		return nil, errors.Join(err, ck.Close())
 	}
 	return s, nil
+}
+
+// nameFiles adds the file to every fault of a tensor that does not name one: its shard, or what lists the tensors where no
+// file holds it.
+func nameFiles(err error, ck *hf.Checkpoint) {
+	switch e := err.(type) {
+	case *formats.Error:
+		if e.Tensor == "" || e.File != "" {
+			return
+		}
+		if e.File = ck.Shard(e.Tensor); e.File == "" {
+			e.File = indexName
+			if list := ck.Shards(); len(list) == 1 {
+				e.File = list[0].Name()
+			}
+		}
+	case interface{ Unwrap() []error }:
+		for _, one := range e.Unwrap() {
+			nameFiles(one, ck)
+		}
+	case interface{ Unwrap() error }:
+		nameFiles(e.Unwrap(), ck)
+	}
+}
+
+// checkPositions refuses sequences that are longer than a table of learned positions. Rotary positions have no end.
+func (s *source) checkPositions(what string, longest int) error {
+	if s.arch.PosEmbed != "" && longest > s.arch.MaxPosition {
+		return errKind(KindUsage, "take shorter ones", "%s of %d tokens, and the model has %d learned positions", what, longest, s.arch.MaxPosition)
+	}
+	return nil
 }
 
 func (s *source) close() error { return s.ck.Close() }
@@ -175,9 +208,11 @@ func loadData(ctx context.Context, s *source, r *Recipe, p DataPaths) (*dataset,
 		return nil, err
 	}
 	if r.Retrieval != nil {
-		return d, d.makePrompts(r, tok)
+		if err := d.makePrompts(r, tok); err != nil {
+			return nil, err
+		}
 	}
-	return d, nil
+	return d, s.checkPositions("prompts", max(longestPrompt(d.profile), longestPrompt(d.held)))
 }
 
 func (d *dataset) build(s *source, r *Recipe, p DataPaths, tok *calib.Tokenizer) error {
@@ -202,8 +237,10 @@ func (d *dataset) build(s *source, r *Recipe, p DataPaths, tok *calib.Tokenizer)
 	if tok != nil {
 		enc = tok
 	}
-	d.set, err = calib.BuildSet(docs, enc, opt)
-	return err
+	if d.set, err = calib.BuildSet(docs, enc, opt); err != nil {
+		return err
+	}
+	return s.checkPositions("windows", max(d.set.Calib.Longest(), d.set.Heldout.Longest()))
 }
 
 // parseBOS turns "auto", "none" or an id into the first id of every window, nil for none.
@@ -254,6 +291,15 @@ func (d *dataset) makePrompts(r *Recipe, tok *calib.Tokenizer) error {
 		d.held, err = make(d.set.Heldout, r.Seed*2+2)
 	}
 	return err
+}
+
+// longestPrompt counts the tokens of the longest prompt with its answer.
+func longestPrompt(list []calib.Prompt) int {
+	n := 0
+	for _, p := range list {
+		n = max(n, len(p.IDs)+len(p.Answer))
+	}
+	return n
 }
 
 func (t *Retrieval) options(bos *int32) calib.RetrievalOptions {
