@@ -17,7 +17,7 @@ func Masks(full [][]bool, sink, recent int, m *arch.Model) func(layer int) []dev
 
 func layerMasks(full []bool, sink, recent, window int) []device.Mask {
 	own := device.Mask{Recent: window}
-	stream := streamMask(sink, recent, window)
+	stream := StreamMask(sink, recent, window)
 	var masks []device.Mask
 	for g, f := range full {
 		if f || stream == own {
@@ -34,9 +34,9 @@ func layerMasks(full []bool, sink, recent, window int) []device.Mask {
 	return masks
 }
 
-// streamMask is what a streaming head sees in a layer with the given sliding window (0: none). Where the window is no
+// StreamMask is what a streaming head sees in a layer with the given sliding window (0: none). Where the window is no
 // longer than sinks and recent tokens together, the head keeps the window: there is nothing to save.
-func streamMask(sink, recent, window int) device.Mask {
+func StreamMask(sink, recent, window int) device.Mask {
 	if window > 0 && window <= sink+recent {
 		return device.Mask{Recent: window}
 	}

@@ -133,7 +133,7 @@ func (p *lossPass) stream(r rows) (out, lse []float32, err error) {
 	defer lseBuf.Free()
 	masks := make([]device.Mask, s.G)
 	for g := range masks {
-		masks[g] = streamMask(p.opt.Sink, p.opt.Recent, r.window)
+		masks[g] = StreamMask(p.opt.Sink, p.opt.Recent, r.window)
 	}
 	r.Dev.Attention(outBuf, lseBuf, r.DevQ, r.DevK, r.DevV, s, masks)
 	out, lse = make([]float32, outBuf.Len()), make([]float32, lseBuf.Len())

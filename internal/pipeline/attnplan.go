@@ -28,13 +28,14 @@ type modelDigests struct {
 
 // attentionPlan writes a heads decision as the manifest of a result: the decision fixes everything but the digests of the
 // result and the metrics measured on its final weights.
-func attentionPlan(h *headsDecision, m *arch.Model, d modelDigests, tool planfile.Tool, planID string, q *quality, gates Gates) *manifest.Plan {
+func attentionPlan(h *headsDecision, s *source, d modelDigests, tool planfile.Tool, planID string, q *quality, gates Gates) *manifest.Plan {
+	m := s.arch
 	first := m.Layers[0]
 	p := &manifest.Plan{
 		Schema:   manifest.Schema,
 		Producer: manifest.Producer{Name: tool.Name, Version: tool.Version, PlanID: planID},
 		Model: manifest.Model{Architecture: m.Architecture, Layers: len(m.Layers), Heads: first.H, KVHeads: first.G, HeadDim: first.K,
-			MaxPosition: m.MaxPosition, WeightsDigest: d.weights, HeadersDigest: d.headers, ConfigDigest: d.config, Rope: manifestRope(m.Rope)},
+			MaxPosition: m.MaxPosition, WeightsDigest: d.weights, HeadersDigest: d.headers, ConfigDigest: d.config, Rope: manifestRope(s)},
 		Granularity: "kv_head", WindowSemantics: "tokens_including_self", RopePositions: "absolute",
 		Policies: map[string]manifest.Policy{policyFull: manifest.Full(), policyStreaming: manifest.Streaming(h.Sink, h.Recent)},
 		Defaults: manifest.Defaults{Prefill: policyFull, Decode: policyFull},
@@ -66,7 +67,8 @@ func manifestLayers(h *headsDecision, m *arch.Model) []manifest.Layer {
 		}
 		for g, full := range row {
 			policy := policyStreaming
-			if full {
+			// A layer whose own window is no longer than what a streaming head keeps stays as it is: see heads.StreamMask.
+			if own := m.Layers[l].Window; full || own > 0 && own <= h.Sink+h.Recent {
 				policy = policyFull
 			}
 			score := toFloat(h.Scores[l][g])
@@ -77,15 +79,11 @@ func manifestLayers(h *headsDecision, m *arch.Model) []manifest.Layer {
 	return layers
 }
 
-func manifestRope(r *arch.Rope) *manifest.Rope {
-	if r == nil {
+func manifestRope(s *source) *manifest.Rope {
+	if s.arch.Rope == nil {
 		return nil
 	}
-	out := &manifest.Rope{Theta: r.Theta}
-	if r.Type != "default" {
-		out.Scaling = map[string]any{"rope_type": r.Type, "factor": r.Factor}
-	}
-	return out
+	return &manifest.Rope{Theta: s.arch.Rope.Theta, Scaling: ropeScaling(s.ck.Config())}
 }
 
 // kvBudget counts the cache at powers of two up to the model's context.
@@ -162,7 +160,8 @@ func planMasks(p *manifest.Plan, m *arch.Model, length int) (func(layer int) []d
 			pol, _ := p.Resolve(l, g, manifest.Prefill, length)
 			masks[g] = device.Mask{Recent: m.Layers[l].Window}
 			if pol.Kind == manifest.KindStreaming {
-				masks[g], dense = device.Mask{Sink: pol.Sink, Recent: pol.Recent}, false
+				masks[g] = heads.StreamMask(pol.Sink, pol.Recent, m.Layers[l].Window)
+				dense = dense && masks[g] == device.Mask{Recent: m.Layers[l].Window}
 			}
 		}
 		if !dense {

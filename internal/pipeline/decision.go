@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"sort"
+	"strconv"
 	"strings"
 
 	"modelpress/formats"
@@ -67,13 +68,17 @@ func (q *quantDecision) scheme() quantize.Scheme {
 	return quantize.Scheme{Bits: q.Bits, Group: q.Group, Symmetric: q.Symmetric, Clip: q.Clip, ActOrder: q.ActOrder, Damp: damp}
 }
 
+// number writes a measurement: six digits after the point.
 func number(v float64) json.Number { return json.Number(formatFloat(v)) }
+
+// exactly writes a setting: the shortest decimal that reads back as the same number.
+func exactly(v float64) json.Number { return json.Number(strconv.FormatFloat(v, 'g', -1, 64)) }
 
 // decideQuantize turns the recipe's quantize section into a decision for a model.
 func decideQuantize(m *arch.Model, r *Recipe, store formats.DType) (*quantDecision, error) {
 	s := r.Quantize
 	q := &quantDecision{Method: s.Method, Bits: s.Bits, Group: s.GroupSize, Symmetric: *s.Symmetric, Clip: *s.Clip, ActOrder: s.ActOrder,
-		Damp: number(s.Damp), Output: outputPacked, Store: store.String(), Modules: []string{}, Ignored: []string{}}
+		Damp: exactly(s.Damp), Output: outputPacked, Store: store.String(), Modules: []string{}, Ignored: []string{}}
 	if s.Bits == 2 || s.Bits == 3 {
 		q.Output = outputDequantized
 	}
@@ -81,7 +86,7 @@ func decideQuantize(m *arch.Model, r *Recipe, store formats.DType) (*quantDecisi
 		q.Rotation = &rotation{Kind: s.Rotate, Seed: r.Seed, R2: true}
 	}
 	if s.Importance != nil {
-		q.Importance = &importance{Min: number(s.Importance.Min), Max: number(s.Importance.Max)}
+		q.Importance = &importance{Min: exactly(s.Importance.Min), Max: exactly(s.Importance.Max)}
 	}
 	matched := map[string]bool{}
 	for l := range m.Layers {

@@ -251,7 +251,11 @@ func plannedBytes(p *manifest.Plan, s *source, length, valueBytes int) int64 {
 		a := &s.arch.Layers[l]
 		for g := range a.G {
 			pol, _ := p.Resolve(l, g, manifest.Decoding, length)
-			total += int64(pol.Span(length)) * int64(2*a.K*valueBytes)
+			span := pol.Span(length)
+			if a.Window > 0 {
+				span = min(span, a.Window)
+			}
+			total += int64(span) * int64(2*a.K*valueBytes)
 		}
 	}
 	return total

@@ -15,7 +15,6 @@ import (
 	"modelpress/formats"
 	"modelpress/formats/hf"
 	"modelpress/formats/manifest"
-	"modelpress/formats/packed"
 )
 
 // finish adds everything that is not a tensor, judges the result, verifies it, and commits it by one rename.
@@ -78,13 +77,9 @@ func (a *applier) sideFiles() error {
 
 // config returns config.json of the result; ptr is nil before there is an attention plan.
 func (a *applier) config(ptr *manifest.Pointer) ([]byte, error) {
-	var set []hf.KV
-	if a.q != nil && a.q.Output == outputPacked {
-		ignore := append([]string{headModule}, a.q.Ignored...)
-		set = append(set, hf.KV{Key: "quantization_config", Value: packed.Config(a.q.packedScheme(), ignore)})
-	}
-	if a.q != nil && a.q.Rotation != nil && a.s.arch.Tied {
-		set = append(set, hf.KV{Key: "tie_word_embeddings", Value: false})
+	set, err := configEdits(a.s.ck.Config(), a.s.arch, a.viewed, a.q)
+	if err != nil {
+		return nil, formats.Errorf(configName, "", "%w", err)
 	}
 	if ptr != nil {
 		set = append(set, hf.KV{Key: "attention_plan", Value: ptr})
@@ -148,7 +143,7 @@ func (a *applier) documents(d *modelDigests, q *quality) error {
 		return err
 	}
 	if a.h != nil {
-		doc, err := manifest.Encode(attentionPlan(a.h, a.s.arch, *d, a.plan.Tool, a.plan.PlanID, q, a.recipe.Gates))
+		doc, err := manifest.Encode(attentionPlan(a.h, a.s, *d, a.plan.Tool, a.plan.PlanID, q, a.recipe.Gates))
 		if err != nil {
 			return err
 		}

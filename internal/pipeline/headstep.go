@@ -28,14 +28,9 @@ func decideHeads(ctx context.Context, s *source, r *Recipe, set *dataset, env En
 	sel := heads.Select(scores.KV, r.Heads.FullShare)
 	h := &headsDecision{Method: scores.Method, Unit: scores.Unit, Samples: scores.Samples, Digest: digest, Seed: r.Seed,
 		Scores: numbers(scores.KV), Full: sel.Full, Sink: r.Heads.Sink, Recent: r.Heads.Recent, Page: r.Heads.Page,
-		Share: number(r.Heads.FullShare), TiesAt: sel.TiesAtCut, Cut: "0"}
+		Share: exactly(r.Heads.FullShare), TiesAt: sel.TiesAtCut, Cut: "0"}
 	if sel.Count > 0 {
 		h.Cut = number(sel.Cut)
-	}
-	for _, l := range s.arch.Layers {
-		if l.G == 0 {
-			return nil, errKind(KindUsage, "remove the heads section", "an attention plan for layers without attention is not planned by this version")
-		}
 	}
 	h.HeldOut, err = measurePlan(ctx, m, h, set, env)
 	return h, err

@@ -77,6 +77,13 @@ func (p *planner) decide(context.Context) error {
 			return err
 		}
 	}
+	if p.r.Heads != nil {
+		for l := range p.s.arch.Layers {
+			if p.s.arch.Layers[l].G == 0 {
+				return errKind(KindUsage, "remove the heads section", "an attention plan for a model with layers without attention (layer %d) is not made by this version", l)
+			}
+		}
+	}
 	p.vs = preflight(p.s.arch, p.r.Target, p.q)
 	if err := refusal(p.vs); err != nil {
 		return err
@@ -223,7 +230,8 @@ func (p *planner) outputFiles(shards int) []planfile.OutputFile {
 }
 
 func (p *planner) configChanges() bool {
-	return p.h != nil || p.q != nil && p.q.Output == outputPacked || p.s.arch.Tied && !p.view.Tied
+	edits, err := configEdits(p.s.ck.Config(), p.s.arch, p.view, p.q)
+	return p.h != nil || err != nil || len(edits) > 0
 }
 
 // targetNotes says what a target makes of the result beyond loading it.
