@@ -56,7 +56,7 @@ func Apply(ctx context.Context, o ApplyOptions) (*ApplyResult, error) {
 		return nil, err
 	}
 	defer a.s.close()
-	for _, f := range []func(context.Context) error{a.checkSource, a.loadData, a.layOut} {
+	for _, f := range []func(context.Context) error{a.checkSource, a.checkDecisions, a.loadData, a.layOut} {
 		if err := f(ctx); err != nil {
 			return nil, err
 		}

@@ -1,0 +1,84 @@
+package pipeline
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"reflect"
+)
+
+// checkDecisions refuses a plan whose parts do not belong together: settings out of their bounds, decisions that do not follow
+// from the settings and the model, gates or data that the settings do not ask for. A plan's id shows that it was not edited; it
+// is no signature, so nothing in a plan is trusted to be within bounds.
+func (a *applier) checkDecisions(context.Context) error {
+	var f faults
+	if err := a.recipe.check(); err != nil {
+		f = append(f, fmt.Errorf("settings: %w", err))
+	}
+	f.add((a.recipe.Quantize != nil) != (a.q != nil), "the settings and the steps do not agree on quantization")
+	f.add((a.recipe.Heads != nil) != (a.h != nil), "the settings and the steps do not agree on heads")
+	f.add(!reflect.DeepEqual(gateRows(a.recipe.Gates), a.plan.Gates) && len(gateRows(a.recipe.Gates))+len(a.plan.Gates) > 0,
+		"the settings and the plan do not agree on gates")
+	needs := a.h != nil || a.q != nil && a.q.needsData() || a.recipe.Gates != Gates{}
+	f.add(needs && a.plan.Calibration == nil, "the steps look at data, and the plan names none")
+	if len(f) == 0 {
+		f = append(f, a.checkQuantize()...)
+		f = append(f, a.checkHeads()...)
+	}
+	if len(f) == 0 {
+		return nil
+	}
+	return &Error{Kind: KindStale, Err: fmt.Errorf("plan: %w", sortedJoin(f)), Hint: "plan again with this build"}
+}
+
+// checkQuantize makes the decision once more: it needs nothing but the settings and the model.
+func (a *applier) checkQuantize() (f faults) {
+	if a.q == nil {
+		return nil
+	}
+	if s := a.recipe.Quantize; s.Symmetric == nil || s.Clip == nil {
+		f.add(true, "settings: quantize is not complete")
+		return f
+	}
+	store, err := a.s.storeDType()
+	if err != nil {
+		return append(f, err)
+	}
+	want, err := decideQuantize(a.s.arch, a.recipe, store)
+	if err != nil {
+		return append(f, err)
+	}
+	f.add(!sameJSON(want, a.q), "the decision of step %s does not follow from the settings and the model", stepQuantize)
+	return f
+}
+
+// checkHeads checks what cannot be computed again without data: one score and one verdict for every KV head of the model.
+func (a *applier) checkHeads() (f faults) {
+	if a.h == nil {
+		return nil
+	}
+	r := a.recipe.Heads
+	f.add(a.h.Sink != r.Sink || a.h.Recent != r.Recent || a.h.Page != r.Page, "the decision of step %s does not follow from the settings", stepHeads)
+	f.add(len(a.h.Full) != len(a.s.arch.Layers) || len(a.h.Scores) != len(a.h.Full), "the decision of step %s has verdicts for %d layers and scores for %d, the model has %d", stepHeads,
+		len(a.h.Full), len(a.h.Scores), len(a.s.arch.Layers))
+	if len(f) > 0 {
+		return f
+	}
+	for l := range a.h.Full {
+		have, want := len(a.h.Full[l]), a.s.arch.Layers[l].G
+		f.add(have != want || len(a.h.Scores[l]) != want, "the decision of step %s is for %d KV heads in layer %d, the model has %d", stepHeads, have, l, want)
+	}
+	return f
+}
+
+// sameJSON reports whether two values have the same JSON, numbers compared by value.
+func sameJSON(a, b any) bool {
+	var list [2]any
+	for i, v := range []any{a, b} {
+		raw, err := json.Marshal(v)
+		if err != nil || json.Unmarshal(raw, &list[i]) != nil {
+			return false
+		}
+	}
+	return reflect.DeepEqual(list[0], list[1])
+}
