@@ -28,11 +28,12 @@ func (a *app) applyCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if res.Already {
-				a.say("already applied: %s holds this plan's result and verifies", out)
-			}
 			a.showReport(res.Report)
-			a.next(fmt.Sprintf("Wrote %s.", out), "compress verify "+out)
+			did := fmt.Sprintf("Wrote %s.", out)
+			if res.Already {
+				did = fmt.Sprintf("already applied: %s holds this plan's result and verifies", out)
+			}
+			a.next(did, "compress verify "+quoted(out))
 			return nil
 		},
 	}

@@ -81,3 +81,14 @@ func short(digest string) string {
 	}
 	return digest
 }
+
+// quoted returns a path as a shell takes it: as it is where that is safe, else in single quotes.
+func quoted(path string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+:=@%,~", r)
+	}
+	if path != "" && path[0] != '~' && strings.TrimFunc(path, plain) == "" {
+		return path
+	}
+	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
+}

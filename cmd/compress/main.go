@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+	"time"
 )
 
 // version is the release of the program; it stands in every plan and report.
@@ -24,27 +25,47 @@ func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
+// patience is how long work may take to stop after a signal. Then, or at a second signal, the process ends where it is: a
+// partial output is safe against that at every moment, as it is against a crash.
+const patience = 1500 * time.Millisecond
+
 // run executes one command line and returns its exit code. SIGINT and SIGTERM cancel the context; work in progress stops
 // at the next safe point and stays resumable.
 func run(args []string, stdout, stderr io.Writer) int {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
-	sigs := make(chan os.Signal, 1)
+	a := &app{stdout: stdout, stderr: stderr}
+	sigs, done := make(chan os.Signal, 2), make(chan struct{})
 	signal.Notify(sigs, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(sigs)
+	defer close(done)
 	go func() {
+		var sig interrupted
 		select {
-		case s := <-sigs:
-			cancel(interrupted{s})
-		case <-ctx.Done():
+		case sig.sig = <-sigs:
+		case <-done:
+			return
+		}
+		cancel(sig)
+		select {
+		case <-sigs:
+		case <-time.After(patience):
+		case <-done:
+			return
+		}
+		if a.ending.CompareAndSwap(false, true) { // the command has not come to its end meanwhile
+			a.report(sig, exitCode(sig))
+			os.Exit(exitCode(sig))
 		}
 	}()
-	a := &app{stdout: stdout, stderr: stderr}
 	root := a.root()
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
+	if !a.ending.CompareAndSwap(false, true) {
+		select {} // the signal's goroutine ends the process
+	}
 	if err != nil && !a.began {
 		err = usageError{err}
 	}

@@ -55,7 +55,7 @@ func (a *app) planCmd() *cobra.Command {
 				return err
 			}
 			a.showPlan(plan, false)
-			a.next(fmt.Sprintf("Saved %s (plan_id %s).", out, short(plan.PlanID)), applyCommand(plan, out, model, data))
+			a.next(fmt.Sprintf("Saved %s (plan_id %s).", out, short(plan.PlanID)), applyCommand(plan, out, model, data, remote))
 			if detailed && plan.Changed() {
 				return errChanges
 			}
@@ -86,13 +86,16 @@ func readRecipe(path string) ([]byte, error) {
 func tool() planfile.Tool { return planfile.Tool{Name: "compress", Version: version} }
 
 // applyCommand is the command that carries a plan out.
-func applyCommand(p *planfile.Plan, planPath, model string, data pipeline.DataPaths) string {
-	s := fmt.Sprintf("compress apply %s --model %s", planPath, model)
+func applyCommand(p *planfile.Plan, planPath, model string, data pipeline.DataPaths, remote bool) string {
+	s := fmt.Sprintf("compress apply %s --model %s", quoted(planPath), quoted(model))
 	if p.Calibration != nil {
-		s += " --calib " + data.Calib
+		s += " --calib " + quoted(data.Calib)
 		if data.Heldout != "" {
-			s += " --heldout " + data.Heldout
+			s += " --heldout " + quoted(data.Heldout)
 		}
+	}
+	if remote {
+		s += " --allow-remote-code"
 	}
 	return s + " -o OUT"
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 
@@ -22,7 +23,8 @@ type app struct {
 
 	json, quiet, noColor bool
 	threads              int
-	began                bool // a command's own work began: flags and arguments were right
+	ending               atomic.Bool // the outcome is being reported: by the command, or by a signal that it kept waiting
+	began                bool        // a command's own work began: flags and arguments were right
 }
 
 func (a *app) root() *cobra.Command {
