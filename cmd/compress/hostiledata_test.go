@@ -242,7 +242,7 @@ var hostileSides = []hostile{
 		d.give("a.txt", "text")
 	}, recipe: hostileGPTQ, calib: true, code: 4, want: "tokenizer.json|Unigram"},
 	{name: "text without tokenizer", damage: func(d *damaged) { d.give("a.txt", "text") }, recipe: hostileGPTQ, calib: true, code: 4, want: "a.txt|no tokenizer.json"},
-	{name: "prompts without tokenizer", recipe: hostileGPTQ + "\nheads: {}\nretrieval: {fact: '{name} {code}', question: '{name}', lengths: [64]}", calib: true, code: 4, want: "tokenizer.json|missing"},
+	{name: "prompts without tokenizer", recipe: hostileGPTQ + "\nheads: {full_share: 0.5}\nretrieval: {fact: '{name} {code}', question: '{name}', lengths: [64]}", calib: true, code: 4, want: "tokenizer.json|missing"},
 }
 
 const npyHeader = "\x93NUMPY\x01\x00v\x00{'descr': '<i4', 'fortran_order': False, 'shape': "

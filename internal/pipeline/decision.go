@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"regexp"
 	"sort"
-	"strconv"
 	"strings"
 
 	"modelpress/formats"
@@ -71,8 +70,14 @@ func (q *quantDecision) scheme() quantize.Scheme {
 // number writes a measurement: six digits after the point.
 func number(v float64) json.Number { return json.Number(formatFloat(v)) }
 
-// exactly writes a setting: the shortest decimal that reads back as the same number.
-func exactly(v float64) json.Number { return json.Number(strconv.FormatFloat(v, 'g', -1, 64)) }
+// exactly writes a setting: the shortest decimal that reads back as the same number, as plans have it.
+func exactly(v float64) json.Number {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // settings are checked to be finite
+	}
+	return json.Number(b)
+}
 
 // decideQuantize turns the recipe's quantize section into a decision for a model.
 func decideQuantize(m *arch.Model, r *Recipe, store formats.DType) (*quantDecision, error) {

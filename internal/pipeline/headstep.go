@@ -72,8 +72,7 @@ func scoreHeads(ctx context.Context, m *nn.Model, r *Recipe, set *dataset, env E
 	if err != nil {
 		return nil, "", err
 	}
-	byName := map[string]*heads.Scores{"mass": loss.Mass, "output_error": loss.Output, "projected_error": loss.Projected}
-	return byName[h.Score], set.set.Calib.Digest, nil
+	return loss.Projected, set.set.Calib.Digest, nil
 }
 
 // measurePlan compares the model with and without the attention plan on held-out data.

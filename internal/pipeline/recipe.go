@@ -145,7 +145,7 @@ func (r *Recipe) defaults(has *Recipe) {
 		r.Retrieval = &Retrieval{PerCell: 4}
 	}
 	if has.Heads != nil {
-		r.Heads = &Heads{Score: "wu", Sink: 64, Recent: 256, Page: 1}
+		r.Heads = &Heads{Score: "wu", FullShare: math.NaN(), Sink: 64, Recent: 256, Page: 1}
 	}
 	if has.Quantize != nil {
 		yes, alsoYes := true, true
@@ -245,13 +245,14 @@ func (t *Retrieval) check(f *faults) {
 	f.add(t.Distractors < 0 || t.Distractors > 100, "retrieval.distractors %d: want 0 to 100", t.Distractors)
 }
 
-// headScores are the ways to rank KV heads; see package heads.
-var headScores = []string{"wu", "induction", "echo", "projected_error", "output_error", "mass"}
+// headScores are the ways to rank KV heads; see package heads. What a head's attention or output loses by itself is no
+// ranking: most of what it loses is never written to the residual stream, or does not matter there.
+var headScores = []string{"wu", "induction", "echo", "projected_error"}
 
 func (h *Heads) check(f *faults, r *Recipe) {
 	f.add(!oneOf(h.Score, headScores...), "heads.score %q: known are %s", h.Score, strings.Join(headScores, ", "))
 	f.add(h.Score == "wu" && r.Retrieval == nil, "heads.score wu needs the retrieval section")
-	f.add(!(h.FullShare >= 0 && h.FullShare <= 1), "heads.full_share %v: want 0 to 1", h.FullShare)
+	f.add(!(h.FullShare >= 0 && h.FullShare <= 1), "heads.full_share %v: want 0 to 1; it has no default", h.FullShare)
 	f.add(h.Sink < 0 || h.Sink > 1<<20, "heads.sink %d: want 0 to 1048576", h.Sink)
 	f.add(h.Recent < 1 || h.Recent > 1<<20, "heads.recent %d: want 1 to 1048576", h.Recent)
 	f.add(h.Page < 1 || h.Page > 1<<16, "heads.page %d: want 1 to 65536", h.Page)
