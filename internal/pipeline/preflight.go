@@ -91,19 +91,20 @@ func (c *checker) groups() {
 			if !lin.Present() || !c.q.has(lin.Module()) || c.q.Group <= 0 || lin.In%c.q.Group == 0 {
 				continue
 			}
-			c.fail(lin.Weight, fmt.Sprintf("use quantize.group_size %d, or -1 (per channel), or ignore the module", largestGroup(lin.In)),
+			c.fail(lin.Weight, groupFix(lin.In),
 				"%d inputs do not divide into groups of %d", lin.In, c.q.Group)
 		}
 	}
 }
 
-func largestGroup(in int) int {
+// groupFix says which groups a matrix of that many inputs divides into.
+func groupFix(in int) string {
 	for _, g := range []int{128, 64, 32} {
 		if in%g == 0 {
-			return g
+			return fmt.Sprintf("use quantize.group_size %d, or -1 (per channel), or ignore the module", g)
 		}
 	}
-	return -1
+	return "use quantize.group_size -1 (per channel), or ignore the module"
 }
 
 // packed checks what readers of compressed-tensors pack-quantized ask for.
@@ -120,7 +121,7 @@ func (c *checker) packed() {
 	if !oneOf(c.target, "vllm", "sglang") {
 		return
 	}
-	if !containsInt([]int{-1, 32, 64, 128}, c.q.Group) {
+	if !containsInt(groupSizes, c.q.Group) {
 		c.fail("", "use quantize.group_size 32, 64, 128 or -1", "its kernels take groups of 32, 64, 128 or whole channels, not %d", c.q.Group)
 	}
 	for l := range c.m.Layers {

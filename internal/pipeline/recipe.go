@@ -258,10 +258,13 @@ func (h *Heads) check(f *faults, r *Recipe) {
 	f.add(h.Page < 1 || h.Page > 1<<16, "heads.page %d: want 1 to 65536", h.Page)
 }
 
+// groupSizes are those that package quantize makes; -1 stands for whole channels.
+var groupSizes = []int{32, 64, 128, -1}
+
 func (q *Quantize) check(f *faults) {
 	f.add(!oneOf(q.Method, "rtn", "gptq", "rsq"), "quantize.method %q: known are rtn, gptq, rsq", q.Method)
 	f.add(q.Bits != 2 && q.Bits != 3 && q.Bits != 4 && q.Bits != 8, "quantize.bits %d: known are 2, 3, 4, 8", q.Bits)
-	f.add(q.GroupSize != -1 && (q.GroupSize < 8 || q.GroupSize > 1<<16), "quantize.group_size %d: want -1 (per channel) or 8 to 65536", q.GroupSize)
+	f.add(!containsInt(groupSizes, q.GroupSize), "quantize.group_size %d: want 32, 64, 128 or -1 (per channel)", q.GroupSize)
 	f.add(!(q.Damp > 0 && q.Damp < 10), "quantize.damp %v: want more than 0 and less than 10", q.Damp)
 	f.add(!oneOf(q.Rotate, "none", "hadamard", "qr"), "quantize.rotate %q: known are none, hadamard, qr", q.Rotate)
 	f.add(q.Method == "rtn" && q.Importance != nil, "quantize.importance has no effect with method rtn")

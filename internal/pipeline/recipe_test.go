@@ -96,7 +96,7 @@ func TestRecipeErrors(t *testing.T) {
 		{`quantize.method "awq": known are rtn, gptq, rsq`, "quantize: {method: awq}"},
 		{`quantize.bits 0: known are 2, 3, 4, 8`, "quantize: {bits: 0}"},
 		{`quantize.bits 16: known are 2, 3, 4, 8`, "quantize: {bits: 16}"},
-		{`quantize.group_size 0: want -1 (per channel) or 8 to 65536`, "quantize: {group_size: 0}"},
+		{`quantize.group_size 0: want 32, 64, 128 or -1 (per channel)`, "quantize: {group_size: 0}"},
 		{`quantize.damp 0: want more than 0 and less than 10`, "quantize: {damp: 0}"},
 		{`quantize.damp NaN: want more than 0 and less than 10`, "quantize: {damp: .nan}"},
 		{`quantize.rotate "R4": known are none, hadamard, qr`, "quantize: {rotate: R4}"},
