@@ -1,6 +1,7 @@
 package hf
 
 import (
+	"bytes"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -120,7 +121,8 @@ func sameJSON(got json.RawMessage, want string) bool {
 	}
 	var a, b any
 	if json.Unmarshal(got, &a) != nil || json.Unmarshal([]byte(want), &b) != nil {
-		return string(got) == want // numbers that float64 cannot hold
+		var x, y bytes.Buffer // numbers that float64 cannot hold
+		return json.Compact(&x, got) == nil && json.Compact(&y, []byte(want)) == nil && x.String() == y.String()
 	}
 	x, _ := json.Marshal(a)
 	y, _ := json.Marshal(b)
