@@ -52,3 +52,19 @@ func Llama32x1B() Options {
 			OriginalMaxPositionEmbedded: 8192},
 	}
 }
+
+// Llama135M returns the shape of SmolLM-135M (Hugging Face, config.json of the release): 135 million parameters.
+func Llama135M() Options {
+	return Options{
+		Family: "llama", Layers: 30, D: 576, H: 9, G: 3, K: 64, F: 1536, V: 49152, Context: 2048,
+		Tied: true, Theta: 10000, Eps: 1e-5, BOS: 0, EOS: 0,
+	}
+}
+
+// Llama38B returns the shape of Llama-3-8B (Meta, config.json of the release): 8.03 billion parameters.
+func Llama38B() Options {
+	return Options{
+		Family: "llama", Layers: 32, D: 4096, H: 32, G: 8, K: 128, F: 14336, V: 128256, Context: 8192,
+		Theta: 500000, Eps: 1e-5, BOS: 128000, EOS: 128001,
+	}
+}
