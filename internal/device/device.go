@@ -91,6 +91,10 @@ type Device interface {
 	// AttnColumnSums: dst[h,j] = Σ_i softmax(...)[h,i,j] for each query head, from q, k and the lse that Attention gave
 	// under the same masks. dst is F32 [H, T].
 	AttnColumnSums(dst, q, k, lse Buf, s AttnShape, masks []Mask)
+	// AttentionBack: the gradients dq [T, H*K], dk and dv [T, G*K] of a loss by the inputs of Attention, from the
+	// gradient dout [T, H*K] by its output, and the out and lse that Attention gave under the same masks. Overwrites dq,
+	// dk and dv; the parts of the query heads of a group are added in ascending order. Memory is O(T).
+	AttentionBack(dq, dk, dv, dout, q, k, v, out, lse Buf, s AttnShape, masks []Mask)
 	// SiLUMul: y = silu(gate)*up.
 	SiLUMul(y, gate, up Buf, n int)
 	// GELU: y = gelu(x), by the tanh form where tanh is set, else by erf.

@@ -119,6 +119,11 @@ func (s *suite) everything(t *testing.T) []float32 {
 		keep(y)
 		keep(lse)
 		keep(sums)
+		dq, dk, dv := s.out(t, n*d), s.out(t, n*g*k), s.out(t, n*g*k)
+		s.d.AttentionBack(dq, dk, dv, x, q, kv, kv, y, lse, shape, masks)
+		keep(dq)
+		keep(dk)
+		keep(dv)
 	}
 	return all
 }

@@ -20,7 +20,7 @@ func Run(t *testing.T, d device.Device) {
 	}{
 		{"For", s.loops}, {"Copy", s.copies}, {"Gather", s.gather}, {"MatMulNT", s.matMul}, {"Elementwise", s.elementwise},
 		{"RMSNorm", s.rmsNorm}, {"LayerNorm", s.layerNorm}, {"RoPE", s.rope}, {"Activations", s.activations},
-		{"Attention", s.attention},
+		{"Attention", s.attention}, {"AttentionBack", s.attentionBack},
 	} {
 		t.Run(c.name, c.test)
 	}
