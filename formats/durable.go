@@ -39,10 +39,13 @@ func WriteFileAtomic(path string, data []byte) error {
 	return FinishTemp(f, path, err)
 }
 
+// TempName returns the name of the temporary sibling of a file.
+func TempName(path string) string { return path + ".partial" }
+
 // CreateTemp creates the temporary sibling of a file that [FinishTemp] puts in place, and truncates what an earlier
 // process left there.
 func CreateTemp(path string) (*os.File, error) {
-	f, err := os.OpenFile(path+".partial", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
+	f, err := os.OpenFile(TempName(path), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
 	return f, NoSpace(err)
 }
 

@@ -183,7 +183,16 @@ func (a *applier) already(ctx context.Context) (bool, error) {
 	if ctx.Err() != nil {
 		return false, ctx.Err()
 	}
-	return false, errKind(KindExists, "choose another directory with -o, or remove it", "output %s exists and is not a whole result of this plan", filepath.Base(a.o.Out))
+	why := "it does not verify"
+	switch {
+	case err != nil:
+		why = err.Error()
+	case v.Report.PlanID != a.plan.PlanID:
+		why = "it was made by plan " + v.Report.PlanID
+	case len(v.Faults) > 0:
+		why = v.Faults[0]
+	}
+	return false, errKind(KindExists, "choose another directory with -o, or remove it", "output %s exists and is not a whole result of this plan: %s", filepath.Base(a.o.Out), why)
 }
 
 func (a *applier) checkSource(ctx context.Context) error {
@@ -241,6 +250,9 @@ func (a *applier) layOut(context.Context) error {
 // enterPartial makes the partial output's directory and takes its lock. It reports whether the output is in place by now,
 // made by another run of the same plan.
 func (a *applier) enterPartial(ctx context.Context) (bool, error) {
+	if err := a.checkOwn(); err != nil {
+		return false, err
+	}
 	if err := os.MkdirAll(a.work, 0o755); err != nil {
 		return false, fmt.Errorf("pipeline: output: %w", formats.NoSpace(err))
 	}
@@ -268,9 +280,6 @@ func (a *applier) removeEmpty() error {
 
 // prepare opens the journal and creates the shards, or takes them over.
 func (a *applier) prepare() error {
-	if err := a.checkOwn(); err != nil {
-		return err
-	}
 	var err error
 	if a.journal, err = openJournal(a.work, a.plan.PlanID); err != nil {
 		return err
@@ -296,10 +305,10 @@ func (a *applier) checkOwn() error {
 		return nil
 	}
 	list, err := os.ReadDir(a.dir)
-	if err != nil {
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("pipeline: output: %w", err)
 	}
-	if len(list) > 1 {
+	if len(list) > 1 || len(list) == 1 && list[0].Name() != workDir {
 		return errKind(KindExists, "remove it, or choose another directory with -o", "%s holds files and no journal of an interrupted run", filepath.Base(a.dir))
 	}
 	return nil

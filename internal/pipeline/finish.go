@@ -162,6 +162,9 @@ func (a *applier) documents(d *modelDigests, q *quality) error {
 }
 
 func (a *applier) writeReport(ctx context.Context, d modelDigests, q *quality) error {
+	if err := a.sweep(); err != nil {
+		return err
+	}
 	files, err := listFiles(ctx, a.dir)
 	if err != nil {
 		return err
@@ -188,6 +191,18 @@ func (a *applier) writeReport(ctx context.Context, d modelDigests, q *quality) e
 	}
 	a.report = r
 	return formats.WriteFileAtomic(filepath.Join(a.dir, reportName), b)
+}
+
+// sweep removes the temporary siblings that a killed run left of files that are there whole by now, or are yet to come.
+func (a *applier) sweep() error {
+	var errs []error
+	for _, s := range a.plan.Output.Shards {
+		errs = append(errs, removeIfThere(formats.TempName(filepath.Join(a.dir, s.File))))
+	}
+	for _, f := range a.plan.Output.Files {
+		errs = append(errs, removeIfThere(formats.TempName(filepath.Join(a.dir, filepath.FromSlash(f.Name)))))
+	}
+	return errors.Join(errs...)
 }
 
 // checkFiles compares the files of the result with those that the plan promises, but for the report, which comes last.
@@ -263,7 +278,11 @@ func (a *applier) commit(ctx context.Context) error {
 // listFiles hashes every regular file below dir but the report and the working files.
 func listFiles(ctx context.Context, dir string) ([]fileSum, error) {
 	var list []fileSum
-	err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+	dir, err := filepath.EvalSymlinks(dir) // a walk does not follow a link, not even at its start
+	if err != nil {
+		return nil, fmt.Errorf("pipeline: %w", err)
+	}
+	err = filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
