@@ -43,7 +43,12 @@ func (a *app) root() *cobra.Command {
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			return a.start()
 		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if a.json {
+				return usageError{errors.New("no command is given; compress help lists them")}
+			}
+			return cmd.Help()
+		},
 	}
 	f := c.PersistentFlags()
 	f.BoolVar(&a.json, "json", false, "one JSON event per line on stdout, and nothing else")

@@ -32,6 +32,7 @@ func decideHeads(ctx context.Context, s *source, r *Recipe, set *dataset, env En
 	if sel.Count > 0 {
 		h.Cut = number(sel.Cut)
 	}
+	h.warn(set, env)
 	h.HeldOut, err = measurePlan(ctx, m, h, set, env)
 	return h, err
 }
@@ -75,11 +76,24 @@ func scoreHeads(ctx context.Context, m *nn.Model, r *Recipe, set *dataset, env E
 	return loss.Projected, set.set.Calib.Digest, nil
 }
 
-// measurePlan compares the model with and without the attention plan on held-out data.
+// hides reports whether a streaming head of the plan fails to see something of a sequence of length tokens.
+func (h *headsDecision) hides(length int) bool { return length > h.Sink+h.Recent }
+
+// warn says where the held-out side is too short to tell what the plan costs.
+func (h *headsDecision) warn(set *dataset, env Env) {
+	if n := set.set.Heldout.Longest(); n > 0 && !h.hides(n) {
+		env.warn("held-out windows of %d tokens hide nothing from %d sinks and %d recent tokens: perplexity says nothing about the attention plan", n, h.Sink, h.Recent)
+	}
+	if n := longestPrompt(set.held); n > 0 && !h.hides(n) {
+		env.warn("held-out prompts of %d tokens hide nothing from %d sinks and %d recent tokens: needles say nothing about the attention plan", n, h.Sink, h.Recent)
+	}
+}
+
+// measurePlan compares the model with and without the attention plan on held-out data from which the plan hides something.
 func measurePlan(ctx context.Context, m *nn.Model, h *headsDecision, set *dataset, env Env) ([]metric, error) {
 	masks := h.masks(m.Arch)
 	list := []metric{}
-	if w := set.set.Heldout; len(w.IDs) > 0 {
+	if w := set.set.Heldout; h.hides(w.Longest()) {
 		dense, err := perplexity(ctx, m, w, nil, env, "held-out text, dense")
 		if err != nil {
 			return nil, err
@@ -90,7 +104,7 @@ func measurePlan(ctx context.Context, m *nn.Model, h *headsDecision, set *datase
 		}
 		list = append(list, metric{namePerplexity, number(dense.PPL), number(plan.PPL)})
 	}
-	if len(set.held) > 0 {
+	if h.hides(longestPrompt(set.held)) {
 		dense, err := retrieval(ctx, m, set.held, nil, env, "needles, dense")
 		if err != nil {
 			return nil, err

@@ -37,6 +37,9 @@ func Plan(ctx context.Context, o PlanOptions) (*planfile.Plan, error) {
 	if s.ck.QuantizationConfig() != nil {
 		return nil, formats.Errorf("config.json", "", "the checkpoint is quantized already; plan on the original weights")
 	}
+	for _, w := range s.ck.Warnings() {
+		o.Env.warn("%s", w)
+	}
 	p := &planner{o: o, s: s, r: o.Recipe}
 	for _, f := range []func(context.Context) error{p.decide, p.fingerprint, p.data, p.heads} {
 		if err := f(ctx); err != nil {

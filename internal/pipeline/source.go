@@ -33,6 +33,12 @@ type Env struct {
 	Scratch string
 }
 
+func (e Env) warn(format string, args ...any) {
+	if e.Warn != nil {
+		e.Warn(format, args...)
+	}
+}
+
 // stateMemory bounds the hidden states that one pass over all windows keeps in memory between blocks; the rest is spilled.
 const stateMemory = 512 << 20
 
