@@ -95,6 +95,10 @@ type Device interface {
 	// gradient dout [T, H*K] by its output, and the out and lse that Attention gave under the same masks. Overwrites dq,
 	// dk and dv; the parts of the query heads of a group are added in ascending order. Memory is O(T).
 	AttentionBack(dq, dk, dv, dout, q, k, v, out, lse Buf, s AttnShape, masks []Mask)
+	// AttnStatistics fills in st in one pass over the attention of every head, from the lse that Attention gave under the
+	// same masks. v, out and dout [T, H*K], the output and the gradient of a loss by it, may be nil unless
+	// st.NeedsGradient. Memory is O(T) beyond what st asks for.
+	AttnStatistics(st *AttnStats, q, k, v, out, dout, lse Buf, s AttnShape, masks []Mask)
 	// SiLUMul: y = silu(gate)*up.
 	SiLUMul(y, gate, up Buf, n int)
 	// GELU: y = gelu(x), by the tanh form where tanh is set, else by erf.

@@ -7,10 +7,13 @@ import (
 	"testing"
 )
 
-// The gradients of attention under every set of kernels: right with each, and the same bits with both in assembly.
+// Gradients and statistics of attention under every set of kernels: right with each, and the same bits with both in assembly.
 func TestAttentionBackLevels(t *testing.T) {
 	for l := levelGeneric; l < detect(); l++ {
-		atLevel(l, func() { t.Run(fmt.Sprint("back/", l), TestAttentionBackAgainstReference) })
+		atLevel(l, func() {
+			t.Run(fmt.Sprint("back/", l), TestAttentionBackAgainstReference)
+			t.Run(fmt.Sprint("stats/", l), TestAttentionStatsAgainstReference)
+		})
 	}
 	if detect() < levelAVX512 {
 		return

@@ -21,6 +21,7 @@ func Run(t *testing.T, d device.Device) {
 		{"For", s.loops}, {"Copy", s.copies}, {"Gather", s.gather}, {"MatMulNT", s.matMul}, {"Elementwise", s.elementwise},
 		{"RMSNorm", s.rmsNorm}, {"LayerNorm", s.layerNorm}, {"RoPE", s.rope}, {"Activations", s.activations},
 		{"Attention", s.attention}, {"AttentionBack", s.attentionBack},
+		{"AttnStatistics", s.attnStatistics},
 	} {
 		t.Run(c.name, c.test)
 	}
