@@ -7,16 +7,28 @@ import "unsafe"
 // The kernels of the .s files, which the program in gen writes; each comment there is the loop that it computes.
 
 //go:noescape
-func micro14x32AVX512(c []float32, ldc int, a, b []float32, k int, add bool)
+func micro14x32AVX512(c []float32, ldc int, a, b []float32, k, tiles int, add bool)
 
 //go:noescape
-func micro14x16AVX512(c []float64, ldc int, a, b []float64, k int, add bool)
+func micro14x16AVX512(c []float64, ldc int, a, b []float64, k, tiles int, add bool)
 
 //go:noescape
-func micro6x16AVX2(c []float32, ldc int, a, b []float32, k int, add bool)
+func micro6x16AVX2(c []float32, ldc int, a, b []float32, k, tiles int, add bool)
 
 //go:noescape
-func micro6x8AVX2(c []float64, ldc int, a, b []float64, k int, add bool)
+func micro6x8AVX2(c []float64, ldc int, a, b []float64, k, tiles int, add bool)
+
+//go:noescape
+func micro8x32AVX512(c []float32, ldc int, a, b []float32, k, tiles int, add bool)
+
+//go:noescape
+func micro4x32AVX512(c []float32, ldc int, a, b []float32, k, tiles int, add bool)
+
+//go:noescape
+func micro4x16AVX2(c []float32, ldc int, a, b []float32, k, tiles int, add bool)
+
+//go:noescape
+func micro2x16AVX2(c []float32, ldc int, a, b []float32, k, tiles int, add bool)
 
 //go:noescape
 func transpose8F32(dst unsafe.Pointer, stride int, rows *[8]unsafe.Pointer, n int)
@@ -26,6 +38,15 @@ func transpose8BF16(dst unsafe.Pointer, stride int, rows *[8]unsafe.Pointer, n i
 
 //go:noescape
 func transpose8F16(dst unsafe.Pointer, stride int, rows *[8]unsafe.Pointer, n int)
+
+//go:noescape
+func transpose16F32(dst unsafe.Pointer, stride int, rows *[16]unsafe.Pointer, n int)
+
+//go:noescape
+func transpose16BF16(dst unsafe.Pointer, stride int, rows *[16]unsafe.Pointer, n int)
+
+//go:noescape
+func transpose16F16(dst unsafe.Pointer, stride int, rows *[16]unsafe.Pointer, n int)
 
 //go:noescape
 func transpose4F64(dst unsafe.Pointer, stride int, rows *[8]unsafe.Pointer, n int)
@@ -83,3 +104,9 @@ func siluMulAVX2(y, gate, up []float32)
 
 //go:noescape
 func siluMulAVX512(y, gate, up []float32)
+
+//go:noescape
+func peakAVX2(n int)
+
+//go:noescape
+func peakAVX512(n int)

@@ -210,3 +210,18 @@ func TestShortSlicesPanic(t *testing.T) {
 		}()
 	}
 }
+
+// More rows than a pass takes, and more values than are packed at once, must give what smaller calls give.
+func TestGemmPasses(t *testing.T) {
+	rng := newRand(6)
+	for _, s := range [][3]int{{chunkM + 40, 3, 300}, {2000, 5, sharedA/2000 + 700}} {
+		m, n, k := s[0], s[1], s[2]
+		x, w, start := randoms(rng, m*k), randoms(rng, n*k), randoms(rng, m*n)
+		want, got := append([]float32(nil), start...), append([]float32(nil), start...)
+		for i := 0; i < m; i += 500 {
+			GemmNT(want[i*n:], n, x[i*k:], k, F32Weights(w, k), min(500, m-i), n, k, -0.5, nil)
+		}
+		GemmNT(got, n, x, k, F32Weights(w, k), m, n, k, -0.5, workers(2))
+		same(t, fmt.Sprint(s), got, want)
+	}
+}

@@ -18,7 +18,13 @@ func Class() string { return class }
 
 // micro4x4 is the kernel in plain Go, two rows at a time so that the sums stay in registers. The conversions keep
 // compilers from fusing, so that every architecture rounds alike.
-func micro4x4[T float](c []T, ldc int, a, b []T, k int, add bool) {
+func micro4x4[T float](c []T, ldc int, a, b []T, k, tiles int, add bool) {
+	for t := range tiles {
+		tile4x4(c[4*t:], ldc, a, b[4*t*k:], k, add)
+	}
+}
+
+func tile4x4[T float](c []T, ldc int, a, b []T, k int, add bool) {
 	for i := 0; i < 4; i += 2 {
 		var s00, s01, s02, s03, s10, s11, s12, s13 T
 		a, b := a[i:], b

@@ -48,6 +48,38 @@ func (packer32) columns(panel []float32, o *operand[float32], i, rows, k0, kc, w
 	return ok
 }
 
+// packer512 is packer32 with the wider transposes of AVX-512.
+type packer512 struct{ packer32 }
+
+func (packer512) rows(panel []float32, o *operand[float32], i, rows, k0, kc, w int) int {
+	n := kc &^ 15
+	if n == 0 {
+		return 0
+	}
+	_ = panel[(n-1)*w+(rows-1)/16*16+15]
+	var ptr [16]unsafe.Pointer
+	for lane := (rows - 1) / 16 * 16; lane >= 0; lane -= 16 { // downwards, as above
+		dst := unsafe.Pointer(&panel[lane])
+		for r := range ptr {
+			at := (i+min(lane+r, rows-1))*o.ld + k0
+			if o.half != nil {
+				ptr[r] = unsafe.Pointer(&o.half[at : at+n][0])
+			} else {
+				ptr[r] = unsafe.Pointer(&o.v[at : at+n][0])
+			}
+		}
+		switch {
+		case o.half == nil:
+			transpose16F32(dst, w, &ptr, n)
+		case o.bf16:
+			transpose16BF16(dst, w, &ptr, n)
+		default:
+			transpose16F16(dst, w, &ptr, n)
+		}
+	}
+	return n
+}
+
 // packer64 packs float64 operands.
 type packer64 struct{}
 

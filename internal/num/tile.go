@@ -9,8 +9,8 @@ type float interface{ float32 | float64 }
 // (ACM TOMS 34(3), 2008). blockK fixes the order of sums and so the bits of results; the others only where work is done.
 const (
 	blockK = 256 // values of the summed dimension per pass
-	blockM = 448 // most rows of an output tile: its packed block of A stays in the second-level cache
-	blockN = 512 // most columns of an output tile
+	blockM = 448 // most rows of a tile that stands alone: its packed block of A stays in the second-level cache
+	blockN = 512 // most columns of such a tile
 	maxMR  = 16  // bound on kernel.mr and
 	maxNR  = 32  // on kernel.nr
 	slack  = 16  // elements that packing may write past the end of a block
@@ -19,10 +19,27 @@ const (
 // kernel is one micro-kernel with the shape of its tile.
 type kernel[T float] struct {
 	mr, nr int
-	// run computes c[i*ldc+j] (+)= Σ_l a[l*mr+i]*b[l*nr+j] for i < mr, j < nr, each sum one chain from 0 with l
-	// ascending over k values; it adds to c where add is set, else it overwrites.
-	run    func(c []T, ldc int, a, b []T, k int, add bool)
+	// run computes c[i*ldc+t*nr+j] (+)= Σ_l a[l*mr+i]*b[(t*k+l)*nr+j] for t < tiles, i < mr, j < nr, each sum one chain
+	// from 0 with l ascending over k values; it adds to c where add is set, else it overwrites. tiles is at least 1.
+	run    func(c []T, ldc int, a, b []T, k, tiles int, add bool)
 	packer packer[T] // nil: plain Go
+	tails  []tail[T] // by rows
+}
+
+// tail is a kernel like run that computes the first rows of a tile alone.
+type tail[T float] struct {
+	rows int
+	run  func(c []T, ldc int, a, b []T, k, tiles int, add bool)
+}
+
+// forRows returns the cheapest kernel that computes rows rows.
+func (k *kernel[T]) forRows(rows int) func(c []T, ldc int, a, b []T, k, tiles int, add bool) {
+	for _, t := range k.tails {
+		if rows <= t.rows {
+			return t.run
+		}
+	}
+	return k.run
 }
 
 // packer does the work of packRows and packColumns for one panel, or part of it.
@@ -33,9 +50,10 @@ type packer[T float] interface {
 	columns(panel []T, o *operand[T], i, rows, k0, kc, w int) bool
 }
 
-// scratch is the packed blocks of one running output tile.
+// scratch is the packed blocks of one running tile.
 type scratch[T float] struct {
 	a, b, c []T
+	shared  []T // what several threads read; grows as needed
 }
 
 var (
@@ -60,45 +78,7 @@ func poolOf[T float]() *sync.Pool {
 	return &pool64
 }
 
-// grid cuts m by n outputs into tiles of near equal size, multiples of the kernel's.
-type grid struct {
-	rows, cols int // size of a tile
-	across     int // tiles per row of tiles
-	count      int
-}
-
-func newGrid(m, n, mr, nr int) grid {
-	bm, bn := blockM, blockN
-	// Small products get narrower tiles so that every thread has some.
-	for bn > 128 && ceilDiv(m, bm)*ceilDiv(n, bn) < 16 {
-		bn /= 2
-	}
-	g := grid{rows: split(m, bm, mr), cols: split(n, bn, nr)}
-	g.across = ceilDiv(n, g.cols)
-	g.count = g.across * ceilDiv(m, g.rows)
-	return g
-}
-
-// split returns the size of equal parts of n, each at most most and a multiple of unit.
-func split(n, most, unit int) int {
-	most = max(unit, most/unit*unit)
-	parts := ceilDiv(n, most)
-	return ceilDiv(ceilDiv(n, parts), unit) * unit
-}
-
 func ceilDiv(a, b int) int { return (a + b - 1) / b }
-
-// gemm computes y = alpha*a·b + beta*y tile by tile: y is [m, n], a holds m and b holds n vectors of length k.
-func gemm[T float](kern *kernel[T], y []T, ldy int, a, b operand[T], m, n, k int, alpha, beta T, par Par) {
-	if m == 0 || n == 0 {
-		return
-	}
-	g := newGrid(m, n, kern.mr, kern.nr)
-	each(par, g.count, func(t int) {
-		i, j := t/g.across*g.rows, t%g.across*g.cols
-		gemmTile(kern, y[i*ldy+j:], ldy, a.from(i), b.from(j), min(g.rows, m-i), min(g.cols, n-j), k, alpha, beta, false)
-	})
-}
 
 // gemmTile computes one tile of at most blockM by blockN outputs over the whole of k. Where lower is set it may leave out
 // micro-tiles above the diagonal.
@@ -154,10 +134,10 @@ func macro[T float](kern *kernel[T], s *scratch[T], y []T, ldy, m, n, kc int, ad
 // micro runs the kernel on one micro-tile of rows by cols outputs, through tmp where the tile is not whole.
 func micro[T float](kern *kernel[T], y []T, ldy int, a, b, tmp []T, rows, cols, kc int, add bool) {
 	if rows == kern.mr && cols == kern.nr {
-		kern.run(y, ldy, a, b, kc, add)
+		kern.run(y, ldy, a, b, kc, 1, add)
 		return
 	}
-	kern.run(tmp, kern.nr, a, b, kc, false)
+	kern.forRows(rows)(tmp, kern.nr, a, b, kc, 1, false)
 	for i := range rows {
 		row, t := y[i*ldy:][:cols], tmp[i*kern.nr:][:cols]
 		if !add {

@@ -27,6 +27,7 @@ func main() {
 func files() map[string][]byte {
 	return map[string][]byte{
 		"micro_amd64.s":     micros(),
+		"peak_amd64.s":      peaks(),
 		"transpose_amd64.s": transposes(),
 		"vector_amd64.s":    vectors(),
 	}

@@ -11,6 +11,12 @@ func transposes() []byte {
 		w.op("VPSLLD $16, %s, %s", dst, dst)
 	})
 	transpose8(w, "transpose8F16", 2, func(ptr, dst string) { w.op("VCVTPH2PS (%s)(SI*1), %s", ptr, dst) })
+	transpose16(w, "transpose16F32", 4, func(ptr, dst string) { w.op("VMOVUPS (%s)(SI*1), %s", ptr, dst) })
+	transpose16(w, "transpose16BF16", 2, func(ptr, dst string) {
+		w.op("VPMOVZXWD (%s)(SI*1), %s", ptr, dst)
+		w.op("VPSLLD $16, %s, %s", dst, dst)
+	})
+	transpose16(w, "transpose16F16", 2, func(ptr, dst string) { w.op("VCVTPH2PS (%s)(SI*1), %s", ptr, dst) })
 	transpose4(w)
 	copyColumns(w, false)
 	copyColumns(w, true)
@@ -66,6 +72,63 @@ func transpose8(w *writer, name string, size int, load func(ptr, dst string)) {
 	w.at("done")
 	w.op("VZEROUPPER")
 	w.op("RET")
+}
+
+// transpose16 writes a transpose of blocks of sixteen by sixteen 32-bit values; load makes sixteen of them from elements of
+// size bytes. Rows pair up, then pairs, then quadruples trade the quarters of their registers.
+func transpose16(w *writer, name string, size int, load func(ptr, dst string)) {
+	w.fn(name, "(dst unsafe.Pointer, stride int, rows *[16]unsafe.Pointer, n int)",
+		"dst[l*stride+r] = rows[r][l] for r < 16 and l < n, n a multiple of 16, l ascending", 32)
+	w.op("MOVQ dst+0(FP), DI")
+	w.op("MOVQ stride+8(FP), BX")
+	w.op("SHLQ $2, BX")
+	w.op("MOVQ rows+16(FP), AX")
+	w.op("MOVQ n+24(FP), CX")
+	w.op("XORQ SI, SI")
+	w.at("loop")
+	w.op("TESTQ CX, CX")
+	w.op("JZ done")
+	for r := range 16 {
+		w.op("MOVQ %d(AX), R8", 8*r)
+		load("R8", fmt.Sprint("Z", r))
+	}
+	interleave16(w)
+	for i := range 16 {
+		w.op("VMOVUPS Z%d, (DI)", i)
+		w.op("ADDQ BX, DI")
+	}
+	w.op("ADDQ $%d, SI", 16*size)
+	w.op("SUBQ $16, CX")
+	w.op("JMP loop")
+	w.at("done")
+	w.op("VZEROUPPER")
+	w.op("RET")
+}
+
+// interleave16 transposes the sixteen words each of registers 0 to 15, using 16 to 31.
+func interleave16(w *writer) {
+	for r := 0; r < 16; r += 2 {
+		w.op("VUNPCKLPS Z%d, Z%d, Z%d", r+1, r, 16+r)
+		w.op("VUNPCKHPS Z%d, Z%d, Z%d", r+1, r, 17+r)
+	}
+	for r := 0; r < 16; r += 4 { // register r+c gets columns c, c+4, c+8, c+12 of rows r to r+3
+		for c := range 2 {
+			w.op("VUNPCKLPD Z%d, Z%d, Z%d", 18+r+c, 16+r+c, r+2*c)
+			w.op("VUNPCKHPD Z%d, Z%d, Z%d", 18+r+c, 16+r+c, r+2*c+1)
+		}
+	}
+	for c := range 4 {
+		w.op("VSHUFF32X4 $0x44, Z%d, Z%d, Z%d", 4+c, c, 16+c)
+		w.op("VSHUFF32X4 $0xEE, Z%d, Z%d, Z%d", 4+c, c, 20+c)
+		w.op("VSHUFF32X4 $0x44, Z%d, Z%d, Z%d", 12+c, 8+c, 24+c)
+		w.op("VSHUFF32X4 $0xEE, Z%d, Z%d, Z%d", 12+c, 8+c, 28+c)
+	}
+	for c := range 4 {
+		for q, imm := range []string{"$0x88", "$0xDD"} {
+			w.op("VSHUFF32X4 %s, Z%d, Z%d, Z%d", imm, 24+c, 16+c, c+4*q)
+			w.op("VSHUFF32X4 %s, Z%d, Z%d, Z%d", imm, 28+c, 20+c, c+4*q+8)
+		}
+	}
 }
 
 // transpose4 writes the transpose of blocks of four by four doubles.

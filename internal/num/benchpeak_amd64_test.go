@@ -1,0 +1,73 @@
+//go:build amd64 && !noasm
+
+package num
+
+import (
+	"fmt"
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+)
+
+// peakPasses passes of a peak loop take some milliseconds.
+const peakPasses = 1 << 21
+
+// peakFlops runs the peak loop of a level on every one of threads threads and returns the operations done.
+func peakFlops(l, threads int) float64 {
+	lanes, loop := 8, peakAVX2
+	if l == levelAVX512 {
+		lanes, loop = 16, peakAVX512
+	}
+	workers(threads)(threads, func(int) { loop(peakPasses) })
+	return 2 * 12 * float64(lanes) * peakPasses * float64(threads)
+}
+
+// BenchmarkPeak is the rate of multiply-adds between registers, which bounds every product in f32.
+func BenchmarkPeak(b *testing.B) {
+	for l := levelAVX2; l <= detect(); l++ {
+		for threads := 1; threads <= runtime.GOMAXPROCS(0); threads++ {
+			b.Run(fmt.Sprintf("level=%d/threads=%d", l, threads), func(b *testing.B) {
+				bench(b, peakFlops(l, threads), func() { peakFlops(l, threads) })
+			})
+		}
+	}
+}
+
+// rates are operations per second of processor time and per second by the clock.
+type rates struct{ cpu, wall float64 }
+
+func rate(f func() float64) rates {
+	start, cpu := time.Now(), cpuSeconds()
+	flops := f()
+	return rates{flops / (cpuSeconds() - cpu), flops / time.Since(start).Seconds()}
+}
+
+// BenchmarkOfPeak runs products and the peak loop by turns and reports the median of the ratios of neighbours, in percent.
+func BenchmarkOfPeak(b *testing.B) {
+	for l := levelAVX2; l <= detect(); l++ {
+		for _, n := range []int{1024, 2048} {
+			x, w, y := randoms(newRand(1), n*n), randoms(newRand(2), n*n), make([]float32, n*n)
+			for threads := 1; threads <= runtime.GOMAXPROCS(0); threads++ {
+				b.Run(fmt.Sprintf("level=%d/%d/threads=%d", l, n, threads), func(b *testing.B) {
+					var cpu, wall []float64
+					product := func() float64 {
+						GemmNT(y, n, x, n, F32Weights(w, n), n, n, n, 0, workers(threads))
+						return 2 * float64(n) * float64(n) * float64(n)
+					}
+					atLevel(l, func() {
+						product()
+						for b.Loop() {
+							p, q := rate(func() float64 { return peakFlops(l, threads) }), rate(product)
+							cpu, wall = append(cpu, 100*q.cpu/p.cpu), append(wall, 100*q.wall/p.wall)
+						}
+					})
+					slices.Sort(cpu)
+					slices.Sort(wall)
+					b.ReportMetric(cpu[len(cpu)/2], "%cpu-peak")
+					b.ReportMetric(wall[len(wall)/2], "%peak")
+				})
+			}
+		}
+	}
+}
