@@ -120,9 +120,10 @@ func (o *outputs) plain(name, part, changed string) {
 
 func (o *outputs) linear(lin arch.Linear, part string) error {
 	if o.q == nil || !o.q.has(lin.Module()) {
+		n := len(o.list) // a tensor of several projections is there already
 		o.plain(lin.Weight, part, reasonRotated)
-		if o.q != nil && o.q.Rotation == nil {
-			o.list[len(o.list)-1].reason = reasonIgnored
+		if len(o.list) > n && o.q != nil && o.q.Rotation == nil {
+			o.list[n].reason = reasonIgnored
 		}
 		return nil
 	}

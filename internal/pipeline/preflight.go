@@ -163,7 +163,8 @@ func containsInt(list []int, v int) bool {
 }
 
 // tensorParallel returns the largest tensor-parallel size up to 8 at which every shard of the model keeps the divisibility
-// that serving kernels need: heads and KV heads split evenly, and quantized row shards stay multiples of 128 and the group.
+// that serving kernels need: heads and KV heads split evenly, quantized row shards stay multiples of 128 and the group, and
+// the outputs of the fused q, k and v multiples of 64.
 func tensorParallel(m *arch.Model, q *quantDecision) int {
 	best := 1
 	for tp := 2; tp <= 8; tp *= 2 {
@@ -174,7 +175,7 @@ func tensorParallel(m *arch.Model, q *quantDecision) int {
 			ok = ok && a.H%tp == 0 && kvSplits && a.F%tp == 0
 			if q != nil && q.Output == outputPacked {
 				step := max(128, q.Group)
-				ok = ok && (a.H*a.K/tp)%step == 0 && (a.F/tp)%step == 0
+				ok = ok && (a.H*a.K/tp)%step == 0 && (a.F/tp)%step == 0 && (a.H/tp+2*max(1, a.G/tp))*a.K%64 == 0
 			}
 		}
 		if ok {
