@@ -141,7 +141,7 @@ func (s *attnScratch) scores(h *AttnHead, q0, q1, j0 int) {
 	for i := 0; i < q1-q0; i += mr {
 		for j := 0; j < keyTile && j0+j < h.T; j += nr {
 			if !h.hidden(q0+i, q0+i+mr, j0+j, j0+j+nr) {
-				kernel32.run(s.s[i*keyTile+j:], keyTile, s.q[i*h.Dim:], s.k[j*h.Dim:], h.Dim, 1, false)
+				kernel32.run(s.s[i*keyTile+j:], keyTile, s.q[i*h.Dim:], s.k[j*h.Dim:], h.Dim, false)
 			}
 		}
 	}
@@ -183,7 +183,7 @@ func (s *attnScratch) gather(h *AttnHead, q0, q1, j0, j1 int) {
 	for i := 0; i < q1-q0; i += mr {
 		seen := min(n, q0+i+mr-j0) // probabilities past this are zeros
 		for d := 0; d < h.Dim && seen > 0; d += nr {
-			kernel32.run(s.acc[i*s.ld+d:], s.ld, s.p[i*n:], s.v[d*n:], seen, 1, true)
+			kernel32.run(s.acc[i*s.ld+d:], s.ld, s.p[i*n:], s.v[d*n:], seen, true)
 		}
 	}
 }

@@ -44,7 +44,7 @@ func BenchmarkMicro(b *testing.B) {
 	w := make([]float32, maxNR*blockK)
 	bench(b, 2000*float64(kernel32.mr*kernel32.nr*blockK), func() {
 		for range 1000 {
-			kernel32.run(c, kernel32.nr, a, w, blockK, 1, true)
+			kernel32.run(c, kernel32.nr, a, w, blockK, true)
 		}
 	})
 }

@@ -33,13 +33,13 @@ func setLevel(l int) {
 	level, class = l, "fma"
 	switch l {
 	case levelAVX512:
-		kernel32 = &kernel[float32]{mr: 14, nr: 32, run: micro14x32AVX512, packer: packer512{},
+		kernel32 = &kernel[float32]{mr: 14, nr: 32, strip: micro14x32AVX512, packer: packer512{},
 			tails: []tail[float32]{{4, micro4x32AVX512}, {8, micro8x32AVX512}}}
-		kernel64 = &kernel[float64]{mr: 14, nr: 16, run: micro14x16AVX512, packer: packer64{}}
+		kernel64 = &kernel[float64]{mr: 14, nr: 16, strip: micro14x16AVX512, packer: packer64{}}
 	case levelAVX2:
-		kernel32 = &kernel[float32]{mr: 6, nr: 16, run: micro6x16AVX2, packer: packer32{},
+		kernel32 = &kernel[float32]{mr: 6, nr: 16, strip: micro6x16AVX2, packer: packer32{},
 			tails: []tail[float32]{{2, micro2x16AVX2}, {4, micro4x16AVX2}}}
-		kernel64 = &kernel[float64]{mr: 6, nr: 8, run: micro6x8AVX2, packer: packer64{}}
+		kernel64 = &kernel[float64]{mr: 6, nr: 8, strip: micro6x8AVX2, packer: packer64{}}
 	default:
 		kernel32, kernel64, class = generic32, generic64, "generic"
 	}

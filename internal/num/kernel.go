@@ -3,8 +3,8 @@ package num
 // The micro-kernels in plain Go, and those in use: assembly replaces them when the program starts, where the processor
 // has what it needs.
 var (
-	generic32 = &kernel[float32]{mr: 4, nr: 4, run: micro4x4[float32]}
-	generic64 = &kernel[float64]{mr: 4, nr: 4, run: micro4x4[float64]}
+	generic32 = &kernel[float32]{mr: 4, nr: 4, strip: micro4x4[float32]}
+	generic64 = &kernel[float64]{mr: 4, nr: 4, strip: micro4x4[float64]}
 	kernel32  = generic32
 	kernel64  = generic64
 )

@@ -144,7 +144,7 @@ func (p *gemmPass[T]) multiply(y, a []T, s *scratch[T], rows, cols, kc int, add 
 	for i := 0; i < rows; i += mr {
 		j := 0
 		if i+mr <= rows && whole > 0 {
-			p.kern.run(y[i*p.ldy:], p.ldy, a[i*kc:], s.b, kc, whole, add)
+			p.kern.strip(y[i*p.ldy:], p.ldy, a[i*kc:], s.b, kc, whole, add)
 			j = whole * nr
 		}
 		for ; j < cols; j += nr {

@@ -19,27 +19,32 @@ const (
 // kernel is one micro-kernel with the shape of its tile.
 type kernel[T float] struct {
 	mr, nr int
-	// run computes c[i*ldc+t*nr+j] (+)= Σ_l a[l*mr+i]*b[(t*k+l)*nr+j] for t < tiles, i < mr, j < nr, each sum one chain
+	// strip computes c[i*ldc+t*nr+j] (+)= Σ_l a[l*mr+i]*b[(t*k+l)*nr+j] for t < tiles, i < mr, j < nr, each sum one chain
 	// from 0 with l ascending over k values; it adds to c where add is set, else it overwrites. tiles is at least 1.
-	run    func(c []T, ldc int, a, b []T, k, tiles int, add bool)
+	strip  func(c []T, ldc int, a, b []T, k, tiles int, add bool)
 	packer packer[T] // nil: plain Go
 	tails  []tail[T] // by rows
 }
 
-// tail is a kernel like run that computes the first rows of a tile alone.
+// run is strip for one tile.
+func (k *kernel[T]) run(c []T, ldc int, a, b []T, kc int, add bool) {
+	k.strip(c, ldc, a, b, kc, 1, add)
+}
+
+// tail is a kernel like strip that computes the first rows of a tile alone.
 type tail[T float] struct {
-	rows int
-	run  func(c []T, ldc int, a, b []T, k, tiles int, add bool)
+	rows  int
+	strip func(c []T, ldc int, a, b []T, k, tiles int, add bool)
 }
 
 // forRows returns the cheapest kernel that computes rows rows.
 func (k *kernel[T]) forRows(rows int) func(c []T, ldc int, a, b []T, k, tiles int, add bool) {
 	for _, t := range k.tails {
 		if rows <= t.rows {
-			return t.run
+			return t.strip
 		}
 	}
-	return k.run
+	return k.strip
 }
 
 // packer does the work of packRows and packColumns for one panel, or part of it.
@@ -134,7 +139,7 @@ func macro[T float](kern *kernel[T], s *scratch[T], y []T, ldy, m, n, kc int, ad
 // micro runs the kernel on one micro-tile of rows by cols outputs, through tmp where the tile is not whole.
 func micro[T float](kern *kernel[T], y []T, ldy int, a, b, tmp []T, rows, cols, kc int, add bool) {
 	if rows == kern.mr && cols == kern.nr {
-		kern.run(y, ldy, a, b, kc, 1, add)
+		kern.run(y, ldy, a, b, kc, add)
 		return
 	}
 	kern.forRows(rows)(tmp, kern.nr, a, b, kc, 1, false)
