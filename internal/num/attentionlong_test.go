@@ -10,9 +10,9 @@ import (
 func microTiles(f func()) (n int) {
 	old := kernel32
 	counting := *old
-	counting.run = func(c []float32, ldc int, a, b []float32, k int, add bool) {
-		n++
-		old.run(c, ldc, a, b, k, add)
+	counting.strip = func(c []float32, ldc int, a, b []float32, k, tiles int, add bool) {
+		n += tiles
+		old.strip(c, ldc, a, b, k, tiles, add)
 	}
 	kernel32 = &counting
 	defer func() { kernel32 = old }()
