@@ -10,25 +10,12 @@ import (
 	"time"
 )
 
-// peakPasses passes of a peak loop take some milliseconds.
-const peakPasses = 1 << 21
-
-// peakFlops runs the peak loop of a level on every one of threads threads and returns the operations done.
-func peakFlops(l, threads int) float64 {
-	lanes, loop := 8, peakAVX2
-	if l == levelAVX512 {
-		lanes, loop = 16, peakAVX512
-	}
-	workers(threads)(threads, func(int) { loop(peakPasses) })
-	return 2 * 12 * float64(lanes) * peakPasses * float64(threads)
-}
-
 // BenchmarkPeak is the rate of multiply-adds between registers, which bounds every product in f32.
 func BenchmarkPeak(b *testing.B) {
 	for l := levelAVX2; l <= detect(); l++ {
 		for threads := 1; threads <= runtime.GOMAXPROCS(0); threads++ {
 			b.Run(fmt.Sprintf("level=%d/threads=%d", l, threads), func(b *testing.B) {
-				bench(b, peakFlops(l, threads), func() { peakFlops(l, threads) })
+				atLevel(l, func() { bench(b, Peak(threads, nil), func() { Peak(threads, workers(threads)) }) })
 			})
 		}
 	}
@@ -58,7 +45,7 @@ func BenchmarkOfPeak(b *testing.B) {
 					atLevel(l, func() {
 						product()
 						for b.Loop() {
-							p, q := rate(func() float64 { return peakFlops(l, threads) }), rate(product)
+							p, q := rate(func() float64 { return Peak(threads, workers(threads)) }), rate(product)
 							cpu, wall = append(cpu, 100*q.cpu/p.cpu), append(wall, 100*q.wall/p.wall)
 						}
 					})

@@ -128,3 +128,14 @@ func siluMul(y, gate, up []float32) {
 		siluMulGeneric(y, gate, up)
 	}
 }
+
+// peakLoop returns the widest peak loop and the values in its registers.
+func peakLoop() (lanes int, loop func(n int)) {
+	switch level {
+	case levelAVX512:
+		return 16, peakAVX512
+	case levelAVX2:
+		return 8, peakAVX2
+	}
+	return 1, peakGeneric
+}

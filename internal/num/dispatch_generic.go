@@ -10,3 +10,5 @@ func scale(x []float32, alpha float32)                 { scaleGeneric(x, alpha) 
 func exp32(dst, src []float32)                         { expGeneric(dst, src) }
 func expSum(dst, src []float32, shift float32) float32 { return expSumGeneric(dst, src, shift) }
 func siluMul(y, gate, up []float32)                    { siluMulGeneric(y, gate, up) }
+
+func peakLoop() (lanes int, loop func(n int)) { return 1, peakGeneric }

@@ -1,5 +1,10 @@
 package num
 
+import (
+	"sync"
+	"sync/atomic"
+)
+
 // Work of a product is cut so that nothing is packed twice where there are columns enough: all of a that a pass needs is
 // packed once, by all threads, and read by all; each thread packs the strips of b that it then multiplies with every row.
 // The packed a streams through the third-level cache, one panel at a time; a strip of b stays in the second.
@@ -53,19 +58,13 @@ func newPass[T float](kern *kernel[T], y []T, ldy int, a, b operand[T], m, n, k 
 	p.groups = ceilDiv(m, p.group)
 	p.depth = max(1, sharedA/(p.groups*p.group*blockK)) * blockK
 	p.rows, p.cols = p.groups*p.group, split(n, stripN, kern.nr)
-	p.narrow(pieces, 4)
+	for p.count() < pieces && p.cols >= 4*kern.nr {
+		p.cols = split(n, p.cols/2, kern.nr)
+	}
 	for p.count() < pieces/2 && p.rows >= 2*minRows && p.rows > p.group {
 		p.rows = split(m, p.rows/2, p.group)
 	}
-	p.narrow(pieces/2, 2)
 	return p
-}
-
-// narrow halves the strips until there are enough parts, but not below a number of panels.
-func (p *gemmPass[T]) narrow(parts, panels int) {
-	for p.count() < parts && p.cols >= 2*panels*p.kern.nr {
-		p.cols = split(p.n, p.cols/2, p.kern.nr)
-	}
 }
 
 // count sets and returns the number of parts.
@@ -84,13 +83,44 @@ func (p *gemmPass[T]) run(s *scratch[T], par Par) {
 			s.shared = make([]T, need)
 		}
 		p.shared = s.shared
-		packers := par
-		if p.m*(k1-k0) < 1<<15 {
-			packers = nil
-		}
-		each(packers, blocks*p.groups, func(t int) { p.packGroup(t/p.groups, t%p.groups, k0, k1) })
-		each(par, p.parts, func(t int) { p.part(t/p.across*p.rows, t%p.across*p.cols, k0, k1) })
+		packing := newShare(blocks * p.groups)
+		each(par, p.parts, func(t int) {
+			packing.finish(func(t int) { p.packGroup(t/p.groups, t%p.groups, k0, k1) })
+			p.part(t/p.across*p.rows, t%p.across*p.cols, k0, k1)
+		})
 	}
+}
+
+// share is work that several threads do together before any of them goes on, without a second start of threads.
+type share struct {
+	n    int64
+	next atomic.Int64
+	left sync.WaitGroup
+}
+
+func newShare(n int) *share {
+	s := &share{n: int64(n)}
+	s.left.Add(n)
+	return s
+}
+
+// finish runs body(0..n-1), less what other callers run, and returns when all is done. It does not matter in which order
+// or on how many threads the callers run: whoever waits, waits for bodies that are running.
+func (s *share) finish(body func(i int)) {
+	for {
+		i := s.next.Add(1) - 1
+		if i >= s.n {
+			break
+		}
+		s.one(body, int(i))
+	}
+	s.left.Wait()
+}
+
+// one runs one body; should it panic, others do not wait for it forever.
+func (s *share) one(body func(i int), i int) {
+	defer s.left.Done()
+	body(i)
 }
 
 // groupSize is the room of a packed group.
