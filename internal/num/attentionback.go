@@ -217,13 +217,14 @@ func (s *backScratch) gatherKeys(h *AttnHead, q0, q1, j0 int) {
 // gatherQueries adds the tile's part of the gradients by queries, unscaled, to dq.
 func (s *backScratch) gatherQueries(dq []float32, ldq int, h *AttnHead, q0, q1, j0 int) {
 	mr, nr, rows, n := kernel32.mr, kernel32.nr, q1-q0, min(keyTile, h.T-j0)
+	o := operand[float32]{ld: nr} // one for all tiles: without assembly it is allocated
 	for i := 0; i < rows; i += mr {
 		seen := min(n, q0+i+mr-j0) // ds past this is zero
 		if seen <= 0 {
 			continue
 		}
 		for j := 0; j < seen; j += nr {
-			o := operand[float32]{v: s.ds[j*gradTile:], ld: nr}
+			o.v = s.ds[j*gradTile:]
 			packRows(s.dsp[i*keyTile+j*mr:], &o, i, min(mr, rows-i), 0, nr, mr, kernel32.packer)
 		}
 		for d := 0; d < h.Dim; d += nr {
