@@ -90,6 +90,7 @@ const reflectors = 32
 // block so far, the current matrix is A - V·Wᵀ - W·Vᵀ, and that is subtracted at the end of the block.
 func tridiagonalize(a []float64, n int, d, e, tau []float64, par Par) {
 	u := make([]float64, 3*reflectors*n) // rows of V, of W, and of V again: both factors are consecutive rows
+	parts := make([]float64, 8*n)
 	for k := 0; k < n; k += reflectors {
 		cols := min(reflectors, n-k)
 		v, w := u[:cols*n], u[cols*n:2*cols*n]
@@ -108,7 +109,7 @@ func tridiagonalize(a []float64, n int, d, e, tau []float64, par Par) {
 			}
 			e[c], tau[c] = reflection(row[1:])
 			copy(v[p*n+c+1:], row[1:])
-			image(w[p*n:], v, w, a, n, c, k, p, tau[c], par)
+			image(w[p*n:], v, w, a, parts, n, c, p, tau[c], par)
 		}
 		if rest := k + cols; rest < n {
 			copy(u[2*cols*n:3*cols*n], v)
@@ -135,12 +136,12 @@ func reflection(x []float64) (beta, tau float64) {
 	return beta, tau
 }
 
-// image computes row p of W for column c of the block that starts at k: y - tau/2*(y·v)*v for y = tau times the current
+// image computes row p of W, for column c: y - tau/2*(y·v)*v for y = tau times the current
 // matrix times v.
-func image(dst, v, w, a []float64, n, c, k, p int, tau float64, par Par) {
+func image(dst, v, w, a, parts []float64, n, c, p int, tau float64, par Par) {
 	lo := c + 1
 	x, y := v[p*n+lo:][:n-lo], dst[lo:n]
-	symv(y, a[lo*n+lo:], n, x, par)
+	symv(y, a[lo*n+lo:], n, x, parts, par)
 	for q := range p {
 		vq, wq := v[q*n+lo:][:n-lo], w[q*n+lo:][:n-lo]
 		alpha, beta := Dot64(wq, x), Dot64(vq, x)
@@ -152,41 +153,6 @@ func image(dst, v, w, a []float64, n, c, k, p int, tau float64, par Par) {
 		y[i] *= tau
 	}
 	Axpy64(y, -tau/2*Dot64(y, x), x)
-}
-
-// symv computes y = a·x for a square a with leading dimension lda, four rows at a time.
-func symv(y, a []float64, lda int, x []float64, par Par) {
-	n := len(x)
-	byRows(par, ceilDiv(n, 4), 4*n, func(t int) {
-		i := 4 * t
-		if i+4 > n {
-			for ; i < n; i++ {
-				y[i] = Dot64(x, a[i*lda:][:n])
-			}
-			return
-		}
-		a0, a1, a2, a3 := a[i*lda:][:n], a[(i+1)*lda:][:n], a[(i+2)*lda:][:n], a[(i+3)*lda:][:n]
-		var s0, s1, s2, s3, t0, t1, t2, t3 float64
-		j := 0
-		for ; j+2 <= n; j += 2 {
-			u, v := x[j], x[j+1]
-			s0 += float64(a0[j] * u)
-			s1 += float64(a1[j] * u)
-			s2 += float64(a2[j] * u)
-			s3 += float64(a3[j] * u)
-			t0 += float64(a0[j+1] * v)
-			t1 += float64(a1[j+1] * v)
-			t2 += float64(a2[j+1] * v)
-			t3 += float64(a3[j+1] * v)
-		}
-		if j < n {
-			s0 += float64(a0[j] * x[j])
-			s1 += float64(a1[j] * x[j])
-			s2 += float64(a2[j] * x[j])
-			s3 += float64(a3[j] * x[j])
-		}
-		y[i], y[i+1], y[i+2], y[i+3] = s0+t0, s1+t1, s2+t2, s3+t3
-	})
 }
 
 // reflectBack multiplies the rows of z by the reflections that tridiagonalize left in a, last one first. A block of them,

@@ -28,6 +28,7 @@ func files() map[string][]byte {
 	return map[string][]byte{
 		"micro_amd64.s":     micros(),
 		"peak_amd64.s":      peaks(),
+		"symv_amd64.s":      symvs(),
 		"transpose_amd64.s": transposes(),
 		"vector_amd64.s":    vectors(),
 	}
