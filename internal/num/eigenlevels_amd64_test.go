@@ -30,3 +30,29 @@ func TestSymEigenLevels(t *testing.T) {
 	}
 	same(t, "vectors and values", out[0], out[1])
 }
+
+// FuzzSymv4 compares the kernel with plain Go and looks for values written past the columns it may touch.
+func FuzzSymv4(f *testing.F) {
+	for _, n := range []uint16{0, 1, 7, 8, 9, 31, 64, 200} {
+		f.Add(uint64(n), n, uint8(n%5))
+	}
+	f.Fuzz(func(t *testing.T, seed uint64, n uint16, pad uint8) {
+		cols := int(n % 512)
+		lda := cols + int(pad)
+		rng := newRand(seed)
+		x, a, y := randoms64(rng, cols), randoms64(rng, 3*lda+cols), randoms64(rng, cols+20)
+		u := [4]float64(randoms64(rng, 4))
+		for l := levelAVX2; l <= detect(); l++ {
+			got, want := append([]float64(nil), y...), append([]float64(nil), y...)
+			var sums, plain [4][8]float64
+			atLevel(l, func() { symv4(got[10:10+cols], x, a, lda, &u, &sums) })
+			symv4Generic(want[10:10+cols], x, a, lda, &u, &plain)
+			closeTo(t, "y", got, want, 1e-13)
+			same(t, "beside y", got[:10], y[:10])
+			same(t, "behind y", got[10+cols&^7:], y[10+cols&^7:])
+			for r := range 4 {
+				closeTo(t, "sums", sums[r][:], plain[r][:], 1e-11)
+			}
+		}
+	})
+}
