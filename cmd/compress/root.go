@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"sync/atomic"
 
 	"github.com/spf13/cobra"
@@ -23,6 +24,8 @@ type app struct {
 
 	json, quiet, noColor bool
 	threads              int
+	maxMemory            string
+	budget               int64       // bytes of maxMemory, 0 for none
 	ending               atomic.Bool // the outcome is being reported: by the command, or by a signal that it kept waiting
 	began                bool        // a command's own work began: flags and arguments were right
 }
@@ -55,6 +58,7 @@ func (a *app) root() *cobra.Command {
 	f.BoolVarP(&a.quiet, "quiet", "q", false, "results, warnings and failures only")
 	f.BoolVar(&a.noColor, "no-color", false, "no colour (also by NO_COLOR)")
 	f.IntVar(&a.threads, "threads", 0, "threads to compute with; 0 for all cores. Results do not depend on it")
+	f.StringVar(&a.maxMemory, "max-memory", "", "memory to stay within, such as 4GiB. Results do not depend on it")
 	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	c.AddCommand(a.planCmd(), a.showCmd(), a.applyCmd(), a.verifyCmd(), a.evalCmd(), a.inspectCmd(), a.versionCmd())
 	for _, sub := range c.Commands() {
@@ -80,8 +84,25 @@ func (a *app) start() error {
 	if a.threads == 0 {
 		a.threads = runtime.GOMAXPROCS(0)
 	}
+	if err := a.setBudget(); err != nil {
+		return err
+	}
 	a.dev = cpu.New(a.threads)
 	a.ui = a.printer()
+	return nil
+}
+
+// setBudget reads --max-memory and lets the collector work the harder the closer the heap comes to it.
+func (a *app) setBudget() error {
+	if a.maxMemory == "" {
+		return nil
+	}
+	n, err := ui.ParseBytes(a.maxMemory)
+	if err != nil {
+		return usageError{fmt.Errorf("--max-memory: %w", err)}
+	}
+	a.budget = n
+	debug.SetMemoryLimit(n - n/16) // what the runtime does not count: code, and pages of files
 	return nil
 }
 
@@ -97,7 +118,7 @@ func (a *app) printer() *ui.Printer {
 
 // env is what the pipeline has at its disposal.
 func (a *app) env() pipeline.Env {
-	return pipeline.Env{Device: a.dev, Progress: a.ui.Progress(), Warn: func(format string, args ...any) {
+	return pipeline.Env{Device: a.dev, MaxMemory: a.budget, Progress: a.ui.Progress(), Warn: func(format string, args ...any) {
 		a.ui.Show(ui.Warning{Text: fmt.Sprintf(format, args...)})
 	}}
 }

@@ -18,6 +18,7 @@ import (
 
 	"modelpress/formats"
 	"modelpress/internal/testmodel"
+	"modelpress/internal/ui"
 )
 
 var shapes = map[string]func() testmodel.Options{
@@ -76,7 +77,7 @@ func parse(args []string) (settings, error) {
 	if s.windows < 0 || s.span < 1 {
 		return settings{}, fmt.Errorf("%d rows of %d token ids", s.windows, s.span)
 	}
-	if s.shard, err = parseSize(*shard); err != nil {
+	if s.shard, err = ui.ParseBytes(*shard); err != nil {
 		return settings{}, err
 	}
 	return s, nil

@@ -56,7 +56,7 @@ func Apply(ctx context.Context, o ApplyOptions) (*ApplyResult, error) {
 		return nil, err
 	}
 	defer a.s.close()
-	for _, f := range []func(context.Context) error{a.checkSource, a.checkDecisions, a.loadData, a.layOut} {
+	for _, f := range []func(context.Context) error{a.checkSource, a.checkDecisions, a.loadData, a.budget, a.layOut} {
 		if err := f(ctx); err != nil {
 			return nil, err
 		}
@@ -276,6 +276,11 @@ func (a *applier) removeEmpty() error {
 		return err
 	}
 	return errors.Join(os.RemoveAll(a.work), os.Remove(a.dir))
+}
+
+// budget plans the run into the memory that it may take, or refuses.
+func (a *applier) budget(context.Context) error {
+	return a.o.Env.fit(func(states int64) int64 { return peakMemory(a.s, a.q, a.set, states) })
 }
 
 // prepare opens the journal and creates the shards, or takes them over.

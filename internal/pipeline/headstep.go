@@ -53,7 +53,7 @@ func unfit(err error) error {
 func scoreHeads(ctx context.Context, m *nn.Model, r *Recipe, set *dataset, env Env) (*heads.Scores, string, error) {
 	tick, stop := counter(env.Progress, "scoring heads")
 	defer stop()
-	h, how := r.Heads, heads.Options{Dir: env.Scratch, MemLimit: stateMemory, Progress: tick}
+	h, how := r.Heads, heads.Options{Dir: env.Scratch, MemLimit: env.stateLimit(), Progress: tick}
 	switch h.Score {
 	case "wu":
 		sc, err := heads.Wu(ctx, m, set.profile, how)
@@ -133,7 +133,7 @@ func retrieval(ctx context.Context, m *nn.Model, prompts []calib.Prompt, masks f
 
 // eval says how models are run for a measurement.
 func (e Env) eval(masks func(int) []device.Mask, tick func(done, total int)) calib.EvalOptions {
-	return calib.EvalOptions{Masks: masks, Dir: e.Scratch, MemLimit: stateMemory, Progress: tick}
+	return calib.EvalOptions{Masks: masks, Dir: e.Scratch, MemLimit: e.stateLimit(), Progress: tick}
 }
 
 func (h *headsDecision) masks(m *arch.Model) func(layer int) []device.Mask {

@@ -1,11 +1,14 @@
 package pipeline
 
 import (
+	"fmt"
+
 	"modelpress/calib"
 	"modelpress/internal/arch"
 )
 
-// peakMemory estimates the bytes resident during apply: the larger of its two phases, and an eighth more for garbage.
+// peakMemory estimates the bytes resident during apply where a pass keeps at most states bytes of hidden states in memory:
+// the larger of its two phases, and an eighth more for garbage.
 //
 //	compress  the program; the largest decoder block in f32, as its weights are replaced, and the matrix in work as it is
 //	          stored; four times its widest matrix in f32 (read, working copy, dequantized, codes and scratch); three times
@@ -15,40 +18,96 @@ import (
 //
 // Resident at most, measured and estimated: Llama-3.2-1B's widths 1556 and 1534 MiB (rtn, 16 layers), 2364 and 2419 MiB (rsq,
 // 2 layers); the example model 95 and 98 MiB.
-func peakMemory(s *source, q *quantDecision, set *dataset) int64 {
-	const base = 40 << 20
-	const f32 = 4
-	store := int64(2)
+func peakMemory(s *source, q *quantDecision, set *dataset, states int64) int64 {
+	return withGarbage(max(compressBytes(s, q, set), judgeBytes(s, set, 2, states)))
+}
+
+// planMemory estimates the bytes resident during plan, where only the source runs.
+func planMemory(s *source, set *dataset, states int64) int64 {
+	return withGarbage(judgeBytes(s, set, 1, states))
+}
+
+func withGarbage(n int64) int64 { return n + n/8 }
+
+// programBytes is the program itself with its buffers for reading and writing.
+const programBytes = 40 << 20
+
+// sizes are the numbers of elements that memory estimates are made of.
+type sizes struct {
+	block, matrix, widest int64 // weights of the largest block and matrix, and the widest input
+	store                 int64 // bytes of a stored weight
+}
+
+func sizesOf(s *source) sizes {
+	z := sizes{store: 2}
 	if d, err := s.storeDType(); err == nil {
-		store = int64(d.Size())
+		z.store = int64(d.Size())
 	}
-	m := s.arch
-	var block, matrix, widest int64
-	for l := range m.Layers {
+	for l := range s.arch.Layers {
 		var sum int64
-		for _, lin := range m.Layers[l].Linears {
+		for _, lin := range s.arch.Layers[l].Linears {
 			n := int64(lin.In) * int64(lin.Out)
 			sum += n
-			matrix = max(matrix, n)
-			widest = max(widest, int64(lin.In))
+			z.matrix = max(z.matrix, n)
+			z.widest = max(z.widest, int64(lin.In))
 		}
-		block = max(block, sum)
+		z.block = max(z.block, sum)
 	}
-	compress, judge := int64(base), int64(base)
-	if q != nil {
-		compress += f32*block + store*matrix + 4*f32*matrix
-		if q.needsData() {
-			compress += 3*8*widest*widest + windowBytes(m, set.set.Calib.Longest())
-		}
+	return z
+}
+
+func compressBytes(s *source, q *quantDecision, set *dataset) int64 {
+	const f32 = 4
+	total := int64(programBytes)
+	if q == nil {
+		return total
 	}
-	if set != nil {
-		w := set.set.Heldout
-		longest := max(w.Longest(), longestPrompt(set.held))
-		states := min(stateMemory, f32*int64(m.D)*int64(max(w.Tokens(), promptTokens(set.held))))
-		judge += store*block + 2*store*int64(m.V)*int64(m.D) + logitBytes(m, longest) + 2*states + windowBytes(m, longest)
+	z := sizesOf(s)
+	total += f32*z.block + z.store*z.matrix + 4*f32*z.matrix
+	if q.needsData() {
+		total += 3*8*z.widest*z.widest + windowBytes(s.arch, set.set.Calib.Longest())
 	}
-	peak := max(compress, judge)
-	return peak + peak/8
+	return total
+}
+
+// judgeBytes is what it takes to run models side by side over the data.
+func judgeBytes(s *source, set *dataset, models, states int64) int64 {
+	if set == nil {
+		return programBytes
+	}
+	const f32 = 4
+	m, w, z := s.arch, set.set.Heldout, sizesOf(s)
+	longest := max(w.Longest(), longestPrompt(set.held))
+	kept := f32 * int64(m.D) * int64(max(w.Tokens(), promptTokens(set.held)))
+	return programBytes + z.store*z.block + models*z.store*int64(m.V)*int64(m.D) + logitBytes(m, longest) +
+		models*min(states, kept) + windowBytes(m, longest)
+}
+
+// fit chooses how many bytes of hidden states a pass may keep in memory, so that the run stays within Env.MaxMemory, and
+// refuses a budget that cannot be kept. peak estimates the run for a number of such bytes.
+func (e *Env) fit(peak func(states int64) int64) error {
+	e.states = stateMemory
+	if e.MaxMemory <= 0 || peak(e.states) <= e.MaxMemory {
+		return nil
+	}
+	least := peak(0)
+	if least > e.MaxMemory {
+		const mib = 1 << 20
+		return errKind(KindResource, fmt.Sprintf("give --max-memory %dMiB or more", (least+mib-1)/mib),
+			"the memory budget of %d MiB is too small: this run needs %d MiB", e.MaxMemory/mib, (least+mib-1)/mib)
+	}
+	for e.states > 0 && peak(e.states) > e.MaxMemory {
+		e.states /= 2
+	}
+	return nil
+}
+
+// stateLimit is the bytes of hidden states that a pass keeps in memory.
+func (e Env) stateLimit() int64 {
+	if e.states == 0 && e.MaxMemory <= 0 {
+		return stateMemory
+	}
+	return max(e.states, 1)
 }
 
 // windowBytes is what the pass of a window of t tokens through a block holds; see nn.Block.Forward.

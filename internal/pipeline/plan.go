@@ -41,7 +41,7 @@ func Plan(ctx context.Context, o PlanOptions) (*planfile.Plan, error) {
 		o.Env.warn("%s", w)
 	}
 	p := &planner{o: o, s: s, r: o.Recipe}
-	for _, f := range []func(context.Context) error{p.decide, p.fingerprint, p.data, p.heads} {
+	for _, f := range []func(context.Context) error{p.decide, p.data, p.budget, p.fingerprint, p.heads} {
 		if err := f(ctx); err != nil {
 			return nil, err
 		}
@@ -98,6 +98,11 @@ func (p *planner) decide(context.Context) error {
 	p.view = m
 	p.outs, err = planOutputs(p.s.ck, view, m, p.q)
 	return err
+}
+
+// budget plans the run into the memory that it may take, or refuses.
+func (p *planner) budget(context.Context) error {
+	return p.o.Env.fit(func(states int64) int64 { return planMemory(p.s, p.set, states) })
 }
 
 func (p *planner) fingerprint(ctx context.Context) error {
@@ -205,7 +210,7 @@ func (p *planner) estimate() planfile.Estimate {
 	if p.set != nil {
 		states = 4 * int64(p.s.arch.D) * int64(p.set.set.Calib.Tokens())
 	}
-	e := planfile.Estimate{PeakMemory: peakMemory(p.s, p.q, p.set)}
+	e := planfile.Estimate{PeakMemory: peakMemory(p.s, p.q, p.set, stateMemory)}
 	if p.q != nil && p.q.needsData() {
 		e.Scratch = 2 * states
 	}

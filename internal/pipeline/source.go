@@ -31,6 +31,10 @@ type Env struct {
 	// Scratch is the directory for hidden states past stateMemory; "" for the system's temporary one. Apply uses the
 	// partial output, which is known to have room.
 	Scratch string
+	// MaxMemory is the budget of resident bytes that a run plans for and keeps; 0 for none.
+	MaxMemory int64
+
+	states int64 // of hidden states in memory, as fit chose
 }
 
 func (e Env) warn(format string, args ...any) {

@@ -1,4 +1,4 @@
-package main
+package ui
 
 import (
 	"fmt"
@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// parseSize reads a number of bytes with an optional unit: KB, MB and GB are powers of 1000, KiB, MiB and GiB of 1024.
-func parseSize(text string) (int64, error) {
+// ParseBytes reads a number of bytes with an optional unit: KB, MB and GB are powers of 1000, KiB, MiB and GiB of 1024.
+func ParseBytes(text string) (int64, error) {
 	units := []struct {
 		suffix string
 		bytes  float64
