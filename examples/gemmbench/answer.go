@@ -43,13 +43,17 @@ func answer(in io.Reader, out io.Writer) error {
 	}
 }
 
-// prepare returns the product to time, nil where there is none of that name.
+// prepare returns the product to time, nil where there is none of that name. Ours on bfloat16 always rounds the
+// activations in the time that counts.
 func prepare(op string, y, x, w []float32, m, n, k int, par num.Par) func() {
 	switch op {
 	case "nt":
 		return func() { num.GemmNT(y, n, x, k, num.F32Weights(w, k), m, n, k, 0, par) }
 	case "nn":
 		return func() { num.GemmNN(y, n, x, k, w, n, m, n, k, 1, 0, par) }
+	case "bf16", "bf16r":
+		packed := num.PackBF16(num.F32Weights(w, k), n, k, par)
+		return func() { num.GemmPacked(y, n, x, k, packed, m, 0, par) }
 	}
 	return nil
 }

@@ -38,7 +38,7 @@ func run(args []string, out io.Writer) error {
 	f := flag.NewFlagSet("gemmbench", flag.ContinueOnError)
 	sizes := f.String("sizes", "1024,2048", "edges of square products")
 	threads := f.String("threads", "1,2", "numbers of threads")
-	ops := f.String("ops", "nt,nn,bf16", "products: nt, nn, bf16")
+	ops := f.String("ops", "nt,nn,bf16,bf16r", "products: nt, nn, bf16, bf16r; see peers/peers.cc")
 	f.IntVar(&s.rounds, "rounds", 9, "turns that every contestant gets")
 	f.IntVar(&s.times, "times", 0, "products per turn; 0: about 50 ms of work")
 	f.StringVar(&s.peers, "peers", "", "program built from peers/peers.cc; without it only our own are measured")

@@ -110,3 +110,21 @@ func peakAVX2(n int)
 
 //go:noescape
 func peakAVX512(n int)
+
+//go:noescape
+func micro14x32AVX512BF16(c []float32, ldc int, a, b []uint32, k, tiles int, add bool)
+
+//go:noescape
+func micro8x32AVX512BF16(c []float32, ldc int, a, b []uint32, k, tiles int, add bool)
+
+//go:noescape
+func micro4x32AVX512BF16(c []float32, ldc int, a, b []uint32, k, tiles int, add bool)
+
+//go:noescape
+func pairs16(dst unsafe.Pointer, stride int, rows *[16]unsafe.Pointer, n int)
+
+//go:noescape
+func pairsRow(dst, src unsafe.Pointer, n int)
+
+//go:noescape
+func micro32x32AMX(c []float32, ldc int, a []uint32, lda int, b []uint32, pairs, tiles int, add bool)

@@ -38,6 +38,26 @@ func BenchmarkGemmNT(b *testing.B) {
 	}
 }
 
+// Products on bfloat16 with the weights packed beforehand; packing of weights alone, in values.
+func BenchmarkGemmPacked(b *testing.B) {
+	for _, s := range [][3]int{{64, 2048, 2048}, {1024, 1024, 1024}, {2048, 2048, 2048}} {
+		m, n, k := s[0], s[1], s[2]
+		x, w, y := randoms(newRand(1), m*k), randoms(newRand(2), n*k), make([]float32, m*n)
+		h := make([]uint16, n*k)
+		F32ToBF16(h, w)
+		packed := PackBF16(Weights{U16: h, BF16: true, LD: k}, n, k, nil)
+		for threads := 1; threads <= runtime.GOMAXPROCS(0); threads++ {
+			par := workers(threads)
+			b.Run(fmt.Sprintf("%dx%dx%d/threads=%d", m, n, k, threads), func(b *testing.B) {
+				bench(b, 2*float64(m)*float64(n)*float64(k), func() { GemmPacked(y, n, x, k, packed, m, 0, par) })
+			})
+		}
+		b.Run(fmt.Sprintf("pack/%dx%d", n, k), func(b *testing.B) {
+			bench(b, float64(n)*float64(k), func() { PackBF16(Weights{U16: h, BF16: true, LD: k}, n, k, nil) })
+		})
+	}
+}
+
 // The micro-kernel alone, from the first-level cache: what the processor can do.
 func BenchmarkMicro(b *testing.B) {
 	a, c := make([]float32, maxMR*blockK), make([]float32, maxMR*maxNR)

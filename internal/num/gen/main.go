@@ -26,6 +26,7 @@ func main() {
 // files returns the text of every generated file by name.
 func files() map[string][]byte {
 	return map[string][]byte{
+		"bf16_amd64.s":      bf16s(),
 		"micro_amd64.s":     micros(),
 		"peak_amd64.s":      peaks(),
 		"symv_amd64.s":      symvs(),

@@ -27,8 +27,8 @@ func micro(w *writer, v isa, e elem, mr, width int) {
 	nr := 2 * v.bytes >> e.shift
 	acc := func(i, j int) string { return v.r(2*i + j) }
 	b0, b1 := v.r(2*mr), v.r(2*mr+1)
-	name := fmt.Sprintf("micro%dx%d%s", mr, nr, v.name)
-	w.fn(name, fmt.Sprintf("(c []%s, ldc int, a, b []%s, k, tiles int, add bool)", e.name, e.name),
+	name := fmt.Sprintf("micro%dx%d%s", mr, nr, v.name+e.mark)
+	w.fn(name, fmt.Sprintf("(c []%s, ldc int, a, b []%s, k, tiles int, add bool)", e.name, e.operand),
 		fmt.Sprintf("c[i*ldc+%d*t+j] (+)= Σ_l a[l*%d+i]*b[(t*k+l)*%d+j] for t < tiles, i < %d, j < %d", nr, width, nr, mr, nr), 97)
 	w.op("MOVQ c_base+0(FP), R9")
 	w.op("MOVQ ldc+24(FP), SI")
@@ -63,8 +63,13 @@ func micro(w *writer, v isa, e elem, mr, width int) {
 		for i := range mr {
 			row := v.r(2*mr + 2 + i%2)
 			w.op("%s %d(AX), %s", e.bcast, (u*width+i)<<e.shift, row)
-			w.op("VFMADD231%s %s, %s, %s", e.suffix, b0, row, acc(i, 0))
-			w.op("VFMADD231%s %s, %s, %s", e.suffix, b1, row, acc(i, 1))
+			for j, b := range []string{b0, b1} {
+				if e.pairs {
+					dpBF16(w, 2*mr+j, 2*mr+2+i%2, 2*i+j)
+				} else {
+					w.op("VFMADD231%s %s, %s, %s", e.suffix, b, row, acc(i, j))
+				}
+			}
 		}
 	}
 	loop := func(label, next string, unroll int) {

@@ -47,13 +47,17 @@ func (v isa) r(i int) string { return fmt.Sprint(v.reg, i) }
 
 // elem is a floating point element type.
 type elem struct {
-	name   string // Go type
-	suffix string // PS or PD
-	bcast  string // broadcast from memory
-	shift  int    // log2 of its size
+	name    string // Go type of sums
+	operand string // Go type of operands
+	mark    string // suffix of function names
+	suffix  string // PS or PD
+	bcast   string // broadcast from memory
+	shift   int    // log2 of its size
+	pairs   bool   // operands are pairs of bfloat16, of two values of the summed dimension
 }
 
 var (
-	f32 = elem{"float32", "PS", "VBROADCASTSS", 2}
-	f64 = elem{"float64", "PD", "VBROADCASTSD", 3}
+	f32  = elem{"float32", "float32", "", "PS", "VBROADCASTSS", 2, false}
+	f64  = elem{"float64", "float64", "", "PD", "VBROADCASTSD", 3, false}
+	bf16 = elem{"float32", "uint32", "BF16", "PS", "VBROADCASTSS", 2, true}
 )

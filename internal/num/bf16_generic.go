@@ -1,0 +1,12 @@
+//go:build !amd64 || noasm
+
+package num
+
+func weavePanel(dst []uint32, rows *[panelBF16][2 * blockPairs]uint16, count int) {
+	weaveGeneric(dst, rows, count)
+}
+
+func bestBF16() *kernelBF16 { return genericBF16 }
+
+// roundPairs rounds the first pairs of x, none of them here.
+func roundPairs(dst []uint32, x []float32, n int) int { return 0 }
