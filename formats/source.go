@@ -52,3 +52,16 @@ type Source interface {
 	// ReadAt fills p with the little-endian data of a tensor from byte offset off. It reads all of p or fails.
 	ReadAt(name string, p []byte, off int64) error
 }
+
+// Prefetcher is a Source that can begin to read tensors before they are asked for, so that reading overlaps with whatever
+// the caller does meanwhile. It is a hint: nothing is kept in the memory of the program, and nothing fails.
+type Prefetcher interface {
+	Prefetch(names []string)
+}
+
+// Prefetch passes the hint on to a source that can use it.
+func Prefetch(src Source, names []string) {
+	if p, ok := src.(Prefetcher); ok {
+		p.Prefetch(names)
+	}
+}

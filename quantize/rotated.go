@@ -153,3 +153,15 @@ func (c *blockCache) drop(t *recipe, first int) {
 func (c *blockCache) index(t *recipe, first int) int {
 	return slices.IndexFunc(c.entries, func(e *cacheEntry) bool { return e.recipe == t && e.first == first })
 }
+
+// Prefetch asks for the tensors that the named ones are made from.
+func (v *rotated) Prefetch(names []string) {
+	from := make([]string, len(names))
+	for i, name := range names {
+		from[i] = name
+		if t := v.recipes[name]; t != nil {
+			from[i] = t.from
+		}
+	}
+	formats.Prefetch(v.src, from)
+}

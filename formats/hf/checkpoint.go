@@ -208,6 +208,13 @@ func (c *Checkpoint) ReadAt(name string, p []byte, off int64) error {
 	return f.ReadAt(name, p, off)
 }
 
+// Prefetch asks for the data of tensors to be read ahead; see [formats.Prefetcher].
+func (c *Checkpoint) Prefetch(names []string) {
+	for _, f := range c.files {
+		f.Prefetch(names)
+	}
+}
+
 // Shard returns the name of the file that holds a tensor, "" if none does.
 func (c *Checkpoint) Shard(tensor string) string {
 	if f, ok := c.owner[tensor]; ok {

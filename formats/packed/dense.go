@@ -234,3 +234,17 @@ func readWords(src formats.Source, name string, first, n int) ([]int32, error) {
 	}
 	return w, nil
 }
+
+// Prefetch asks for the tensors that the named ones are stored in.
+func (d *dense) Prefetch(names []string) {
+	var stored []string
+	for _, name := range names {
+		base, ok := strings.CutSuffix(name, suffixWeight)
+		if d.modules[name] == nil || !ok {
+			stored = append(stored, name)
+			continue
+		}
+		stored = append(stored, base+suffixPacked, base+suffixScale, base+suffixZero, name)
+	}
+	formats.Prefetch(d.src, stored)
+}

@@ -26,6 +26,14 @@ func New(dev device.Device, src formats.Source, m *arch.Model) *Model {
 	return &Model{Dev: dev, Src: src, Arch: m, scratch: scratch{dev: dev}}
 }
 
+// Prefetch asks for the weights of layer l to be read ahead while another layer computes. A layer that does not exist is
+// passed over.
+func (m *Model) Prefetch(l int) {
+	if l >= 0 && l < len(m.Arch.Layers) {
+		formats.Prefetch(m.Src, m.Arch.LayerTensors(l))
+	}
+}
+
 // Release gives back scratch memory and the output head; they come back when needed.
 func (m *Model) Release() {
 	m.scratch.free()

@@ -93,6 +93,7 @@ func (r *run) layer(ctx context.Context, l int) error {
 		return err
 	}
 	defer b.Free()
+	r.Prefetch(l + 1)
 	var masks []device.Mask
 	if r.opt.Masks != nil {
 		masks = r.opt.Masks(l)

@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 
 	"modelpress/formats"
-	"modelpress/formats/packed"
-	"modelpress/internal/arch"
 	"modelpress/internal/nn"
-	"modelpress/quantize"
 )
 
 // run writes every part, then finishes the directory and commits it.
@@ -25,42 +23,47 @@ func (a *applier) run(ctx context.Context) error {
 	return a.finish(ctx)
 }
 
-// blockRunner streams the checkpoint through the planned steps, part by part.
+// blockRunner streams the checkpoint through the planned steps, part by part. While a part is made durable and entered in
+// the journal, the next one computes already; a crash then costs at most two parts.
 type blockRunner struct {
 	*applier
-	model *nn.Model
+	model   *nn.Model
+	before  map[string]journalEntry // what earlier runs finished
+	pending chan error              // the part that is being made durable; nil for none
+	states  *boundary               // hidden states that enter the next block; nil where they must be opened
 }
 
-func (r *blockRunner) parts(ctx context.Context) error {
+func (r *blockRunner) parts(ctx context.Context) (err error) {
+	r.before = maps.Clone(r.journal.done)
+	defer func() { err = errors.Join(err, r.settle(), r.dropStates()) }()
 	layers := len(r.model.Arch.Layers)
 	p := r.o.Env.Progress
 	p.Start("compressing", int64(layers)+2)
 	defer p.Done()
-	if err := r.part(ctx, partPrologue, r.prologue); err != nil {
+	if err := r.part(ctx, partPrologue, r.prologue, ""); err != nil {
 		return err
 	}
 	p.Add(1)
 	for l := range layers {
-		if err := r.part(ctx, partLayer(l), func(ctx context.Context, e *journalEntry) error { return r.layer(ctx, l, e) }); err != nil {
+		do := func(ctx context.Context, e *journalEntry) error { return r.layer(ctx, l, e) }
+		if err := r.part(ctx, partLayer(l), do, boundaryName(r.work, l)); err != nil {
 			return fmt.Errorf("layer %d: %w", l, err)
-		}
-		if err := removeIfThere(boundaryName(r.work, l)); err != nil {
-			return err
 		}
 		p.Add(1)
 	}
-	if err := r.part(ctx, partEpilogue, r.plainPart(partEpilogue)); err != nil {
+	if err := r.part(ctx, partEpilogue, r.plainPart(partEpilogue), ""); err != nil {
 		return err
 	}
 	p.Add(1)
 	return nil
 }
 
-// part does one part unless the journal has it, makes its data durable, and enters it in the journal.
-func (r *blockRunner) part(ctx context.Context, name string, do func(context.Context, *journalEntry) error) error {
-	if e, ok := r.journal.done[name]; ok {
+// part does one part unless an earlier run finished it, and has it made durable while the next one runs. spent is a file
+// that nobody needs once the part is in the journal, "" for none.
+func (r *blockRunner) part(ctx context.Context, name string, do func(context.Context, *journalEntry) error, spent string) error {
+	if e, ok := r.before[name]; ok {
 		r.notes = append(r.notes, e.Notes...)
-		return nil
+		return removeIfThere(spent)
 	}
 	if err := ctx.Err(); err != nil {
 		return err
@@ -69,15 +72,58 @@ func (r *blockRunner) part(ctx context.Context, name string, do func(context.Con
 	if err := do(ctx, &e); err != nil {
 		return err
 	}
+	if err := r.settle(); err != nil {
+		return err
+	}
+	r.notes = append(r.notes, e.Notes...)
+	done, states := make(chan error, 1), r.states
+	r.pending = done
+	go func() { done <- r.makeDurable(e, states, spent) }()
+	return nil
+}
+
+// makeDurable flushes what a part wrote, and only then enters it in the journal.
+func (r *blockRunner) makeDurable(e journalEntry, states *boundary, spent string) error {
 	if err := r.writer.Sync(); err != nil {
 		return err
+	}
+	if states != nil {
+		if err := errors.Join(states.sync(), formats.SyncDir(r.work)); err != nil {
+			return err
+		}
+		var err error
+		if e.State, err = states.digest(); err != nil {
+			return err
+		}
 	}
 	// What was computed from a file that changed meanwhile must not be taken over by a later run.
 	if err := r.s.ck.CheckUnchanged(); err != nil {
 		return err
 	}
-	r.notes = append(r.notes, e.Notes...)
-	return r.journal.add(e)
+	if err := r.journal.add(e); err != nil {
+		return err
+	}
+	return removeIfThere(spent)
+}
+
+// settle waits for the part that is being made durable.
+func (r *blockRunner) settle() error {
+	if r.pending == nil {
+		return nil
+	}
+	err := <-r.pending
+	r.pending = nil
+	return err
+}
+
+// dropStates closes the states that the last part left.
+func (r *blockRunner) dropStates() error {
+	if r.states == nil {
+		return nil
+	}
+	err := r.states.close()
+	r.states = nil
+	return err
 }
 
 // plainPart writes the tensors of a part that need no computation on blocks.
@@ -119,14 +165,8 @@ func (r *blockRunner) prologue(ctx context.Context, e *journalEntry) error {
 	if err != nil {
 		return err
 	}
-	err = r.embed(ctx, b)
-	if err == nil {
-		err = errors.Join(b.sync(), formats.SyncDir(r.work))
-	}
-	if err == nil {
-		e.State, err = b.digest()
-	}
-	return errors.Join(err, b.close())
+	r.states = b
+	return r.embed(ctx, b)
 }
 
 func (r *blockRunner) dataBlocks() bool { return r.q != nil && r.q.needsData() }
@@ -160,7 +200,7 @@ func (r *blockRunner) embed(ctx context.Context, b *boundary) error {
 }
 
 // layer compresses and writes one block, and leaves the states for the next.
-func (r *blockRunner) layer(ctx context.Context, l int, e *journalEntry) error {
+func (r *blockRunner) layer(ctx context.Context, l int, e *journalEntry) (err error) {
 	name := partLayer(l)
 	if r.q == nil {
 		return r.plainPart(name)(ctx, e)
@@ -170,6 +210,7 @@ func (r *blockRunner) layer(ctx context.Context, l int, e *journalEntry) error {
 		return err
 	}
 	defer b.Free()
+	r.model.Prefetch(l + 1)
 	z := &quantizer{d: r.q, model: r.model}
 	var in *boundary
 	if r.dataBlocks() {
@@ -177,7 +218,8 @@ func (r *blockRunner) layer(ctx context.Context, l int, e *journalEntry) error {
 		if in, err = r.enter(l); err != nil {
 			return err
 		}
-		defer in.close()
+		// The part before may still be made durable from these very states.
+		defer func() { err = errors.Join(err, r.settle(), in.close()) }()
 	}
 	mats, notes, err := z.block(ctx, b, in)
 	if err != nil {
@@ -192,12 +234,16 @@ func (r *blockRunner) layer(ctx context.Context, l int, e *journalEntry) error {
 	if in == nil || l+1 == len(r.model.Arch.Layers) {
 		return nil
 	}
-	e.State, err = r.leave(ctx, z, b, in, l+1)
-	return err
+	return r.leave(ctx, z, b, in, l+1)
 }
 
-// enter opens the states that the part before left, and checks that they are the ones it entered in the journal.
+// enter returns the states that the part before left: those in hand, once they are durable, or those of an earlier run,
+// if they are the ones it entered in the journal. The caller closes them.
 func (r *blockRunner) enter(l int) (*boundary, error) {
+	if in := r.states; in != nil {
+		r.states = nil
+		return in, nil
+	}
 	in, err := r.boundary(l)
 	if err != nil {
 		return nil, err
@@ -207,7 +253,7 @@ func (r *blockRunner) enter(l int) (*boundary, error) {
 		before = partLayer(l - 1)
 	}
 	sum, err := in.digest()
-	if err == nil && sum != r.journal.done[before].State {
+	if err == nil && sum != r.before[before].State {
 		err = errKind(KindGate, "remove the .partial directory and apply again", "the saved states that enter layer %d are damaged", l)
 	}
 	if err != nil {
@@ -216,106 +262,20 @@ func (r *blockRunner) enter(l int) (*boundary, error) {
 	return in, nil
 }
 
-func (r *blockRunner) leave(ctx context.Context, z *quantizer, b *nn.Block, in *boundary, next int) (string, error) {
+// leave runs the compressed block over every window and keeps the states for the next one.
+func (r *blockRunner) leave(ctx context.Context, z *quantizer, b *nn.Block, in *boundary, next int) error {
 	out, err := r.boundary(next)
 	if err != nil {
-		return "", err
+		return err
 	}
-	err = z.forward(ctx, b, in, out)
-	if err == nil {
-		err = errors.Join(out.sync(), formats.SyncDir(r.work))
-	}
-	var sum string
-	if err == nil {
-		sum, err = out.digest()
-	}
-	return sum, errors.Join(err, out.close())
-}
-
-// writeLayer writes every tensor of a block in the planned order.
-func (r *blockRunner) writeLayer(s *sink, part string, b *nn.Block, mats map[arch.Role]*quantize.Matrix) error {
-	coded := map[string][]byte{}
-	for _, t := range r.outs {
-		if t.part != part {
-			continue
-		}
-		var err error
-		switch t.kind {
-		case outPacked:
-			if _, ok := coded[t.Name]; !ok {
-				err = r.encode(coded, t.from, b, mats)
-			}
-			if err == nil {
-				err = s.bytes(t.Name, coded[t.Name])
-				delete(coded, t.Name)
-			}
-		case outDequant:
-			err = s.dequantized(t, b)
-		default:
-			err = r.plain(s, t)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// encode packs the matrix that a weight became.
-func (r *blockRunner) encode(into map[string][]byte, weight string, b *nn.Block, mats map[arch.Role]*quantize.Matrix) error {
-	for role, m := range mats {
-		lin := b.Arch().Linears[role]
-		if lin.Weight != weight {
-			continue
-		}
-		list, err := packed.Encode(lin.Module(), int64(lin.Out), int64(lin.In), r.q.packedScheme(), r.q.store(), m.Codes, m.Scales, m.Zeros)
-		if err != nil {
-			return err
-		}
-		for _, t := range list {
-			into[t.Name] = t.Data
-		}
-		return nil
-	}
-	return fmt.Errorf("pipeline: weight %q was planned and not quantized", weight)
-}
-
-// dequantized writes a stored tensor from the projections that lie in it, in the layout of the source.
-func (s *sink) dequantized(t outTensor, b *nn.Block) error {
-	n, err := t.Elements()
-	if err != nil {
-		return formats.Errorf("model", t.Name, "%w", err)
-	}
-	stored := make([]float32, n)
-	for role, lin := range b.Arch().Linears {
-		if lin.Weight != t.from {
-			continue
-		}
-		w, err := b.Weight(arch.Role(role))
-		if err != nil {
-			return err
-		}
-		place(stored, w, lin)
-	}
-	return s.values(t.TensorInfo, stored)
-}
-
-// place puts a logical weight [Out, In] at its rows of the stored tensor, [StoredOut, In] or transposed.
-func place(stored, w []float32, lin arch.Linear) {
-	total := max(lin.StoredOut, lin.Out)
-	for o := range lin.Out {
-		row := w[o*lin.In : (o+1)*lin.In]
-		if !lin.Transposed {
-			copy(stored[(lin.Row+o)*lin.In:], row)
-			continue
-		}
-		for i, v := range row {
-			stored[i*total+lin.Row+o] = v
-		}
-	}
+	r.states = out
+	return z.forward(ctx, b, in, out)
 }
 
 func removeIfThere(path string) error {
+	if path == "" {
+		return nil
+	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("pipeline: %w", err)
 	}

@@ -1,0 +1,94 @@
+package pipeline
+
+import (
+	"fmt"
+
+	"modelpress/formats"
+	"modelpress/formats/packed"
+	"modelpress/internal/arch"
+	"modelpress/internal/nn"
+	"modelpress/quantize"
+)
+
+// writeLayer writes every tensor of a block in the planned order.
+func (r *blockRunner) writeLayer(s *sink, part string, b *nn.Block, mats map[arch.Role]*quantize.Matrix) error {
+	coded := map[string][]byte{}
+	for _, t := range r.outs {
+		if t.part != part {
+			continue
+		}
+		var err error
+		switch t.kind {
+		case outPacked:
+			if _, ok := coded[t.Name]; !ok {
+				err = r.encode(coded, t.from, b, mats)
+			}
+			if err == nil {
+				err = s.bytes(t.Name, coded[t.Name])
+				delete(coded, t.Name)
+			}
+		case outDequant:
+			err = s.dequantized(t, b)
+		default:
+			err = r.plain(s, t)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// encode packs the matrix that a weight became.
+func (r *blockRunner) encode(into map[string][]byte, weight string, b *nn.Block, mats map[arch.Role]*quantize.Matrix) error {
+	for role, m := range mats {
+		lin := b.Arch().Linears[role]
+		if lin.Weight != weight {
+			continue
+		}
+		list, err := packed.Encode(lin.Module(), int64(lin.Out), int64(lin.In), r.q.packedScheme(), r.q.store(), m.Codes, m.Scales, m.Zeros)
+		if err != nil {
+			return err
+		}
+		for _, t := range list {
+			into[t.Name] = t.Data
+		}
+		return nil
+	}
+	return fmt.Errorf("pipeline: weight %q was planned and not quantized", weight)
+}
+
+// dequantized writes a stored tensor from the projections that lie in it, in the layout of the source.
+func (s *sink) dequantized(t outTensor, b *nn.Block) error {
+	n, err := t.Elements()
+	if err != nil {
+		return formats.Errorf("model", t.Name, "%w", err)
+	}
+	stored := make([]float32, n)
+	for role, lin := range b.Arch().Linears {
+		if lin.Weight != t.from {
+			continue
+		}
+		w, err := b.Weight(arch.Role(role))
+		if err != nil {
+			return err
+		}
+		place(stored, w, lin)
+	}
+	return s.values(t.TensorInfo, stored)
+}
+
+// place puts a logical weight [Out, In] at its rows of the stored tensor, [StoredOut, In] or transposed.
+func place(stored, w []float32, lin arch.Linear) {
+	total := max(lin.StoredOut, lin.Out)
+	for o := range lin.Out {
+		row := w[o*lin.In : (o+1)*lin.In]
+		if !lin.Transposed {
+			copy(stored[(lin.Row+o)*lin.In:], row)
+			continue
+		}
+		for i, v := range row {
+			stored[i*total+lin.Row+o] = v
+		}
+	}
+}
