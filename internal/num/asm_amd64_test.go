@@ -140,3 +140,26 @@ func BenchmarkLevels(b *testing.B) {
 		})
 	}
 }
+
+// Packed weights must be the same words at every level, also for values that round to denormals, infinities and NaN.
+func TestPackBF16Levels(t *testing.T) {
+	rng := newRand(15)
+	const n, k = 67, 333
+	w, h := make([]float32, n*k), make([]uint16, n*k)
+	for i := range w {
+		w[i], h[i] = math.Float32frombits(rng.Uint32()), uint16(rng.Uint32())
+		if i%5 == 0 {
+			w[i] = math.Float32frombits(rng.Uint32() & 0x80ffffff) // near the denormals
+		}
+	}
+	for _, weights := range []Weights{F32Weights(w, k), {U16: h, BF16: true, LD: k}, {U16: h, LD: k}} {
+		got := PackBF16(weights, n, k, nil)
+		atLevel(levelGeneric, func() {
+			for i, word := range PackBF16(weights, n, k, nil).words {
+				if got.words[i] != word {
+					t.Fatalf("word %d is %x, plain Go gives %x", i, got.words[i], word)
+				}
+			}
+		})
+	}
+}

@@ -52,8 +52,11 @@ func BenchmarkGemmPacked(b *testing.B) {
 				bench(b, 2*float64(m)*float64(n)*float64(k), func() { GemmPacked(y, n, x, k, packed, m, 0, par) })
 			})
 		}
-		b.Run(fmt.Sprintf("pack/%dx%d", n, k), func(b *testing.B) {
+		b.Run(fmt.Sprintf("%dx%dx%d/pack", m, n, k), func(b *testing.B) {
 			bench(b, float64(n)*float64(k), func() { PackBF16(Weights{U16: h, BF16: true, LD: k}, n, k, nil) })
+		})
+		b.Run(fmt.Sprintf("%dx%dx%d/packf32", m, n, k), func(b *testing.B) {
+			bench(b, float64(n)*float64(k), func() { PackBF16(F32Weights(w, k), n, k, nil) })
 		})
 	}
 }

@@ -31,7 +31,8 @@ func (p *PackedBF16) panel(i, l0, count int) []uint32 {
 	return p.words[l0*rows+i*count:]
 }
 
-// PackBF16 packs w [n, k], rounding to the nearest bfloat16 (ties to even) what is not in bfloat16 already.
+// PackBF16 packs w [n, k], rounding to the nearest bfloat16 (ties to even, denormals to
+// zero) what is not in bfloat16 already.
 func PackBF16(w Weights, n, k int, par Par) *PackedBF16 {
 	checkDims("PackBF16", n, k)
 	checkMat("PackBF16", "w", w.Len(), n, k, w.LD)
@@ -59,14 +60,24 @@ func (w Weights) bf16(dst []uint16, i, at, k int) {
 	dst = dst[:n]
 	switch from := i*w.LD + at; {
 	case w.U16 == nil:
-		F32ToBF16(dst, w.F32[from:from+n])
+		narrow(dst, w.F32[from:from+n])
 	case w.BF16:
 		copy(dst, w.U16[from:from+n])
 	default:
-		for j, h := range w.U16[from : from+n] {
-			one := [1]float32{f16ToF32(h)}
-			F32ToBF16(dst[j:j+1], one[:])
+		var values [blockPairs]float32
+		for len(dst) > 0 {
+			part := values[:min(len(dst), len(values))]
+			F16ToF32(part, w.U16[from:from+len(part)])
+			narrow(dst, part)
+			dst, from = dst[len(part):], from+len(part)
 		}
+	}
+}
+
+// narrow rounds src to bfloat16 as the kernels round activations.
+func narrow(dst []uint16, src []float32) {
+	for i := roundRow(dst, src); i < len(src); i++ {
+		dst[i] = uint16(roundBF16(src[i]))
 	}
 }
 

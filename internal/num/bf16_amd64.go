@@ -103,3 +103,13 @@ func roundPairs(dst []uint32, x []float32, n int) int {
 	pairsRow(unsafe.Pointer(&dst[:n][0]), unsafe.Pointer(&x[:2*n][0]), n)
 	return n
 }
+
+// roundRow rounds most of src to dst and returns how many values.
+func roundRow(dst []uint16, src []float32) int {
+	n := len(src) &^ 31
+	if level < levelAVX512 || !cpu.X86.HasAVX512BF16 || n == 0 {
+		return 0
+	}
+	pairsRow(unsafe.Pointer(&dst[:n][0]), unsafe.Pointer(&src[:n][0]), n/2) // two values are a word, the first below
+	return n
+}

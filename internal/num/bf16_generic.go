@@ -10,3 +10,6 @@ func bestBF16() *kernelBF16 { return genericBF16 }
 
 // roundPairs rounds the first pairs of x, none of them here.
 func roundPairs(dst []uint32, x []float32, n int) int { return 0 }
+
+// roundRow rounds the first values of src, none of them here.
+func roundRow(dst []uint16, src []float32) int { return 0 }

@@ -35,7 +35,9 @@ func TestGemmBF16AgainstFloat64(t *testing.T) {
 			rx, rw := rounded(x), rounded(w)
 			want := product(y0, n+pad, m, n, k, func(i, l int) float32 { return rx[i*(k+pad)+l] },
 				func(j, l int) float32 { return rw[j*(k+pad)+l] }, 1, float64(beta))
-			for _, weights := range []Weights{F32Weights(w, k+pad), {U16: h, BF16: true, LD: k + pad}} {
+			half := make([]uint16, len(w)) // halves of what is a bfloat16 in this range are it
+			F32ToF16(half, rw)
+			for _, weights := range []Weights{F32Weights(w, k+pad), {U16: h, BF16: true, LD: k + pad}, {U16: half, LD: k + pad}} {
 				packed := PackBF16(weights, n, k, workers(2))
 				for _, kern := range kernelsBF16() {
 					gx, okx := guarded(t, x)

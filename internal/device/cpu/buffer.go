@@ -4,26 +4,34 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"sync"
 
 	"modelpress/formats"
 	"modelpress/internal/device"
 	"modelpress/internal/num"
 )
 
-// buffer is a vector in main memory: f32 or half is set, after its kind.
+// buffer is a vector of n elements in main memory: f32 or half is set, after its kind, unless packed stands for half.
 type buffer struct {
 	kind device.Kind
+	n    int
 	f32  []float32
-	half []uint16
+
+	mu     sync.Mutex // guards what follows: products pack weights that they share
+	half   []uint16
+	packed *num.PackedBF16
 }
 
-func (b *buffer) Len() int          { return len(b.f32) + len(b.half) }
+func (b *buffer) Len() int          { return b.n }
 func (b *buffer) Kind() device.Kind { return b.kind }
-func (b *buffer) Free()             { b.f32, b.half = nil, nil }
+func (b *buffer) Free()             { b.f32, b.half, b.packed, b.n = nil, nil, nil, 0 }
 
 // weights returns the buffer as a matrix with rows of ld elements.
 func (b *buffer) weights(ld int) num.Weights {
-	return num.Weights{F32: b.f32, U16: b.half, BF16: b.kind == device.BF16, LD: ld}
+	if b.kind == device.F32 {
+		return num.F32Weights(b.f32, ld)
+	}
+	return num.Weights{U16: b.raw(), BF16: b.kind == device.BF16, LD: ld}
 }
 
 // f32 returns the first n elements of an F32 buffer.
@@ -41,9 +49,9 @@ func (d *Device) Alloc(kind device.Kind, n int) (device.Buf, error) {
 		return nil, fmt.Errorf("cpu: no buffer of %d elements of kind %d", n, kind)
 	}
 	if kind == device.F32 {
-		return &buffer{kind: kind, f32: make([]float32, n)}, nil
+		return &buffer{kind: kind, n: n, f32: make([]float32, n)}, nil
 	}
-	return &buffer{kind: kind, half: make([]uint16, n)}, nil
+	return &buffer{kind: kind, n: n, half: make([]uint16, n)}, nil
 }
 
 // Upload copies src to dst[off:], rounding to nearest even where dst is a 16-bit kind.
@@ -53,12 +61,14 @@ func (d *Device) Upload(dst device.Buf, off int, src []float32) {
 	case device.F32:
 		copy(b.f32[off:off+len(src)], src)
 	case device.BF16:
+		half := b.raw()
 		for i, v := range src {
-			b.half[off+i] = formats.BF16FromF32(v)
+			half[off+i] = formats.BF16FromF32(v)
 		}
 	default:
+		half := b.raw()
 		for i, v := range src {
-			b.half[off+i] = formats.F16FromF32(v)
+			half[off+i] = formats.F16FromF32(v)
 		}
 	}
 }
@@ -76,7 +86,7 @@ func (d *Device) UploadRaw(dst device.Buf, off int, src []byte) {
 		}
 		return
 	}
-	out := b.half[off : off+n]
+	out := b.raw()[off : off+n]
 	for len(out) >= 4 && len(src) >= 8 {
 		w := binary.LittleEndian.Uint64(src)
 		out[0], out[1], out[2], out[3] = uint16(w), uint16(w>>16), uint16(w>>32), uint16(w>>48)
@@ -94,9 +104,9 @@ func (d *Device) Download(dst []float32, src device.Buf, off int) {
 	case device.F32:
 		copy(dst, b.f32[off:off+len(dst)])
 	case device.BF16:
-		num.BF16ToF32(dst, b.half[off:off+len(dst)])
+		num.BF16ToF32(dst, b.read(off, len(dst)))
 	default:
-		num.F16ToF32(dst, b.half[off:off+len(dst)])
+		num.F16ToF32(dst, b.read(off, len(dst)))
 	}
 }
 

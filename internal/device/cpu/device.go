@@ -14,6 +14,7 @@ import (
 // use as long as calls do not share buffers that one of them writes.
 type Device struct {
 	threads int
+	bf16    bool // MatMulNT multiplies in bfloat16
 }
 
 var _ device.Device = (*Device)(nil)
@@ -27,7 +28,12 @@ func New(threads int) *Device {
 }
 
 // Class names the kernels that fix the bits of results.
-func (d *Device) Class() string { return "cpu-" + num.Class() }
+func (d *Device) Class() string {
+	if d.bf16 {
+		return bf16Class()
+	}
+	return "cpu-" + num.Class()
+}
 
 // Threads returns the number of threads.
 func (d *Device) Threads() int { return d.threads }

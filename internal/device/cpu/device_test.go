@@ -11,12 +11,14 @@ import (
 func TestConformance(t *testing.T) {
 	for _, threads := range []int{1, 3} {
 		t.Run(fmt.Sprint(threads), func(t *testing.T) { devicetest.Run(t, New(threads)) })
+		t.Run(fmt.Sprint("bf16/", threads), func(t *testing.T) { devicetest.Run(t, NewBF16(threads)) })
 	}
 }
 
 func TestThreadsChangeNothing(t *testing.T) {
 	devicetest.Same(t, New(1), New(2))
 	devicetest.Same(t, New(1), New(7))
+	devicetest.Same(t, NewBF16(1), NewBF16(3))
 }
 
 func TestPanicCrossesThreads(t *testing.T) {

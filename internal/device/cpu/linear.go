@@ -7,13 +7,18 @@ import (
 	"modelpress/internal/num"
 )
 
-// MatMulNT: y[M,N] = x[M,Kd] · w[N,Kd]ᵀ + beta*y.
+// MatMulNT: y[M,N] = x[M,Kd] · w[N,Kd]ᵀ + beta*y, both operands rounded to bfloat16 first on a device of NewBF16.
 func (d *Device) MatMulNT(y, x, w device.Buf, m, n, kd int, beta float32) {
 	b := w.(*buffer)
 	if b.Len() < n*kd {
 		panic(fmt.Sprintf("cpu: MatMulNT: weight of %d elements where %dx%d are needed", b.Len(), n, kd))
 	}
-	num.GemmNT(f32("MatMulNT", y, m*n), n, f32("MatMulNT", x, m*kd), kd, b.weights(kd), m, n, kd, beta, d.For)
+	out, in := f32("MatMulNT", y, m*n), f32("MatMulNT", x, m*kd)
+	if d.bf16 {
+		d.matMulBF16(out, in, b, m, n, kd, beta)
+		return
+	}
+	num.GemmNT(out, n, in, kd, b.weights(kd), m, n, kd, beta, d.For)
 }
 
 // Gather: y[i,:] = table[ids[i],:], rows of width w.

@@ -3,6 +3,7 @@ package devicetest
 import (
 	"fmt"
 	"math"
+	"strings"
 	"testing"
 
 	"modelpress/formats"
@@ -116,6 +117,8 @@ func (s *suite) matMul(t *testing.T) {
 				}
 				y, _ := s.buf(t, device.F32, append(start, guard))
 				s.d.MatMulNT(y, x, w, m, n, k, beta)
+				same(t, s.read(w), ws) // however the device keeps weights after it has multiplied by them
+				xs, ws = s.operand(xs), s.operand(ws)
 				want := make([]float64, m*n)
 				for i := range m {
 					for j := range n {
@@ -130,6 +133,59 @@ func (s *suite) matMul(t *testing.T) {
 				near(t, fmt.Sprintf("kind %d %v beta %v", kind, z, beta), s.result(t, y, m*n), want, 2e-6*math.Sqrt(float64(k+1))+1e-6)
 			}
 		}
+	}
+}
+
+// operand is what a matrix product of the device takes v for: classes of bfloat16 round both operands.
+func (s *suite) operand(v []float32) []float32 {
+	if !strings.Contains(s.d.Class(), "bf16") {
+		return v
+	}
+	r := make([]float32, len(v))
+	for i := range v {
+		r[i] = formats.BF16ToF32(formats.BF16FromF32(v[i]))
+	}
+	return r
+}
+
+// weights: elements that change after a product, and another shape of the same elements, count in the next one.
+func (s *suite) weights(t *testing.T) {
+	const n, k = 40, 70
+	for _, kind := range kinds {
+		w, ws := s.buf(t, kind, values(n*k, 40))
+		x, xs := s.buf(t, device.F32, values(2*n*k, 41))
+		check := func(m, n, k int) {
+			t.Helper()
+			y := s.out(t, m*n)
+			s.d.MatMulNT(y, x, w, m, n, k, 0)
+			want := make([]float64, m*n)
+			a, b := s.operand(xs), s.operand(ws)
+			for i := range want {
+				for l := range k {
+					want[i] += float64(a[i/n*k+l]) * float64(b[i%n*k+l])
+				}
+			}
+			near(t, fmt.Sprintf("kind %d %dx%dx%d", kind, m, n, k), s.result(t, y, m*n), want, 3e-5)
+		}
+		check(3, n, k)
+		s.d.Upload(w, k+3, values(5, 42))
+		ws = s.read(w)
+		check(3, n, k)
+		raw := make([]byte, 6*kind.Size())
+		s.d.UploadRaw(w, 2*k-3, raw) // zeros
+		for i := range 6 {
+			ws[2*k-3+i] = 0
+		}
+		same(t, s.read(w), ws)
+		check(3, n, k)
+		check(4, k, n)
+		check(2, n/2, k) // the first rows alone
+		part := make([]float32, k)
+		s.d.Download(part, w, k+k/2)
+		same(t, part, ws[k+k/2:k+k/2+k])
+		y := s.out(t, 2*k)
+		s.d.Gather(y, w, []int32{7, 0}, k)
+		same(t, s.result(t, y, 2*k), append(append([]float32(nil), ws[7*k:8*k]...), ws[:k]...))
 	}
 }
 

@@ -18,7 +18,7 @@ func Run(t *testing.T, d device.Device) {
 		name string
 		test func(t *testing.T)
 	}{
-		{"For", s.loops}, {"Copy", s.copies}, {"Gather", s.gather}, {"MatMulNT", s.matMul}, {"Elementwise", s.elementwise},
+		{"For", s.loops}, {"Copy", s.copies}, {"Gather", s.gather}, {"MatMulNT", s.matMul}, {"Weights", s.weights}, {"Elementwise", s.elementwise},
 		{"RMSNorm", s.rmsNorm}, {"LayerNorm", s.layerNorm}, {"RoPE", s.rope}, {"Activations", s.activations},
 		{"Attention", s.attention}, {"AttentionBack", s.attentionBack},
 		{"AttnStatistics", s.attnStatistics},
