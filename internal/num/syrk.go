@@ -67,9 +67,22 @@ func syrkTile(c []float64, x []float32, ldx int, scale []float32, m, k, i0, rows
 			}
 		}
 	}
-	for p := range rows {
-		for q, v := range c[(i0+p)*k+j0:][:min(cols, i0+p-j0)] {
-			c[(j0+q)*k+i0+p] = v
+	mirror(c, k, i0, rows, j0, cols)
+}
+
+// mirror copies what lies below the diagonal of a tile of c [k, k] to the other side, in squares whose lines stay in the
+// first-level cache.
+func mirror(c []float64, k, i0, rows, j0, cols int) {
+	const edge = 8
+	for i := i0; i < i0+rows; i += edge {
+		for j := j0; j < min(j0+cols, i+edge); j += edge {
+			end := min(i+edge, i0+rows)
+			for q := j; q < min(j+edge, j0+cols, end-1); q++ {
+				from := max(i, q+1)
+				for p, dst := from, c[q*k+from:q*k+end]; p < end; p++ {
+					dst[p-from] = c[p*k+q]
+				}
+			}
 		}
 	}
 }
