@@ -25,23 +25,26 @@ heads: {score: projected_error, full_share: 0.25, sink: 4, recent: 32}
 quantize: {method: rsq, bits: 4, group_size: 64}
 `
 
-// TestMain makes the test binary the program itself when it is started as such: tests of crashes need a process to kill.
+// asProgram is the environment variable that makes the test binary the program.
+const asProgram = "COMPRESS_AS_PROGRAM"
+
+// TestMain makes the test binary the program itself when it is started as such: scripts and tests of crashes need a process of their own.
 func TestMain(m *testing.M) {
-	if os.Getenv("COMPRESS_AS_PROGRAM") == "1" {
+	if os.Getenv(asProgram) == "1" {
 		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 	}
 	os.Exit(m.Run())
 }
 
 // program returns a command that runs the program with args in another process.
-func program(t *testing.T, args ...string) (*exec.Cmd, *bytes.Buffer) {
+func program(t testing.TB, args ...string) (*exec.Cmd, *bytes.Buffer) {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := exec.Command(self, args...)
-	c.Env = append(os.Environ(), "COMPRESS_AS_PROGRAM=1")
+	c.Env = append(os.Environ(), asProgram+"=1")
 	var out bytes.Buffer
 	c.Stdout, c.Stderr = &out, &out
 	return c, &out
@@ -78,7 +81,7 @@ func planFast(t *testing.T, dir string) (plan string, flags []string) {
 }
 
 // tree returns the sha256 of every file below dir, a line for each.
-func tree(t *testing.T, dir string) string {
+func tree(t testing.TB, dir string) string {
 	t.Helper()
 	var lines []string
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
