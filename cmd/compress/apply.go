@@ -23,6 +23,7 @@ func (a *app) applyCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			a.usePlanned(plan.DeviceClass)
 			res, err := pipeline.Apply(cmd.Context(), pipeline.ApplyOptions{Plan: plan, PlanBytes: raw, ModelDir: model, Out: out, Data: data,
 				AllowRemoteCode: remote, Strict: strict, Env: a.env()})
 			if err != nil {

@@ -10,7 +10,7 @@ import (
 
 func (a *app) evalCmd() *cobra.Command {
 	o := pipeline.EvalOptions{}
-	var recipe string
+	var recipe, precision string
 	var useplan bool
 	c := &cobra.Command{
 		Use:   "eval DIR --data FILE [--reference DIR] [--attention-plan]",
@@ -19,6 +19,9 @@ func (a *app) evalCmd() *cobra.Command {
   compress eval llama-int4 --data heldout.jsonl --recipe release.yaml --attention-plan`,
 		Args: exactArgs("DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := a.usePrecision(precision); err != nil {
+				return err
+			}
 			o.ModelDir, o.Env = args[0], a.env()
 			if useplan && o.AttentionPlan == "" {
 				o.AttentionPlan = "auto"
@@ -61,6 +64,7 @@ func (a *app) evalCmd() *cobra.Command {
 	f.IntVar(&o.ScoreFrom, "score-from", 0, "score only predictions made at this position or later")
 	f.Uint64Var(&o.Seed, "seed", 1, "seed of generated prompts")
 	f.BoolVar(&o.AllowRemoteCode, "allow-remote-code", false, "accept checkpoints that bring Python code")
+	precisionFlag(c, &precision)
 	return c
 }
 

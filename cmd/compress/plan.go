@@ -14,7 +14,7 @@ import (
 )
 
 func (a *app) planCmd() *cobra.Command {
-	var model, recipe, out string
+	var model, recipe, out, precision string
 	var data pipeline.DataPaths
 	var targets []string
 	var remote, detailed bool
@@ -25,6 +25,9 @@ func (a *app) planCmd() *cobra.Command {
   compress show plan.json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := a.usePrecision(precision); err != nil {
+				return err
+			}
 			if err := checkFile(out); err != nil {
 				return err
 			}
@@ -71,6 +74,7 @@ func (a *app) planCmd() *cobra.Command {
 	f.StringSliceVar(&targets, "target", nil, "runtimes that the result must load in, instead of the recipe's: "+pipeline.KnownTargets())
 	f.BoolVar(&remote, "allow-remote-code", false, "accept checkpoints that bring Python code, and carry it over")
 	f.BoolVar(&detailed, "detailed-exitcode", false, "exit with 10 where the plan changes something")
+	precisionFlag(c, &precision)
 	required(c, "model", "recipe")
 	return c
 }

@@ -92,6 +92,38 @@ func (a *app) start() error {
 	return nil
 }
 
+// The arithmetic of matrix products. bf16 rounds both operands to bfloat16 and sums in f32; its results are of a device
+// class of their own, which plans record.
+const (
+	precisionF32  = "f32"
+	precisionBF16 = "bf16"
+)
+
+// precisionFlag adds --precision to a command that may choose.
+func precisionFlag(c *cobra.Command, p *string) {
+	c.Flags().StringVar(p, "precision", precisionF32, "arithmetic of matrix products: f32, or bf16 (faster; other bits, recorded in the plan)")
+}
+
+// usePrecision makes the device that computes in the given precision.
+func (a *app) usePrecision(p string) error {
+	switch p {
+	case precisionF32:
+		a.dev = cpu.New(a.threads)
+	case precisionBF16:
+		a.dev = cpu.NewBF16(a.threads)
+	default:
+		return usageError{fmt.Errorf("--precision %q: known are f32, bf16", p)}
+	}
+	return nil
+}
+
+// usePlanned makes the device of the class that a plan was made on, as far as this machine has it; apply refuses another.
+func (a *app) usePlanned(class string) {
+	if bf16 := cpu.NewBF16(a.threads); class == bf16.Class() {
+		a.dev = bf16
+	}
+}
+
 // setBudget reads --max-memory and lets the collector work the harder the closer the heap comes to it.
 func (a *app) setBudget() error {
 	if a.maxMemory == "" {
