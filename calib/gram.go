@@ -17,7 +17,7 @@ import (
 // the same bits at any number of threads. Memory is 8·N² bytes, and 256 KiB of scratch per thread during Add.
 type Gram struct {
 	N      int
-	H      []float64 // [N, N], symmetric to the bit
+	H      []float64 // [N, N], the lower triangle; what lies above the diagonal has no meaning
 	Tokens float64   // rows added, whatever their weights
 }
 
@@ -34,28 +34,34 @@ func (g *Gram) Add(x []float32, rows int, w []float32, par func(n int, body func
 	if w != nil {
 		w = w[:rows]
 	}
-	num.SyrkTN(g.H, x[:rows*g.N], g.N, w, rows, g.N, par)
+	num.SyrkLower(g.H, x[:rows*g.N], g.N, w, rows, g.N, par)
 	g.Tokens += float64(rows)
 }
 
-// Scaled returns 2/Tokens · H, the Hessian of the mean squared error; all zero where nothing was added.
+// Scaled returns 2/Tokens · H, the Hessian of the mean squared error, both halves of it; all zero where nothing was added.
 func (g *Gram) Scaled() []float64 {
 	h := make([]float64, len(g.H))
 	if g.Tokens == 0 {
 		return h
 	}
 	s := 2 / g.Tokens
-	for i, v := range g.H {
-		h[i] = s * v
+	for i := range g.N {
+		row := h[i*g.N:][:i+1]
+		for j, v := range g.H[i*g.N:][:i+1] {
+			row[j] = s * v
+		}
 	}
+	num.MirrorLower(h, g.N, nil)
 	return h
 }
 
 // Finite reports whether every sum is a finite number.
 func (g *Gram) Finite() bool {
-	for _, v := range g.H {
-		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return false
+	for i := range g.N {
+		for _, v := range g.H[i*g.N:][:i+1] {
+			if math.IsNaN(v) || math.IsInf(v, 0) {
+				return false
+			}
 		}
 	}
 	return true
@@ -92,7 +98,7 @@ func (g *Gram) UnmarshalBinary(b []byte) error {
 	for i := range g.N {
 		for j := range i + 1 {
 			v := math.Float64frombits(binary.LittleEndian.Uint64(b))
-			g.H[i*g.N+j], g.H[j*g.N+i] = v, v
+			g.H[i*g.N+j] = v
 			b = b[8:]
 		}
 	}

@@ -72,10 +72,10 @@ func BenchmarkMicro(b *testing.B) {
 	})
 }
 
-func BenchmarkSyrkTN(b *testing.B) {
+func BenchmarkSyrkLower(b *testing.B) {
 	const m, k = 2048, 2048
 	x, c := randoms(newRand(1), m*k), make([]float64, k*k)
-	bench(b, m*k*k, func() { SyrkTN(c, x, k, x[:m], m, k, workers(2)) })
+	bench(b, m*k*k, func() { SyrkLower(c, x, k, x[:m], m, k, workers(2)) })
 }
 
 func BenchmarkCholesky(b *testing.B) {

@@ -12,17 +12,38 @@ const gramRows = 1024
 // scale nil means all ones. Products are summed in f32 over blocks of rows, and the blocks in f64. Both halves of c get
 // the same values, so that a symmetric c stays symmetric bit for bit.
 func SyrkTN(c []float64, x []float32, ldx int, scale []float32, m, k int, par Par) {
-	checkDims("SyrkTN", m, k)
-	checkMat("SyrkTN", "c", len(c), k, k, k)
-	checkMat("SyrkTN", "x", len(x), m, k, ldx)
+	SyrkLower(c, x, ldx, scale, m, k, par)
+	MirrorLower(c, k, par)
+}
+
+// SyrkLower is SyrkTN for the elements on and below the diagonal; the others are left alone. Who adds many times mirrors
+// once, by [MirrorLower].
+func SyrkLower(c []float64, x []float32, ldx int, scale []float32, m, k int, par Par) {
+	checkDims("SyrkLower", m, k)
+	checkMat("SyrkLower", "c", len(c), k, k, k)
+	checkMat("SyrkLower", "x", len(x), m, k, ldx)
 	if scale != nil {
-		checkLen("SyrkTN", "scale", len(scale), m)
+		checkLen("SyrkLower", "scale", len(scale), m)
 	}
 	edge := triangleEdge(k)
 	side := ceilDiv(k, edge)
 	each(par, side*(side+1)/2, func(t int) {
 		i, j := triangle(t)
 		syrkTile(c, x, ldx, scale, m, k, i*edge, min(edge, k-i*edge), j*edge, min(edge, k-j*edge))
+	})
+}
+
+// MirrorLower copies what lies below the diagonal of c [k, k] to its place above it:
+//
+//	c[j,i] = c[i,j] for j < i
+func MirrorLower(c []float64, k int, par Par) {
+	checkDims("MirrorLower", k)
+	checkMat("MirrorLower", "c", len(c), k, k, k)
+	edge := triangleEdge(k)
+	side := ceilDiv(k, edge)
+	each(par, side*(side+1)/2, func(t int) {
+		i, j := triangle(t)
+		mirror(c, k, i*edge, min(edge, k-i*edge), j*edge, min(edge, k-j*edge))
 	})
 }
 
@@ -46,7 +67,7 @@ func triangle(t int) (i, j int) {
 
 var gramPool = sync.Pool{New: func() any { s := make([]float32, blockM*blockM); return &s }}
 
-// syrkTile adds the tile of rows columns from i0 and cols from j0 (j0 <= i0) and its mirror image.
+// syrkTile adds the tile of rows columns from i0 and cols from j0 (j0 <= i0), as far as it lies on or below the diagonal.
 func syrkTile(c []float64, x []float32, ldx int, scale []float32, m, k, i0, rows, j0, cols int) {
 	sum := gramPool.Get().(*[]float32)
 	defer gramPool.Put(sum)
@@ -67,7 +88,6 @@ func syrkTile(c []float64, x []float32, ldx int, scale []float32, m, k, i0, rows
 			}
 		}
 	}
-	mirror(c, k, i0, rows, j0, cols)
 }
 
 // mirror copies what lies below the diagonal of a tile of c [k, k] to the other side, in squares whose lines stay in the
