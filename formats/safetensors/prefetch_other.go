@@ -3,4 +3,4 @@
 package safetensors
 
 // Prefetch does nothing where the operating system takes no such hint.
-func (f *File) Prefetch([]string) {}
+func (r *File) Prefetch([]string) {}

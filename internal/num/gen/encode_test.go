@@ -56,7 +56,7 @@ func TestEncodings(t *testing.T) {
 		} else {
 			cvtBF16(w, r[0], r[1], r[2])
 		}
-		got := strings.ReplaceAll(strings.ReplaceAll(string(w.Bytes()), "BYTE $0x", ""), ";", "")
+		got := strings.ReplaceAll(strings.ReplaceAll(w.String(), "BYTE $0x", ""), ";", "")
 		if !strings.Contains(got, "\t"+code+" // "+text) {
 			t.Errorf("%s: want %s, got %s", text, code, got[strings.LastIndex(got, "\t"):])
 		}
