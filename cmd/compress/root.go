@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"sync/atomic"
 
 	"github.com/spf13/cobra"
@@ -97,11 +98,12 @@ func (a *app) start() error {
 const (
 	precisionF32  = "f32"
 	precisionBF16 = "bf16"
+	precisionAMX  = "bf16-amx" // on the tiles of AMX, whose sums have an order of their own
 )
 
 // precisionFlag adds --precision to a command that may choose.
 func precisionFlag(c *cobra.Command, p *string) {
-	c.Flags().StringVar(p, "precision", precisionF32, "arithmetic of matrix products: f32, or bf16 (faster; other bits, recorded in the plan)")
+	c.Flags().StringVar(p, "precision", precisionF32, "arithmetic of matrix products: f32, bf16 or bf16-amx (faster; other bits, recorded in the plan)")
 }
 
 // usePrecision makes the device that computes in the given precision.
@@ -111,8 +113,14 @@ func (a *app) usePrecision(p string) error {
 		a.dev = cpu.New(a.threads)
 	case precisionBF16:
 		a.dev = cpu.NewBF16(a.threads)
+	case precisionAMX:
+		dev, err := cpu.NewBF16AMX(a.threads)
+		if err != nil {
+			return &pipeline.Error{Kind: pipeline.KindResource, Err: err, Hint: "use --precision bf16"}
+		}
+		a.dev = dev
 	default:
-		return usageError{fmt.Errorf("--precision %q: known are f32, bf16", p)}
+		return usageError{fmt.Errorf("--precision %q: known are f32, bf16, bf16-amx", p)}
 	}
 	return nil
 }
@@ -121,6 +129,13 @@ func (a *app) usePrecision(p string) error {
 func (a *app) usePlanned(class string) {
 	if bf16 := cpu.NewBF16(a.threads); class == bf16.Class() {
 		a.dev = bf16
+		return
+	}
+	if !strings.HasPrefix(class, "cpu-bf16amx") {
+		return
+	}
+	if amx, err := cpu.NewBF16AMX(a.threads); err == nil {
+		a.dev = amx
 	}
 }
 

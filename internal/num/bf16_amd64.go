@@ -5,6 +5,7 @@ package num
 import (
 	"math"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/cpu"
@@ -25,12 +26,25 @@ func bestBF16() *kernelBF16 {
 	switch {
 	case level < levelAVX512:
 		return genericBF16
-	case amxWorks():
+	case amxAsked.Load() && amxWorks():
 		return amxBF16
 	case cpu.X86.HasAVX512BF16:
 		return avx512BF16
 	}
 	return genericBF16
+}
+
+// amxAsked says that the AMX kernel is to be used. It is not by itself: the kernel has not run on a processor yet.
+var amxAsked atomic.Bool
+
+// AskAMX makes products of bfloat16 use the tiles of AMX from now on, in the whole process, and reports whether this machine
+// can. Their bits are of another class.
+func AskAMX() bool {
+	if level < levelAVX512 || !amxWorks() {
+		return false
+	}
+	amxAsked.Store(true)
+	return true
 }
 
 // amxWorks reports whether this processor has tiles for bfloat16, the system lets this process use them, and they

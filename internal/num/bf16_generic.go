@@ -6,6 +6,9 @@ func weavePanel(dst []uint32, rows *[panelBF16][2 * blockPairs]uint16, count int
 	weaveGeneric(dst, rows, count)
 }
 
+// AskAMX makes products of bfloat16 use the tiles of AMX, which plain Go does not have.
+func AskAMX() bool { return false }
+
 func bestBF16() *kernelBF16 { return genericBF16 }
 
 // roundPairs rounds the first pairs of x, none of them here.

@@ -1,6 +1,8 @@
 package cpu
 
 import (
+	"errors"
+
 	"modelpress/internal/device"
 	"modelpress/internal/num"
 )
@@ -16,6 +18,17 @@ func NewBF16(threads int) *Device {
 	d := New(threads)
 	d.bf16 = true
 	return d
+}
+
+// ErrNoAMX is the cause where the processor or the system has no tiles for bfloat16.
+var ErrNoAMX = errors.New("this machine has no AMX tiles for bfloat16")
+
+// NewBF16AMX is NewBF16 on the tiles of AMX. Its class begins with "cpu-bf16amx".
+func NewBF16AMX(threads int) (*Device, error) {
+	if !num.AskAMX() {
+		return nil, ErrNoAMX
+	}
+	return NewBF16(threads), nil
 }
 
 // bf16Class names the kernels of a device for bfloat16.
