@@ -27,11 +27,7 @@ func (a *app) evalCmd() *cobra.Command {
 				o.AttentionPlan = "auto"
 			}
 			if recipe != "" {
-				raw, err := readRecipe(recipe)
-				if err != nil {
-					return err
-				}
-				r, err := pipeline.ParseRecipe(raw)
+				r, _, err := readRecipe(recipe)
 				if err != nil {
 					return err
 				}

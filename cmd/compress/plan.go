@@ -31,11 +31,7 @@ func (a *app) planCmd() *cobra.Command {
 			if err := checkFile(out); err != nil {
 				return err
 			}
-			raw, err := readRecipe(recipe)
-			if err != nil {
-				return err
-			}
-			r, err := pipeline.ParseRecipe(raw)
+			r, digest, err := readRecipe(recipe)
 			if err != nil {
 				return err
 			}
@@ -44,8 +40,7 @@ func (a *app) planCmd() *cobra.Command {
 					return err
 				}
 			}
-			sum := sha256.Sum256(raw)
-			plan, err := pipeline.Plan(cmd.Context(), pipeline.PlanOptions{ModelDir: model, Recipe: r, RecipeDigest: "sha256:" + hex.EncodeToString(sum[:]),
+			plan, err := pipeline.Plan(cmd.Context(), pipeline.PlanOptions{ModelDir: model, Recipe: r, RecipeDigest: digest,
 				Data: data, AllowRemoteCode: remote, Tool: tool(), Env: a.env()})
 			if err != nil {
 				return err
@@ -79,12 +74,15 @@ func (a *app) planCmd() *cobra.Command {
 	return c
 }
 
-func readRecipe(path string) ([]byte, error) {
+// readRecipe reads and checks a recipe and returns it with the digest of its file.
+func readRecipe(path string) (*pipeline.Recipe, string, error) {
 	raw, err := os.ReadFile(path)
 	if err != nil {
-		return nil, usageError{fmt.Errorf("recipe: %w", err)}
+		return nil, "", usageError{fmt.Errorf("recipe: %w", err)}
 	}
-	return raw, nil
+	r, err := pipeline.ParseRecipe(raw)
+	sum := sha256.Sum256(raw)
+	return r, "sha256:" + hex.EncodeToString(sum[:]), err
 }
 
 func tool() planfile.Tool { return planfile.Tool{Name: "compress", Version: version} }

@@ -76,7 +76,7 @@ func (c *checker) shapes() {
 			return
 		}
 	}
-	if first.H > 0 && c.m.D%first.H != 0 && oneOf(c.target, "hf") {
+	if first.H > 0 && c.m.D%first.H != 0 && oneOf(c.target, "hf", "vllm", "sglang") {
 		c.fail("", "choose a head count that divides the hidden size", "hidden size %d is not a multiple of %d heads", c.m.D, first.H)
 	}
 	if first.G > 0 && first.H%first.G != 0 {
