@@ -362,3 +362,21 @@ func TestBadWeightsAndTokens(t *testing.T) {
 		}
 	}
 }
+
+// lastRow writes the attention of the last query of each head, [H, T].
+func lastRow(dst []float32, a *AttnState) {
+	s := a.Shape
+	i := s.T - 1
+	for h := range s.H {
+		q := a.Q[(i*s.H+h)*s.K : (i*s.H+h+1)*s.K]
+		for j := range s.T {
+			g := h / (s.H / s.G)
+			k := a.K[(j*s.G+g)*s.K : (j*s.G+g+1)*s.K]
+			dot := 0.0
+			for c := range q {
+				dot += float64(q[c]) * float64(k[c])
+			}
+			dst[h*s.T+j] = float32(math.Exp(dot*float64(s.Scale) - float64(a.LSE[h*s.T+i])))
+		}
+	}
+}

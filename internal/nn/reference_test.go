@@ -1,3 +1,5 @@
+//go:build reference
+
 package nn
 
 import (
@@ -9,14 +11,14 @@ import (
 )
 
 // reference names a directory with ref.safetensors (ids, logits, hidden states, last rows of attention) and val_ids.npy
-// of the trained model. They hold text that is not ours to distribute, so this test runs only where someone has them:
+// of the trained model. They hold text that is not ours to distribute, so this test is built only where someone has them:
 //
-//	go test ./internal/nn -run TestReference -v -reference DIR
+//	go test -tags reference ./internal/nn -run TestReference -v -reference DIR
 var reference = flag.String("reference", "", "directory with reference outputs of the trained model")
 
 func TestReference(t *testing.T) {
 	if *reference == "" {
-		t.Skip("needs -reference DIR")
+		t.Fatal("give the directory of the reference files: -reference DIR")
 	}
 	ref := openTensors(t, filepath.Join(*reference, "ref.safetensors"))
 	raw := readAll(t, ref, "ids")
@@ -67,24 +69,6 @@ func forwardLayer(t *testing.T, m *Model, l int, x []float32, p *Pass) {
 	defer b.Free()
 	if err := b.Forward(x, window, p); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// lastRow writes the attention of the last query of each head, [H, T].
-func lastRow(dst []float32, a *AttnState) {
-	s := a.Shape
-	i := s.T - 1
-	for h := range s.H {
-		q := a.Q[(i*s.H+h)*s.K : (i*s.H+h+1)*s.K]
-		for j := range s.T {
-			g := h / (s.H / s.G)
-			k := a.K[(j*s.G+g)*s.K : (j*s.G+g+1)*s.K]
-			dot := 0.0
-			for c := range q {
-				dot += float64(q[c]) * float64(k[c])
-			}
-			dst[h*s.T+j] = float32(math.Exp(dot*float64(s.Scale) - float64(a.LSE[h*s.T+i])))
-		}
 	}
 }
 
