@@ -14,7 +14,7 @@ import (
 // 3.2, arXiv:2503.01820, squared by the caller where the paper squares them).
 //
 // Products are summed in f32 over at most 1024 rows and those sums in f64, in the order of the calls: the same calls give
-// the same bits at any number of threads. Memory is 8·N² bytes, and 256 KiB of scratch per thread during Add.
+// the same bits at any number of threads. Memory is 8·N² bytes, and the scratch of num.SyrkLower during Add.
 type Gram struct {
 	N      int
 	H      []float64 // [N, N], the lower triangle; what lies above the diagonal has no meaning

@@ -106,6 +106,12 @@ func siluMulAVX2(y, gate, up []float32)
 func siluMulAVX512(y, gate, up []float32)
 
 //go:noescape
+func addWideAVX2(dst []float64, src []float32)
+
+//go:noescape
+func addWideAVX512(dst []float64, src []float32)
+
+//go:noescape
 func peakAVX2(n int)
 
 //go:noescape

@@ -72,10 +72,34 @@ func BenchmarkMicro(b *testing.B) {
 	})
 }
 
+// Second moments and plain products by turns: "%gemm" is the rate of the one, counted as the half that is computed, in
+// percent of the other's, the median of neighbours.
 func BenchmarkSyrkLower(b *testing.B) {
-	const m, k = 2048, 2048
-	x, c := randoms(newRand(1), m*k), make([]float64, k*k)
-	bench(b, m*k*k, func() { SyrkLower(c, x, k, x[:m], m, k, workers(2)) })
+	for _, s := range [][2]int{{512, 576}, {512, 2048}, {2048, 2048}, {2048, 4096}, {1024, 11008}} {
+		m, k := s[0], s[1]
+		x, c := randoms(newRand(1), m*k), make([]float64, k*k)
+		scale := x[:m]
+		for threads := 1; threads <= runtime.GOMAXPROCS(0); threads++ {
+			b.Run(fmt.Sprintf("%dx%d/threads=%d", m, k, threads), func(b *testing.B) {
+				par := workers(threads)
+				w, y := randoms(newRand(2), 2048*2048), make([]float32, 2048*2048)
+				var cpu, wall []float64
+				for b.Loop() {
+					p := rate(func() float64 {
+						GemmNT(y, 2048, w, 2048, F32Weights(w, 2048), 2048, 2048, 2048, 0, par)
+						return 2 * 2048 * 2048 * 2048
+					})
+					q := rate(func() float64 {
+						SyrkLower(c, x, k, scale, m, k, par)
+						return float64(m) * float64(k) * float64(k)
+					})
+					cpu, wall = append(cpu, 100*q.cpu/p.cpu), append(wall, 100*q.wall/p.wall)
+				}
+				b.ReportMetric(median(cpu), "%cpu-gemm")
+				b.ReportMetric(median(wall), "%gemm")
+			})
+		}
+	}
 }
 
 func BenchmarkCholesky(b *testing.B) {

@@ -5,9 +5,7 @@ package num
 import (
 	"fmt"
 	"runtime"
-	"slices"
 	"testing"
-	"time"
 )
 
 // BenchmarkPeak is the rate of multiply-adds between registers, which bounds every product in f32.
@@ -19,15 +17,6 @@ func BenchmarkPeak(b *testing.B) {
 			})
 		}
 	}
-}
-
-// rates are operations per second of processor time and per second by the clock.
-type rates struct{ cpu, wall float64 }
-
-func rate(f func() float64) rates {
-	start, cpu := time.Now(), cpuSeconds()
-	flops := f()
-	return rates{flops / (cpuSeconds() - cpu), flops / time.Since(start).Seconds()}
 }
 
 // BenchmarkOfPeak runs products and the peak loop by turns and reports the median of the ratios of neighbours, in percent.
@@ -49,10 +38,8 @@ func BenchmarkOfPeak(b *testing.B) {
 							cpu, wall = append(cpu, 100*q.cpu/p.cpu), append(wall, 100*q.wall/p.wall)
 						}
 					})
-					slices.Sort(cpu)
-					slices.Sort(wall)
-					b.ReportMetric(cpu[len(cpu)/2], "%cpu-peak")
-					b.ReportMetric(wall[len(wall)/2], "%peak")
+					b.ReportMetric(median(cpu), "%cpu-peak")
+					b.ReportMetric(median(wall), "%peak")
 				})
 			}
 		}

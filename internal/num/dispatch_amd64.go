@@ -129,6 +129,19 @@ func siluMul(y, gate, up []float32) {
 	}
 }
 
+func addWide(dst []float64, src []float32) {
+	done := len(src) &^ 15
+	switch level {
+	case levelAVX512:
+		addWideAVX512(dst, src)
+	case levelAVX2:
+		addWideAVX2(dst, src)
+	default:
+		done = 0
+	}
+	addWideGeneric(dst[done:], src[done:])
+}
+
 // peakLoop returns the widest peak loop and the values in its registers.
 func peakLoop() (lanes int, loop func(n int)) {
 	switch level {

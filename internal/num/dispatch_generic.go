@@ -5,6 +5,7 @@ package num
 func dot(a, b []float32) float32                       { return dotGeneric(a, b) }
 func sum(x []float32) float32                          { return sumGeneric(x) }
 func maximum(x []float32) float32                      { return maxGeneric(x) }
+func addWide(dst []float64, src []float32)             { addWideGeneric(dst, src) }
 func axpy(y []float32, alpha float32, x []float32)     { axpyGeneric(y, alpha, x) }
 func scale(x []float32, alpha float32)                 { scaleGeneric(x, alpha) }
 func exp32(dst, src []float32)                         { expGeneric(dst, src) }

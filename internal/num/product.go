@@ -79,10 +79,7 @@ func (p *gemmPass[T]) run(s *scratch[T], par Par) {
 	for k0 := 0; k0 < p.k; k0 += p.depth {
 		k1 := min(k0+p.depth, p.k)
 		blocks := ceilDiv(k1-k0, blockK)
-		if need := blocks * p.groups * p.groupSize(); len(s.shared) < need {
-			s.shared = make([]T, need)
-		}
-		p.shared = s.shared
+		p.shared = s.share(blocks * p.groups * p.groupSize())
 		packing := newShare(blocks * p.groups)
 		each(par, p.parts, func(t int) {
 			packing.finish(func(t int) { p.packGroup(t/p.groups, t%p.groups, k0, k1) })

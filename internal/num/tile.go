@@ -74,6 +74,14 @@ func newScratch[T float]() *scratch[T] {
 	}
 }
 
+// share returns n elements for several threads to read.
+func (s *scratch[T]) share(n int) []T {
+	if len(s.shared) < n {
+		s.shared = make([]T, n)
+	}
+	return s.shared[:n]
+}
+
 // poolOf returns the pool of scratch blocks for T.
 func poolOf[T float]() *sync.Pool {
 	var zero T
@@ -153,4 +161,22 @@ func micro[T float](kern *kernel[T], y []T, ldy int, a, b, tmp []T, rows, cols, 
 			row[j] += t[j]
 		}
 	}
+}
+
+// triangleEdge returns the edge of the square tiles that cover a triangle of n rows: fewer and larger ones where there
+// are many.
+func triangleEdge(n int) int {
+	if n < 4*blockM {
+		return blockM / 2
+	}
+	return blockM
+}
+
+// triangle returns the row and column of entry t of a lower triangle counted row by row.
+func triangle(t int) (i, j int) {
+	for t > i {
+		i++
+		t -= i
+	}
+	return i, t
 }

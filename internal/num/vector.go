@@ -51,6 +51,18 @@ func scaleGeneric(x []float32, alpha float32) {
 	}
 }
 
+// AddWide computes dst[i] += float64(src[i]) over i < len(src).
+func AddWide(dst []float64, src []float32) {
+	checkLen("AddWide", "dst", len(dst), len(src))
+	addWide(dst[:len(src)], src)
+}
+
+func addWideGeneric(dst []float64, src []float32) {
+	for i, v := range src {
+		dst[i] += float64(v)
+	}
+}
+
 // Add computes y[i] += x[i] over i < len(x).
 func Add(y, x []float32) {
 	checkLen("Add", "y", len(y), len(x))

@@ -1466,6 +1466,36 @@ done:
 	VZEROUPPER
 	RET
 
+// func addWideAVX2(dst []float64, src []float32)
+// dst[i] += float64(src[i]) for i < len(src)/16*16
+TEXT ·addWideAVX2(SB), NOSPLIT, $0-48
+	MOVQ dst_base+0(FP), DI
+	MOVQ src_base+24(FP), SI
+	MOVQ src_len+32(FP), CX
+
+loop:
+	SUBQ $16, CX
+	JLT done
+	VCVTPS2PD 0(SI), Y0
+	VCVTPS2PD 16(SI), Y1
+	VCVTPS2PD 32(SI), Y2
+	VCVTPS2PD 48(SI), Y3
+	VADDPD 0(DI), Y0, Y0
+	VMOVUPD Y0, 0(DI)
+	VADDPD 32(DI), Y1, Y1
+	VMOVUPD Y1, 32(DI)
+	VADDPD 64(DI), Y2, Y2
+	VMOVUPD Y2, 64(DI)
+	VADDPD 96(DI), Y3, Y3
+	VMOVUPD Y3, 96(DI)
+	ADDQ $64, SI
+	ADDQ $128, DI
+	JMP loop
+
+done:
+	VZEROUPPER
+	RET
+
 // func dotAVX512(a, b []float32) float32
 // Σ a[i]*b[i]
 TEXT ·dotAVX512(SB), NOSPLIT, $0-52
@@ -2119,6 +2149,30 @@ tail:
 	VMOVUPS.Z 64(DX)(R8*1), K1, Z5
 	VMULPS Z5, Z4, Z4
 	VMOVUPS Z4, K1, 64(DI)(R8*1)
+
+done:
+	VZEROUPPER
+	RET
+
+// func addWideAVX512(dst []float64, src []float32)
+// dst[i] += float64(src[i]) for i < len(src)/16*16
+TEXT ·addWideAVX512(SB), NOSPLIT, $0-48
+	MOVQ dst_base+0(FP), DI
+	MOVQ src_base+24(FP), SI
+	MOVQ src_len+32(FP), CX
+
+loop:
+	SUBQ $16, CX
+	JLT done
+	VCVTPS2PD 0(SI), Z0
+	VCVTPS2PD 32(SI), Z1
+	VADDPD 0(DI), Z0, Z0
+	VMOVUPD Z0, 0(DI)
+	VADDPD 64(DI), Z1, Z1
+	VMOVUPD Z1, 64(DI)
+	ADDQ $64, SI
+	ADDQ $128, DI
+	JMP loop
 
 done:
 	VZEROUPPER

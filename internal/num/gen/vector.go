@@ -15,6 +15,7 @@ func vectors() []byte {
 		expKernel(w, v)
 		expSum(w, v)
 		siluMul(w, v)
+		addWide(w, v)
 	}
 	return w.Bytes()
 }

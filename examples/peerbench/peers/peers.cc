@@ -1,6 +1,6 @@
 // Products by other libraries, for comparison: "peers openblas" or "peers onednn" reads lines
 //
-//	op m n k threads times
+//	op m n k threads times path
 //
 // with op nt (f32, y = x·wᵀ), nn (f32, y = a·b), bf16 (bfloat16 operands, weights packed beforehand) or bf16r (the same
 // with activations rounded from f32 each time), runs the product that many times on matrices of a fixed pattern, and
@@ -63,18 +63,23 @@ int main(int argc, char **argv) {
 		fprintf(stderr, "usage: peers openblas|onednn\n");
 		return 2;
 	}
-	char op[8];
+	char op[16];
 	long m, n, k;
 	int threads, times;
-	while (scanf("%7s %ld %ld %ld %d %d", op, &m, &n, &k, &threads, &times) == 6) {
+	while (scanf("%15s %ld %ld %ld %d %d %*s", op, &m, &n, &k, &threads, &times) == 6) {
+		bool nt = !strcmp(op, "nt"), half = !strcmp(op, "bf16") || !strcmp(op, "bf16r");
+		if (!nt && !half && strcmp(op, "nn")) {
+			puts("none");
+			fflush(stdout);
+			continue;
+		}
 		std::vector<float> x(m * k), w(n * k), y(m * n);
 		fill(x, 1);
 		fill(w, 2);
 		omp_set_num_threads(threads);
 		openblas_set_num_threads(threads);
-		bool nt = !strcmp(op, "nt");
 		std::function<void()> run;
-		if (!strncmp(op, "bf16", 4)) {
+		if (half) {
 			if (!blas) run = bf16Product(m, n, k, x.data(), w.data(), y.data(), op[4] == 'r');
 		} else if (blas) {
 			run = [&] {
