@@ -29,7 +29,7 @@ func gemmPacked(kern *kernelBF16, y []float32, ldy int, x []float32, ldx int, w 
 		return
 	}
 	if w.k == 0 {
-		scaleTile(y, ldy, m, w.n, beta, true)
+		scaleTile(y, ldy, m, w.n, beta)
 		return
 	}
 	shared := pairPool.Get().(*[]uint32)
@@ -121,8 +121,8 @@ func (p *passBF16) packGroup(block, g, l0, l1 int) {
 func (p *passBF16) part(i0, j0, l0, l1 int) {
 	rows, cols := min(p.rows, p.m-i0), min(p.cols, p.w.n-j0)
 	y := p.y[i0*p.ldy+j0:]
-	if l0 == 0 {
-		scaleTile(y, p.ldy, rows, cols, p.beta, false)
+	if l0 == 0 && p.beta != 0 { // else the first values overwrite y
+		scaleTile(y, p.ldy, rows, cols, p.beta)
 	}
 	for block := range ceilDiv(l1-l0, blockPairs) {
 		l := l0 + block*blockPairs

@@ -11,6 +11,9 @@ var ErrNotPositiveDefinite = errors.New("num: matrix is not positive definite")
 // leaf is the size at which the recursions over triangles end.
 const leaf = 32
 
+// small holds a triangle of at most leaf rows, leaf apart.
+type small [leaf * leaf]float64
+
 // Cholesky factors the symmetric matrix a [n, n], of which it reads the lower half, as L·Lᵀ and writes L over it; the
 // upper half becomes zero. On ErrNotPositiveDefinite a holds a partial result.
 //
@@ -25,26 +28,15 @@ func Cholesky(a []float64, n int, par Par) error {
 	return nil
 }
 
-// CholeskyInverseUpper overwrites the symmetric positive definite h [n, n], of which it reads the upper half, with the
-// upper triangular U for which h⁻¹ = Uᵀ·U. With J the reversal of indices and L = chol(J·h·J), U = J·L⁻¹·J, which
-// takes one factorisation and one triangular inverse instead of two factorisations and an inverse.
-func CholeskyInverseUpper(h []float64, n int, par Par) error {
-	checkDims("CholeskyInverseUpper", n)
-	checkMat("CholeskyInverseUpper", "h", len(h), n, n, n)
-	h = h[:n*n]
-	reverse(h) // J·h·J is h read backwards, and its lower half is the upper half of h
-	if err := cholesky(h, n, n, par); err != nil {
-		return err
-	}
-	invertLower(h, n, n, par)
-	clearUpper(h, n)
-	reverse(h)
-	for _, v := range h {
-		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return ErrNotPositiveDefinite
-		}
-	}
-	return nil
+// CholeskyUpper factors the symmetric matrix a [n, n], of which it reads the upper half, as R·Rᵀ with R upper triangular,
+// and writes R over that half. It neither reads nor writes what lies below the diagonal. On ErrNotPositiveDefinite the upper
+// half holds a partial result.
+//
+// It is Cholesky with the order of rows and columns reversed: R22 = chol(A22), R12 = A12·R22⁻ᵀ, R11 = chol(A11 - R12·R12ᵀ).
+func CholeskyUpper(a []float64, n int, par Par) error {
+	checkDims("CholeskyUpper", n)
+	checkMat("CholeskyUpper", "a", len(a), n, n, n)
+	return choleskyUpper(a, n, n, par)
 }
 
 // cholesky factors the lower half of the leading n by n of a.
@@ -58,7 +50,7 @@ func cholesky(a []float64, lda, n int, par Par) error {
 	}
 	a21, a22 := a[h*lda:], a[h*lda+h:]
 	solveRightT(a21, lda, n-h, a, lda, h, par)
-	syrkLower(a22, lda, a21, lda, n-h, h, par)
+	subtractGram(a22, lda, a21, lda, n-h, h, lower, par)
 	return cholesky(a22, lda, n-h, par)
 }
 
@@ -78,16 +70,35 @@ func choleskyLeaf(a []float64, lda, n int) error {
 	return nil
 }
 
-// syrkLower subtracts b·bᵀ from the lower half of c, for b [n, k], and from at most some of the upper half.
-func syrkLower(c []float64, ldc int, b []float64, ldb, n, k int, par Par) {
-	edge := triangleEdge(n)
-	side := ceilDiv(n, edge)
-	each(par, side*(side+1)/2, func(t int) {
-		i, j := triangle(t)
-		i, j = i*edge, j*edge
-		gemmTile(kernel64, c[i*ldc+j:], ldc, operand[float64]{v: b[i*ldb:], ld: ldb}, operand[float64]{v: b[j*ldb:], ld: ldb},
-			min(edge, n-i), min(edge, n-j), k, -1, 1, i == j)
-	})
+// choleskyUpper factors the upper half of the leading n by n of a.
+func choleskyUpper(a []float64, lda, n int, par Par) error {
+	if n <= leaf {
+		return choleskyUpperLeaf(a, lda, n)
+	}
+	h := n - half(n)
+	a12, a22 := a[h:], a[h*lda+h:]
+	if err := choleskyUpper(a22, lda, n-h, par); err != nil {
+		return err
+	}
+	solveRightUpperT(a12, lda, h, a22, lda, n-h, par)
+	subtractGram(a, lda, a12, lda, h, n-h, upper, par)
+	return choleskyUpper(a, lda, h, par)
+}
+
+// choleskyUpperLeaf is the factorisation row by row, from the last one: r[i,j] = (a[i,j] - Σ_{p>j} r[i,p]*r[j,p]) / r[j,j].
+func choleskyUpperLeaf(a []float64, lda, n int) error {
+	for i := n - 1; i >= 0; i-- {
+		row := a[i*lda:][:n]
+		for j := n - 1; j > i; j-- {
+			row[j] = (row[j] - Dot64(row[j+1:], a[j*lda:][j+1:n])) / a[j*lda+j]
+		}
+		d := row[i] - Dot64(row[i+1:], row[i+1:])
+		if !(d > 0) || math.IsInf(d, 1) {
+			return ErrNotPositiveDefinite
+		}
+		row[i] = math.Sqrt(d)
+	}
+	return nil
 }
 
 // half returns where a triangle of size n > leaf is cut: a multiple of leaf near the middle.
@@ -96,11 +107,5 @@ func half(n int) int { return max(leaf, n/2/leaf*leaf) }
 func clearUpper(a []float64, n int) {
 	for i := range n {
 		clear(a[i*n+i+1 : (i+1)*n])
-	}
-}
-
-func reverse(a []float64) {
-	for i, j := 0, len(a)-1; i < j; i, j = i+1, j-1 {
-		a[i], a[j] = a[j], a[i]
 	}
 }

@@ -38,27 +38,29 @@ func TestCholesky(t *testing.T) {
 	}
 }
 
-func TestCholeskyInverseUpper(t *testing.T) {
-	for _, n := range []int{0, 1, 7, 33, 64, 100, 333} {
+func TestCholeskyUpper(t *testing.T) {
+	for _, n := range []int{0, 1, 7, 8, 31, 32, 33, 65, 200, 333} {
 		a := positive(uint64(n), n)
-		u := append([]float64(nil), a...)
-		if err := CholeskyInverseUpper(u, n, workers(2)); err != nil {
-			t.Fatal(n, err)
-		}
-		inv, one := make([]float64, n*n), make([]float64, n*n)
-		GemmTN64(inv, n, u, n, u, n, n, n, n, 1, 0, nil)
-		GemmNN64(one, n, inv, n, a, n, n, n, n, 1, 0, nil)
-		for i := range n {
-			one[i*n+i]--
-		}
-		closeTo(t, fmt.Sprint("UᵀU·H - 1, ", n), one, make([]float64, n*n), 1e-8)
+		r := append([]float64(nil), a...)
 		for i := range n {
 			for j := range i {
-				if u[i*n+j] != 0 {
-					t.Fatal("lower half not cleared")
-				}
+				r[i*n+j] = math.NaN() // not read, and not written
 			}
 		}
+		if err := CholeskyUpper(r, n, workers(2)); err != nil {
+			t.Fatal(n, err)
+		}
+		for i := range n {
+			for j := range i {
+				if !math.IsNaN(r[i*n+j]) {
+					t.Fatal("lower half written")
+				}
+				r[i*n+j] = 0
+			}
+		}
+		back := make([]float64, n*n)
+		GemmNT64(back, n, r, n, r, n, n, n, n, 1, 0, nil)
+		closeTo(t, fmt.Sprint("R·Rᵀ ", n), back, a, 1e-11)
 	}
 }
 
@@ -71,8 +73,8 @@ func TestCholeskyRefusesIndefinite(t *testing.T) {
 			if err := Cholesky(a, n, nil); !errors.Is(err, ErrNotPositiveDefinite) {
 				t.Errorf("Cholesky %d %v: %v", n, bad, err)
 			}
-			if err := CholeskyInverseUpper(b, n, nil); !errors.Is(err, ErrNotPositiveDefinite) {
-				t.Errorf("CholeskyInverseUpper %d %v: %v", n, bad, err)
+			if err := CholeskyUpper(b, n, nil); !errors.Is(err, ErrNotPositiveDefinite) {
+				t.Errorf("CholeskyUpper %d %v: %v", n, bad, err)
 			}
 		}
 	}
@@ -83,14 +85,15 @@ func TestCholeskyThreads(t *testing.T) {
 	a := positive(9, n)
 	var want []float64
 	for threads := 1; threads <= 3; threads++ {
-		u := append([]float64(nil), a...)
-		if err := CholeskyInverseUpper(u, n, workers(threads)); err != nil {
+		u, v := append([]float64(nil), a...), append([]float64(nil), a...)
+		if err := errors.Join(Cholesky(u, n, workers(threads)), CholeskyUpper(v, n, workers(threads))); err != nil {
 			t.Fatal(err)
 		}
+		u = append(u, v...)
 		if want == nil {
 			want = u
 		}
-		same(t, "U", u, want)
+		same(t, "L and R", u, want)
 	}
 }
 

@@ -22,7 +22,7 @@ func gemm[T float](kern *kernel[T], y []T, ldy int, a, b operand[T], m, n, k int
 		return
 	}
 	if k == 0 {
-		scaleTile(y, ldy, m, n, beta, true)
+		scaleTile(y, ldy, m, n, beta)
 		return
 	}
 	pool := poolOf[T]()
@@ -50,6 +50,8 @@ type gemmPass[T float] struct {
 	across      int // parts per row of parts
 	parts       int
 	depth       int // values of k per pass, a multiple of blockK
+	region      region
+	first       int // column of y where its first row meets the diagonal
 }
 
 func newPass[T float](kern *kernel[T], y []T, ldy int, a, b operand[T], m, n, k int, alpha, beta T) *gemmPass[T] {
@@ -83,6 +85,9 @@ func (p *gemmPass[T]) run(s *scratch[T], par Par) {
 		packing := newShare(blocks * p.groups)
 		each(par, p.parts, func(t int) {
 			packing.finish(func(t int) { p.packGroup(t/p.groups, t%p.groups, k0, k1) })
+			if p.region == upper {
+				t = p.parts - 1 - t // the columns with most rows first
+			}
 			p.part(t/p.across*p.rows, t%p.across*p.cols, k0, k1)
 		})
 	}
@@ -147,9 +152,13 @@ func (p *gemmPass[T]) packGroup(kb, g, k0, k1 int) {
 // part adds the values [k0, k1) to the part of y at row i0 and column j0.
 func (p *gemmPass[T]) part(i0, j0, k0, k1 int) {
 	rows, cols := min(p.rows, p.m-i0), min(p.cols, p.n-j0)
+	diagonal := p.first + i0 - j0
+	if p.region == lower && diagonal+rows <= 0 || p.region == upper && diagonal >= cols {
+		return
+	}
 	y := p.y[i0*p.ldy+j0:]
-	if k0 == 0 {
-		scaleTile(y, p.ldy, rows, cols, p.beta, false)
+	if k0 == 0 && p.beta != 0 { // else the first values overwrite y
+		scaleTile(y, p.ldy, rows, cols, p.beta)
 	}
 	pool, b := poolOf[T](), p.b.from(j0)
 	s := pool.Get().(*scratch[T])
@@ -158,24 +167,34 @@ func (p *gemmPass[T]) part(i0, j0, k0, k1 int) {
 		kc := min(blockK, k1-k)
 		pack(s.b, &b, cols, k, kc, p.kern.nr, p.kern.packer)
 		for i := 0; i < rows; i += p.group {
-			p.multiply(y[i*p.ldy:], p.packed(kb, (i0+i)/p.group), s, min(p.group, rows-i), cols, kc, k > 0 || p.beta != 0)
+			p.multiply(y[i*p.ldy:], p.ldy, p.packed(kb, (i0+i)/p.group), s.b, s.c, min(p.group, rows-i), cols, kc, diagonal+i, k > 0 || p.beta != 0)
 		}
 	}
 	pool.Put(s)
 }
 
-// multiply runs the kernel over a group: a panel of a stays in the first-level cache while the strip of b passes by.
-func (p *gemmPass[T]) multiply(y, a []T, s *scratch[T], rows, cols, kc int, add bool) {
+// multiply runs the kernel over a group: a panel of a stays in the first-level cache while the strip of b passes by. Row r
+// of the group meets the diagonal at column diagonal+r; what lies outside the region is not written.
+func (p *gemmPass[T]) multiply(y []T, ldy int, a, b, tmp []T, rows, cols, kc, diagonal int, add bool) {
 	mr, nr := p.kern.mr, p.kern.nr
-	whole := cols / nr
 	for i := 0; i < rows; i += mr {
-		j := 0
-		if i+mr <= rows && whole > 0 {
-			p.kern.strip(y[i*p.ldy:], p.ldy, a[i*kc:], s.b, kc, whole, add)
-			j = whole * nr
+		panel, n := a[i*kc:], min(mr, rows-i)
+		lo, in, out, hi := p.region.tiles(diagonal+i, n, cols, nr)
+		if n < mr {
+			out = in // short panels go through tmp
 		}
-		for ; j < cols; j += nr {
-			micro(p.kern, y[i*p.ldy+j:], p.ldy, a[i*kc:], s.b[j*kc:], s.c, min(mr, rows-i), min(nr, cols-j), kc, add)
+		for t := lo; t < hi; t++ {
+			if t == in && out > in {
+				p.kern.strip(y[i*ldy+t*nr:], ldy, panel, b[t*nr*kc:], kc, out-in, add)
+				t = out - 1
+				continue
+			}
+			c := min(nr, cols-t*nr)
+			p.kern.forRows(n)(tmp, nr, panel, b[t*nr*kc:], kc, 1, false)
+			for r := range n {
+				from, to := p.region.columns(diagonal+i+r-t*nr, c)
+				store(y[(i+r)*ldy+t*nr+from:][:to-from], tmp[r*nr+from:], add)
+			}
 		}
 	}
 }

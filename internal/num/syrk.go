@@ -42,6 +42,7 @@ func SyrkLower(c []float64, x []float32, ldx int, scale []float32, m, k int, par
 				a.scale = scale[r : r+n]
 			}
 			p := newPass(kernel32, nil, 0, a, from, min(rows, k-i), min(i+rows, k), n, 1, 0)
+			p.region = lower
 			g := &gramPass{gemmPass: p, c: c, ldc: k, first: i}
 			g.run(s, par)
 		}
@@ -72,6 +73,7 @@ func (p *gramPass) run(s *scratch[float32], par Par) {
 type gramScratch struct {
 	b   []float32 // its columns, packed, block after block
 	sum []float32 // the sums of a group of rows
+	tmp [maxMR * maxNR]float32
 }
 
 var gramPool = sync.Pool{New: func() any {
@@ -90,60 +92,11 @@ func (p *gramPass) strip(j0, blocks int) {
 		i0 := g * p.group
 		rows, diagonal := min(p.group, p.m-i0), p.first+i0-j0 // column of the strip where the first row ends
 		for kb := range blocks {
-			p.block(s.sum, p.packed(kb, g), s.b[kb*size:], rows, cols, diagonal, min(blockK, p.k-kb*blockK), kb > 0)
+			p.multiply(s.sum, stripN, p.packed(kb, g), s.b[kb*size:], s.tmp[:], rows, cols, min(blockK, p.k-kb*blockK), diagonal, kb > 0)
 		}
 		for r := range rows {
 			if below := min(cols, diagonal+r+1); below > 0 {
 				AddWide(p.c[(p.first+i0+r)*p.ldc+j0:][:below], s.sum[r*stripN:][:below])
-			}
-		}
-	}
-}
-
-// block multiplies a group of rows with a strip, and leaves out tiles that lie above the diagonal: row r ends with column
-// diagonal+r.
-func (p *gramPass) block(sum, a, b []float32, rows, cols, diagonal, kc int, add bool) {
-	mr, nr := p.kern.mr, p.kern.nr
-	var edge [maxMR * maxNR]float32
-	for i := 0; i < rows; i += mr {
-		end := min(cols, diagonal+i+mr)
-		j := 0
-		if whole := min(ceilDiv(end, nr), cols/nr); i+mr <= rows && whole > 0 {
-			p.kern.strip(sum[i*stripN:], stripN, a[i*kc:], b, kc, whole, add)
-			j = whole * nr
-		}
-		for ; j < end; j += nr {
-			micro(p.kern, sum[i*stripN+j:], stripN, a[i*kc:], b[j*kc:], edge[:], min(mr, rows-i), min(nr, cols-j), kc, add)
-		}
-	}
-}
-
-// MirrorLower copies what lies below the diagonal of c [k, k] to its place above it:
-//
-//	c[j,i] = c[i,j] for j < i
-func MirrorLower(c []float64, k int, par Par) {
-	checkDims("MirrorLower", k)
-	checkMat("MirrorLower", "c", len(c), k, k, k)
-	edge := triangleEdge(k)
-	side := ceilDiv(k, edge)
-	each(par, side*(side+1)/2, func(t int) {
-		i, j := triangle(t)
-		mirror(c, k, i*edge, min(edge, k-i*edge), j*edge, min(edge, k-j*edge))
-	})
-}
-
-// mirror copies what lies below the diagonal of a tile of c [k, k] to the other side, in squares whose lines stay in the
-// first-level cache.
-func mirror(c []float64, k, i0, rows, j0, cols int) {
-	const edge = 8
-	for i := i0; i < i0+rows; i += edge {
-		for j := j0; j < min(j0+cols, i+edge); j += edge {
-			end := min(i+edge, i0+rows)
-			for q := j; q < min(j+edge, j0+cols, end-1); q++ {
-				from := max(i, q+1)
-				for p, dst := from, c[q*k+from:q*k+end]; p < end; p++ {
-					dst[p-from] = c[p*k+q]
-				}
 			}
 		}
 	}

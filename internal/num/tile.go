@@ -9,8 +9,6 @@ type float interface{ float32 | float64 }
 // (ACM TOMS 34(3), 2008). blockK fixes the order of sums and so the bits of results; the others only where work is done.
 const (
 	blockK = 256 // values of the summed dimension per pass
-	blockM = 448 // most rows of a tile that stands alone: its packed block of A stays in the second-level cache
-	blockN = 512 // most columns of such a tile
 	maxMR  = 16  // bound on kernel.mr and
 	maxNR  = 32  // on kernel.nr
 	slack  = 16  // elements that packing may write past the end of a block
@@ -57,8 +55,8 @@ type packer[T float] interface {
 
 // scratch is the packed blocks of one running tile.
 type scratch[T float] struct {
-	a, b, c []T
-	shared  []T // what several threads read; grows as needed
+	b, c   []T // a strip of b, and a tile
+	shared []T // what several threads read; grows as needed
 }
 
 var (
@@ -68,8 +66,7 @@ var (
 
 func newScratch[T float]() *scratch[T] {
 	return &scratch[T]{
-		a: make([]T, (blockM+maxMR)*blockK+slack),
-		b: make([]T, (blockN+maxNR)*blockK+slack),
+		b: make([]T, (stripN+maxNR)*blockK+slack),
 		c: make([]T, maxMR*maxNR),
 	}
 }
@@ -93,53 +90,19 @@ func poolOf[T float]() *sync.Pool {
 
 func ceilDiv(a, b int) int { return (a + b - 1) / b }
 
-// gemmTile computes one tile of at most blockM by blockN outputs over the whole of k. Where lower is set it may leave out
-// micro-tiles above the diagonal.
-func gemmTile[T float](kern *kernel[T], y []T, ldy int, a, b operand[T], m, n, k int, alpha, beta T, lower bool) {
-	scaleTile(y, ldy, m, n, beta, k == 0)
-	pool := poolOf[T]()
-	s := pool.Get().(*scratch[T])
-	for k0 := 0; k0 < k; k0 += blockK {
-		kc := min(blockK, k-k0)
-		pack(s.a, &a, m, k0, kc, kern.mr, kern.packer)
-		pack(s.b, &b, n, k0, kc, kern.nr, kern.packer)
-		if alpha != 1 {
-			for i := range s.a[:ceilDiv(m, kern.mr)*kern.mr*kc] {
-				s.a[i] *= alpha
-			}
-		}
-		macro(kern, s, y, ldy, m, n, kc, k0 > 0 || beta != 0, lower)
-	}
-	pool.Put(s)
-}
-
-// scaleTile multiplies a tile by beta where that is neither 0 nor 1, and clears it where beta is 0 and clear is set.
-func scaleTile[T float](y []T, ldy, m, n int, beta T, clear bool) {
-	if beta == 1 || beta == 0 && !clear {
+// scaleTile multiplies a tile by beta, and clears it where that is 0, whatever it holds.
+func scaleTile[T float](y []T, ldy, m, n int, beta T) {
+	if beta == 1 {
 		return
 	}
 	for i := range m {
 		row := y[i*ldy:][:n]
+		if beta == 0 {
+			clear(row)
+			continue
+		}
 		for j := range row {
-			if beta == 0 {
-				row[j] = 0
-			} else {
-				row[j] *= beta
-			}
-		}
-	}
-}
-
-// macro multiplies the packed blocks of s: a panel of b stays in the first-level cache while all panels of a pass by.
-func macro[T float](kern *kernel[T], s *scratch[T], y []T, ldy, m, n, kc int, add, lower bool) {
-	mr, nr := kern.mr, kern.nr
-	for j := 0; j < n; j += nr {
-		b, i := s.b[j*kc:], 0
-		if lower {
-			i = j / mr * mr
-		}
-		for ; i < m; i += mr {
-			micro(kern, y[i*ldy+j:], ldy, s.a[i*kc:], b, s.c, min(mr, m-i), min(nr, n-j), kc, add)
+			row[j] *= beta
 		}
 	}
 }
@@ -152,31 +115,17 @@ func micro[T float](kern *kernel[T], y []T, ldy int, a, b, tmp []T, rows, cols, 
 	}
 	kern.forRows(rows)(tmp, kern.nr, a, b, kc, 1, false)
 	for i := range rows {
-		row, t := y[i*ldy:][:cols], tmp[i*kern.nr:][:cols]
-		if !add {
-			copy(row, t)
-			continue
-		}
-		for j := range row {
-			row[j] += t[j]
-		}
+		store(y[i*ldy:][:cols], tmp[i*kern.nr:], add)
 	}
 }
 
-// triangleEdge returns the edge of the square tiles that cover a triangle of n rows: fewer and larger ones where there
-// are many.
-func triangleEdge(n int) int {
-	if n < 4*blockM {
-		return blockM / 2
+// store writes or adds values.
+func store[T float](dst, src []T, add bool) {
+	if !add {
+		copy(dst, src)
+		return
 	}
-	return blockM
-}
-
-// triangle returns the row and column of entry t of a lower triangle counted row by row.
-func triangle(t int) (i, j int) {
-	for t > i {
-		i++
-		t -= i
+	for i := range dst {
+		dst[i] += src[i]
 	}
-	return i, t
 }

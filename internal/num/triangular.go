@@ -4,12 +4,9 @@ package num
 // X2 = (B2 - X1·L21ᵀ)·L22⁻ᵀ.
 func solveRightT(b []float64, ldb, m int, l []float64, ldl, n int, par Par) {
 	if n <= leaf {
-		byRows(par, m, n*n, func(i int) {
-			row := b[i*ldb:]
-			for j := range n {
-				row[j] = (row[j] - Dot64(row[:j], l[j*ldl:])) / l[j*ldl+j]
-			}
-		})
+		var inv small
+		invertLeaf(&inv, l, ldl, n)
+		timesT(b, ldb, m, &inv, n, par)
 		return
 	}
 	h := half(n)
@@ -18,22 +15,33 @@ func solveRightT(b []float64, ldb, m int, l []float64, ldl, n int, par Par) {
 	solveRightT(b[h:], ldb, m, l[h*ldl+h:], ldl, n-h, par)
 }
 
-// solveRight overwrites b [m, n] with b·L⁻¹: X2 = B2·L22⁻¹, X1 = (B1 - X2·L21)·L11⁻¹.
-func solveRight(b []float64, ldb, m int, l []float64, ldl, n int, par Par) {
+// solveRightUpperT overwrites b [m, n] with b·R⁻ᵀ for the upper triangular R [n, n]: X2 = B2·R22⁻ᵀ,
+// X1 = (B1 - X2·R12ᵀ)·R11⁻ᵀ.
+func solveRightUpperT(b []float64, ldb, m int, r []float64, ldr, n int, par Par) {
 	if n <= leaf {
-		byRows(par, m, n*n, func(i int) {
-			row := b[i*ldb:][:n]
-			for j := n - 1; j >= 0; j-- {
-				row[j] /= l[j*ldl+j]
-				Axpy64(row, -row[j], l[j*ldl:][:j])
-			}
-		})
+		var inv small
+		invertUpperLeaf(&inv, r, ldr, n)
+		timesT(b, ldb, m, &inv, n, par)
 		return
 	}
-	h := half(n)
-	solveRight(b[h:], ldb, m, l[h*ldl+h:], ldl, n-h, par)
-	gemm(kernel64, b, ldb, operand[float64]{v: b[h:], ld: ldb}, operand[float64]{v: l[h*ldl:], ld: ldl, trans: true}, m, h, n-h, -1, 1, par)
-	solveRight(b, ldb, m, l, ldl, h, par)
+	h := n - half(n)
+	solveRightUpperT(b[h:], ldb, m, r[h*ldr+h:], ldr, n-h, par)
+	gemm(kernel64, b, ldb, operand[float64]{v: b[h:], ld: ldb}, operand[float64]{v: r[h:], ld: ldr}, m, h, n-h, -1, 1, par)
+	solveRightUpperT(b, ldb, m, r, ldr, h, par)
+}
+
+// timesT overwrites b [m, n] with b·tᵀ for a triangle t of n <= leaf rows. The products of a leaf are so small that the
+// kernel outruns a substitution of half as many operations many times over.
+func timesT(b []float64, ldb, m int, t *small, n int, par Par) {
+	const rows = 112
+	each(par, ceilDiv(m, rows), func(i int) {
+		part, count := b[i*rows*ldb:], min(rows, m-i*rows)
+		var y [rows * leaf]float64
+		gemm(kernel64, y[:], leaf, operand[float64]{v: part, ld: ldb}, operand[float64]{v: t[:], ld: leaf}, count, n, n, 1, 0, nil)
+		for r := range count {
+			copy(part[r*ldb:][:n], y[r*leaf:])
+		}
+	})
 }
 
 // solveLeft overwrites b [n, m] with L⁻¹·b: X1 = L11⁻¹·B1, X2 = L22⁻¹·(B2 - L21·X1).
@@ -60,36 +68,23 @@ func solveLeft(l []float64, ldl, n int, b []float64, ldb, m int, par Par) {
 	solveLeft(l[h*ldl+h:], ldl, n-h, b[h*ldb:], ldb, m, par)
 }
 
-// invertLower overwrites the lower triangular L, the leading n by n of l, with its inverse. Cut in halves, the corner of
-// the inverse is -L22⁻¹·L21·L11⁻¹.
-func invertLower(l []float64, ldl, n int, par Par) {
-	if n <= leaf {
-		invertLeaf(l, ldl, n)
-		return
-	}
-	h := half(n)
-	l21, l22 := l[h*ldl:], l[h*ldl+h:]
-	solveRight(l21, ldl, n-h, l, ldl, h, par)
-	solveLeft(l22, ldl, n-h, l21, ldl, h, par)
-	for i := range n - h {
-		for j := range l21[i*ldl:][:h] {
-			l21[i*ldl+j] = -l21[i*ldl+j]
+// invertLeaf sets x to the inverse of the lower triangle l, row by row: x[i,:i] = -(l[i,:i]·X)/l[i,i].
+func invertLeaf(x *small, l []float64, ldl, n int) {
+	for i := range n {
+		row, d := x[i*leaf:], 1/l[i*ldl+i]
+		for p, v := range l[i*ldl:][:i] {
+			Axpy64(row, -float64(v*d), x[p*leaf:][:p+1])
 		}
+		row[i] = d
 	}
-	invertLower(l, ldl, h, par)
-	invertLower(l22, ldl, n-h, par)
 }
 
-// invertLeaf inverts row by row: x[i,:i] = -(l[i,:i]·X)/l[i,i], with the rows above i inverted already.
-func invertLeaf(l []float64, ldl, n int) {
-	var old [leaf]float64
-	for i := range n {
-		row := l[i*ldl:][:n]
-		d := 1 / row[i]
-		copy(old[:i], row)
-		clear(row[:i])
-		for p := range i {
-			Axpy64(row, -float64(old[p]*d), l[p*ldl:][:p+1])
+// invertUpperLeaf sets x to the inverse of the upper triangle r, from the last row: x[i,i+1:] = -(r[i,i+1:]·X)/r[i,i].
+func invertUpperLeaf(x *small, r []float64, ldr, n int) {
+	for i := n - 1; i >= 0; i-- {
+		row, d := x[i*leaf:], 1/r[i*ldr+i]
+		for p := i + 1; p < n; p++ {
+			Axpy64(row[p:], -float64(r[i*ldr+p]*d), x[p*leaf+p:][:n-p])
 		}
 		row[i] = d
 	}
