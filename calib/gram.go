@@ -38,20 +38,20 @@ func (g *Gram) Add(x []float32, rows int, w []float32, par func(n int, body func
 	g.Tokens += float64(rows)
 }
 
-// Scaled returns 2/Tokens · H, the Hessian of the mean squared error, both halves of it; all zero where nothing was added.
-func (g *Gram) Scaled() []float64 {
-	h := make([]float64, len(g.H))
-	if g.Tokens == 0 {
-		return h
-	}
-	s := 2 / g.Tokens
-	for i := range g.N {
-		row := h[i*g.N:][:i+1]
-		for j, v := range g.H[i*g.N:][:i+1] {
-			row[j] = s * v
+// Hessian returns 2/Tokens · H, the Hessian of the mean squared error, in the lower half with the diagonal; all zero where
+// nothing was added. It is scaled in place: the Gram is empty afterwards.
+func (g *Gram) Hessian() []float64 {
+	h := g.H
+	if g.Tokens > 0 {
+		s := 2 / g.Tokens
+		for i := range g.N {
+			row := h[i*g.N:][:i+1]
+			for j := range row {
+				row[j] *= s
+			}
 		}
 	}
-	num.MirrorLower(h, g.N, nil)
+	*g = Gram{N: g.N}
 	return h
 }
 

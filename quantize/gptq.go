@@ -23,7 +23,8 @@ type Report struct {
 
 // GPTQ quantizes w [out, in] so that the outputs for the inputs behind the Hessian h [in, in] change least: columns in
 // order, the error of each one corrected in all the later ones (arXiv:2210.17323, algorithm 1). h is symmetric, Σ x xᵀ
-// times any positive factor. Neither w nor h is changed.
+// times any positive factor, of which the half on and below the diagonal is read; what lies above it is overwritten. w and
+// the half that is read are not changed.
 //
 // Scales are found on the corrected weights when a group begins or, with ActOrder, beforehand on the original ones
 // (static groups), so that no column order has to be stored. They are rounded to store before they are used.
@@ -34,13 +35,14 @@ func GPTQ(w []float32, out, in int, h []float64, s Scheme, store formats.DType, 
 	if err := check(w, out, in, s, store); err != nil {
 		return nil, Report{}, err
 	}
-	if err := checkHessian(h, in); err != nil {
+	if err := checkHessian(h, in, par); err != nil {
 		return nil, Report{}, err
 	}
 	var rep Report
 	p, reason := newProblem(h, in, s, par, &rep)
 	if reason == "" {
 		m, err := p.solve(w, out, s, store, par, &rep)
+		p.restore()
 		if err != nil {
 			return nil, Report{}, err
 		}
@@ -55,14 +57,21 @@ func GPTQ(w []float32, out, in int, h []float64, s Scheme, store formats.DType, 
 
 func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
 
-func checkHessian(h []float64, n int) error {
+// checkHessian returns an error for the first entry, row by row, that cannot be one of a Hessian.
+func checkHessian(h []float64, n int, par Par) error {
 	if len(h) != n*n {
 		panic(fmt.Sprintf("quantize: %d values of a Hessian [%d, %d]", len(h), n, n))
 	}
-	if i := notFinite(h); i >= 0 {
-		return fmt.Errorf("quantize: Hessian [%d, %d] is %v", i/n, i%n, h[i])
-	}
-	for i := range n {
+	bad := make([]int, n)
+	forRows(n, par, func(lo, hi int) {
+		for i := lo; i < hi; i++ {
+			bad[i] = notFinite(h[i*n : i*n+i+1])
+		}
+	})
+	for i, j := range bad {
+		if j >= 0 {
+			return fmt.Errorf("quantize: Hessian [%d, %d] is %v", i, j, h[i*n+j])
+		}
 		if h[i*n+i] < 0 {
 			return fmt.Errorf("quantize: Hessian [%d, %d] is %v: a diagonal entry is never negative", i, i, h[i*n+i])
 		}

@@ -60,7 +60,7 @@ func outputError(w, q []float32, h []float64, out, n int) float64 {
 		for i := range n {
 			var s float64
 			for j := range n {
-				s += h[i*n+j] * e[j]
+				s += h[max(i, j)*n+min(i, j)] * e[j]
 			}
 			sum += e[i] * s
 		}

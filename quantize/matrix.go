@@ -28,7 +28,7 @@ func newMatrix(out, in int, s Scheme, store formats.DType) *Matrix {
 // setGrid stores the grid of one group.
 func (m *Matrix) setGrid(row, group int, g grid) {
 	i := row*m.Groups(m.In) + group
-	m.Scales[i] = g.scale
+	m.Scales[i] = g.Scale
 	if m.Zeros != nil {
 		m.Zeros[i] = int8(g.zero)
 	}

@@ -14,7 +14,7 @@ func RTN(w []float32, out, in int, s Scheme, store formats.DType, par Par) (*Mat
 		return nil, err
 	}
 	m := newMatrix(out, in, s, store)
-	if err := m.setGrids(w, nil, par); err != nil {
+	if err := m.setGrids(w, nil, nil, par); err != nil {
 		return nil, err
 	}
 	groups, width := s.Groups(in), s.width(in)
@@ -23,27 +23,37 @@ func RTN(w []float32, out, in int, s Scheme, store formats.DType, par Par) (*Mat
 			g := m.grid(k/groups, k%groups)
 			at := k/groups*in + k%groups*width
 			for i, v := range w[at : at+width] {
-				m.Codes[at+i] = g.code(g.steps(v))
+				m.Codes[at+i] = g.code(g.Steps(v))
 			}
 		}
 	})
 	return m, nil
 }
 
-// setGrids finds the grid of every group from w; h [In] weights the columns, nil for all ones.
-func (m *Matrix) setGrids(w, h []float32, par Par) error {
+// setGrids finds the grid of every group from w, where dead columns count as 0; h [In] weights the columns. Both may be nil.
+func (m *Matrix) setGrids(w []float32, dead []bool, h []float32, par Par) error {
 	f := newFinder(m.Scheme, m.Store)
 	groups, width := m.Groups(m.In), m.width(m.In)
 	var first rowError
 	forRows(m.Out, par, func(lo, hi int) {
+		copied := make([]float32, len(dead))
 		for r := lo; r < hi; r++ {
+			row := w[r*m.In:][:m.In]
+			if dead != nil {
+				copy(copied, row)
+				for c, d := range dead {
+					if d {
+						copied[c] = 0
+					}
+				}
+				row = copied
+			}
 			for k := range groups {
 				var part []float32
 				if h != nil {
 					part = h[k*width : (k+1)*width]
 				}
-				at := r*m.In + k*width
-				g, err := f.find(w[at:at+width], part)
+				g, err := f.find(row[k*width:(k+1)*width], part)
 				if err != nil {
 					first.set(r, k, err)
 					return

@@ -127,9 +127,9 @@ func TestGridIsTheBest(t *testing.T) {
 		best := float32(math.Inf(1))
 		for i := 1; i <= 4000; i++ {
 			g := newGrid(max(-lo, hi)*float32(i)/4000/float32(f.qmax)*1.05, 0, f.qmin, f.qmax)
-			best = min(best, g.cost(w, nil, float32(math.Inf(1))))
+			best = min(best, g.cost(w, nil))
 		}
-		if c := got.cost(w, nil, float32(math.Inf(1))); c > best*1.02 {
+		if c := got.cost(w, nil); c > best*1.02 {
 			t.Errorf("%d bits: cost %v, best %v", bits, c, best)
 		}
 	}

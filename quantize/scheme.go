@@ -90,13 +90,16 @@ const chunkRows = 64
 
 // forRows runs body over chunks of rows [lo, hi).
 func forRows(out int, par Par, body func(lo, hi int)) {
-	n := (out + chunkRows - 1) / chunkRows
-	one := func(i int) { body(i*chunkRows, min((i+1)*chunkRows, out)) }
+	each((out+chunkRows-1)/chunkRows, par, func(i int) { body(i*chunkRows, min((i+1)*chunkRows, out)) })
+}
+
+// each runs body(0..n-1) on par, in a loop where that is nil.
+func each(n int, par Par, body func(i int)) {
 	if par == nil {
 		for i := range n {
-			one(i)
+			body(i)
 		}
 		return
 	}
-	par(n, one)
+	par(n, body)
 }

@@ -42,7 +42,7 @@ func (f *finder) find(w, h []float32) (grid, error) {
 	} else {
 		f.asymmetrics(&best, w, h, lo, hi)
 	}
-	if math.IsInf(float64(best.scale), 0) || best.scale == 0 {
+	if math.IsInf(float64(best.Scale), 0) || best.Scale == 0 {
 		return grid{}, fmt.Errorf("values up to %g need a scale that the stored type does not hold", max(-lo, hi))
 	}
 	return f.within(best.grid), nil
@@ -50,8 +50,8 @@ func (f *finder) find(w, h []float32) (grid, error) {
 
 // within returns the grid with its scale made smaller where its outermost value would be infinite in the stored type.
 func (f *finder) within(g grid) grid {
-	limit := f.most / max(-g.lo, g.hi)
-	if g.scale <= limit {
+	limit := f.most / max(-g.Lo, g.Hi)
+	if g.Scale <= limit {
 		return g
 	}
 	scale := f.round(limit)
@@ -66,7 +66,7 @@ func (f *finder) within(g grid) grid {
 func (f *finder) try(best *candidate, w, h []float32, scale float32, zero int) {
 	scale = max(f.round(scale), f.least)
 	g := newGrid(scale, zero, f.qmin, f.qmax)
-	if c := g.cost(w, h, best.cost); c < best.cost || best.scale == 0 {
+	if c := g.cost(w, h); c < best.cost || best.Scale == 0 {
 		*best = candidate{g, c}
 	}
 }

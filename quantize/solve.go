@@ -1,52 +1,56 @@
 package quantize
 
 import (
+	"sync"
+
 	"modelpress/formats"
 	"modelpress/internal/num"
 )
 
-// blockColumns is how many columns are finished before the later ones are brought up to date (GPTQ section 3.3, lazy batch
-// updates). It is a multiple of every group size, so that a group always begins on corrected weights.
-const blockColumns = 128
+const (
+	// blockColumns is how many columns are finished before the next ones are brought up to date by one product. It is a
+	// multiple of every group size, so that a group always begins on corrected weights.
+	blockColumns = 256
+	// lanes is how many rows are carried through a block side by side.
+	lanes = 16
+)
 
-// solver carries the state of one matrix through the columns.
+// solver carries the state of one matrix through the columns. Beside its arguments it holds 4*out*(n+256) bytes of
+// weights and 4*256*n of the factor.
 type solver struct {
 	*problem
 	m      *Matrix
 	f      *finder
-	static bool
+	static bool // all grids are known beforehand
 	round  func(float32) float32
-	work   []float32 // [out, n] by position: corrected weights
-	errs   []float32 // [out, blockColumns]: minus the scaled errors of the block
-	panel  []float32 // rows of U for the block, [blockColumns, n-i1]
+	work   []float32 // [n, out] by position: weights, and once a column is finished its errors w - q
+	now    []float32 // [blockColumns, out]: corrected weights of the block
+	panel  []float32 // columns of A for the block, [i2, i2-i1]
 	loss   []float64 // by row
 	first  rowError
 }
 
-// solve runs the column loop. For each column i, with U the factor of the inverse Hessian: e = (w_i - q_i)/U_ii, and
-// w_j -= e*U_ij for all later j.
+// solve rounds the columns in order, a block at a time.
 func (p *problem) solve(w []float32, out int, s Scheme, store formats.DType, par Par, rep *Report) (*Matrix, error) {
 	v := &solver{
-		problem: p, m: newMatrix(out, p.n, s, store), f: newFinder(s, store), static: s.ActOrder, round: rounder(store),
-		work: make([]float32, out*p.n), errs: make([]float32, out*blockColumns),
+		problem: p, m: newMatrix(out, p.n, s, store), f: newFinder(s, store), static: s.ActOrder || s.Group == -1, round: rounder(store),
+		work: make([]float32, out*p.n), now: make([]float32, min(blockColumns, p.n)*out),
 		panel: make([]float32, min(blockColumns, p.n)*p.n), loss: make([]float64, out),
 	}
-	if err := v.start(w, par); err != nil {
-		return nil, err
-	}
-	for i1 := 0; i1 < p.n; i1 += blockColumns {
-		i2 := min(i1+blockColumns, p.n)
-		v.loadPanel(i1, i2)
-		forRows(out, par, func(lo, hi int) {
-			for r := lo; r < hi; r++ {
-				v.row(r, i1, i2)
-			}
-		})
-		if err := v.first.err(); err != nil {
+	if v.static {
+		if err := v.m.setGrids(w, v.dead, v.diag, par); err != nil {
 			return nil, err
 		}
-		if i2 < p.n {
-			num.GemmNN(v.work[i2:], p.n, v.errs, blockColumns, v.panel[i2-i1:], p.n-i1, out, p.n-i2, i2-i1, 1, 1, par)
+	}
+	v.start(w, par)
+	for i1 := 0; i1 < p.n; i1 += blockColumns {
+		i2 := min(i1+blockColumns, p.n)
+		p.panel(v.panel, i1, i2, par)
+		copy(v.now, v.work[i1*out:i2*out])
+		num.GemmTN(v.now, out, v.panel, i2-i1, v.work, out, i2-i1, out, i1, 1, 1, par)
+		each((out+lanes-1)/lanes, par, func(t int) { v.rows(t*lanes, min(lanes, out-t*lanes), i1, i2) })
+		if err := v.first.err(); err != nil {
+			return nil, err
 		}
 	}
 	for _, l := range v.loss {
@@ -55,73 +59,98 @@ func (p *problem) solve(w []float32, out int, s Scheme, store formats.DType, par
 	return v.m, nil
 }
 
-// start copies the weights into the order of the columns, dead ones zeroed, and finds scales that do not depend on the
-// corrections.
-func (v *solver) start(w []float32, par Par) error {
-	n := v.n
-	if v.static {
-		natural := make([]float32, len(w))
-		forRows(v.m.Out, par, func(lo, hi int) {
-			for i := lo * n; i < hi*n; i++ {
-				if !v.dead[i%n] {
-					natural[i] = w[i]
+// start copies the weights into the order of the columns, columns one after the other, dead ones left at zero.
+func (v *solver) start(w []float32, par Par) {
+	const tile = 32 // rows of w whose lines are read for a few positions at a time
+	n, out := v.n, v.m.Out
+	each((n+tile-1)/tile, par, func(t int) {
+		lo, hi := t*tile, min(n, (t+1)*tile)
+		for r0 := 0; r0 < out; r0 += tile {
+			for i := lo; i < hi; i++ {
+				c := v.column(i)
+				if v.dead[c] {
+					continue
 				}
-			}
-		})
-		if err := v.m.setGrids(natural, v.diag, par); err != nil {
-			return err
-		}
-	}
-	forRows(v.m.Out, par, func(lo, hi int) {
-		for r := lo; r < hi; r++ {
-			row, from := v.work[r*n:(r+1)*n], w[r*n:(r+1)*n]
-			for i := range row {
-				if c := v.column(i); !v.dead[c] {
-					row[i] = from[c]
+				row := v.work[i*out:][:out]
+				for r := r0; r < min(out, r0+tile); r++ {
+					row[r] = w[r*n+c]
 				}
 			}
 		}
 	})
-	return nil
 }
 
-// loadPanel rounds rows [i1, i2) of U, from column i1 on, to float32.
-func (v *solver) loadPanel(i1, i2 int) {
-	w := v.n - i1
-	for i := i1; i < i2; i++ {
-		dst, src := v.panel[(i-i1)*w:(i-i1+1)*w], v.u[i*v.n+i1:(i+1)*v.n]
-		for j, x := range src {
-			dst[j] = float32(x)
-		}
+// strip is some rows of a block while they are rounded: values of one column stand side by side.
+type strip struct {
+	y     [blockColumns * lanes]float32
+	codes [lanes][blockColumns]int8
+	grids [lanes]grid
+	group [blockColumns]float32
+}
+
+var stripPool = sync.Pool{New: func() any { return new(strip) }}
+
+// rows rounds columns [i1, i2) of count rows from r0 on, and corrects the columns after each one.
+func (v *solver) rows(r0, count, i1, i2 int) {
+	s := stripPool.Get().(*strip)
+	defer stripPool.Put(s)
+	out, width := v.m.Out, v.m.width(v.n)
+	for k := range i2 - i1 {
+		copy(s.y[k*lanes:][:lanes], v.now[k*out+r0:][:count])
 	}
-}
-
-// row quantizes columns [i1, i2) of one output row.
-func (v *solver) row(r, i1, i2 int) {
-	n, width := v.n, v.m.width(v.n)
-	work, errs, pw := v.work[r*n:(r+1)*n], v.errs[r*blockColumns:], n-i1
-	var g grid
 	for i := i1; i < i2; i++ {
-		c := v.column(i)
-		switch {
-		case v.static:
-			g = v.m.grid(r, c/width)
-		case i%width == 0:
-			var err error
-			if g, err = v.f.find(work[i:i+width], v.diag[i:i+width]); err != nil {
-				v.first.set(r, i/width, err)
+		if v.static || i%width == 0 {
+			if !v.choose(s, r0, count, i1, i) {
 				return
 			}
-			v.m.setGrid(r, i/width, g)
-		case i == i1:
-			g = v.m.grid(r, i/width)
 		}
-		k := g.steps(work[i])
-		v.m.Codes[r*n+c] = g.code(k)
-		u := v.panel[(i-i1)*pw+i-i1 : (i-i1)*pw+i2-i1]
-		e := (work[i] - v.round(float32(k*g.scale))) / u[0]
-		num.Axpy(work[i+1:i2], -e, u[1:])
-		errs[i-i1] = -e
-		v.loss[r] += float64(float64(e) * float64(e))
+		e := v.column16(s, r0, count, i1, i)
+		next := i + 1 - i1
+		num.AddOuter16(s.y[next*lanes:], v.panel[i*(i2-i1):][next:i2-i1], &e)
 	}
+	for r := range count {
+		row := v.m.Codes[(r0+r)*v.n:][:v.n]
+		for k, c := range s.codes[r][:i2-i1] {
+			row[v.column(i1+k)] = c
+		}
+	}
+}
+
+// choose sets the grids for the column at position i, and finds them where a group begins. It reports false after an error.
+func (v *solver) choose(s *strip, r0, count, i1, i int) bool {
+	width := v.m.width(v.n)
+	for r := range count {
+		if v.static {
+			s.grids[r] = v.m.grid(r0+r, v.column(i)/width)
+			continue
+		}
+		group := s.group[:width]
+		for k := range group {
+			group[k] = s.y[(i-i1+k)*lanes+r]
+		}
+		g, err := v.f.find(group, v.diag[i:i+width])
+		if err != nil {
+			v.first.set(r0+r, i/width, err)
+			return false
+		}
+		v.m.setGrid(r0+r, i/width, g)
+		s.grids[r] = g
+	}
+	return true
+}
+
+// column16 rounds the column at position i and returns the errors of its rows, which it also leaves in work.
+func (v *solver) column16(s *strip, r0, count, i1, i int) (e [lanes]float32) {
+	y, w, d := s.y[(i-i1)*lanes:][:lanes], v.work[i*v.m.Out+r0:][:count], v.h[i*v.n+i]
+	for r := range count {
+		g := &s.grids[r]
+		k := g.Steps(y[r])
+		s.codes[r][i-i1] = g.code(k)
+		q := v.round(float32(k * g.Scale))
+		left := float64(float64(y[r]-q) * d)
+		v.loss[r0+r] += float64(left * left)
+		e[r] = w[r] - q
+		w[r] = e[r]
+	}
+	return e
 }

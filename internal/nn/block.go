@@ -3,6 +3,7 @@ package nn
 import (
 	"fmt"
 
+	"modelpress/formats"
 	"modelpress/internal/arch"
 	"modelpress/internal/device"
 )
@@ -108,6 +109,9 @@ func (b *Block) Free() {
 	*b = Block{}
 }
 
+// Model returns the model that the block belongs to.
+func (b *Block) Model() *Model { return b.model }
+
 // Arch returns the description of the block.
 func (b *Block) Arch() *arch.Layer { return b.arch }
 
@@ -136,8 +140,9 @@ func (b *Block) Bias(r arch.Role) []float32 {
 	return out
 }
 
-// SetWeight replaces a projection's weight by w [Out, In], kept in f32.
-func (b *Block) SetWeight(r arch.Role, w []float32) error {
+// SetWeight replaces a projection's weight by w [Out, In], kept in the type dt, which must hold the values without loss
+// where bits matter: BF16, F16, or f32 for any other.
+func (b *Block) SetWeight(r arch.Role, w []float32, dt formats.DType) error {
 	l := &b.linears[r]
 	if l.w == nil {
 		return fmt.Errorf("nn: layer %d has no %s projection", b.index, r)
@@ -145,8 +150,8 @@ func (b *Block) SetWeight(r arch.Role, w []float32) error {
 	if len(w) != l.in*l.out {
 		panic(fmt.Sprintf("nn: weight of %d values for a projection [%d, %d]", len(w), l.out, l.in))
 	}
-	if l.w.Kind() != device.F32 {
-		buf, err := b.model.Dev.Alloc(device.F32, len(w))
+	if kind := kindOf(dt); l.w.Kind() != kind {
+		buf, err := b.model.Dev.Alloc(kind, len(w))
 		if err != nil {
 			return fmt.Errorf("nn: layer %d, %s: %w", b.index, r, err)
 		}

@@ -17,23 +17,74 @@ func (b *Block) Forward(x []float32, t int, p *Pass) error {
 	if p == nil {
 		p = &Pass{}
 	}
+	stopped, err := b.part(x, t, p, b.attention)
+	if err == nil && !stopped {
+		_, err = b.part(x, t, p, b.ffn)
+	}
+	return err
+}
+
+// Attend is the first half of Forward, attention alone: x becomes what enters the feed-forward sub-layer.
+func (b *Block) Attend(x []float32, t int, p *Pass) error {
+	_, err := b.part(x, t, p, b.attention)
+	return err
+}
+
+// FeedForward is the second half of Forward, from what Attend has left.
+func (b *Block) FeedForward(x []float32, t int, p *Pass) error {
+	_, err := b.part(x, t, p, b.ffn)
+	return err
+}
+
+// Project is the end of either half: it adds the output of the projection O or Down to x [T, D], for its input
+// in [T, In] as a Tap shows it. Bits are those of Forward.
+func (b *Block) Project(x []float32, r arch.Role, in []float32, t int) error {
+	l := b.linears[r]
+	if r != arch.O && r != arch.Down || l.w == nil {
+		panic(fmt.Sprintf("nn: Project by %s", r))
+	}
+	if len(in) < t*l.in {
+		panic(fmt.Sprintf("nn: Project of %d values for %d positions of width %d", len(in), t, l.in))
+	}
+	_, err := b.part(x, t, nil, func(x []float32, t int, _ *Pass) (bool, error) {
+		s, dev := &b.model.scratch, b.model.Dev
+		buf := map[arch.Role]*device.Buf{arch.O: &s.o, arch.Down: &s.up}[r]
+		if err := s.fit(want{buf, t, l.in}); err != nil {
+			return false, err
+		}
+		dev.Upload(*buf, 0, in[:t*l.in])
+		dev.Upload(s.x, 0, x)
+		b.addOutput(x, *buf, r, t)
+		return false, nil
+	})
+	return err
+}
+
+// part runs one half of the block over x.
+func (b *Block) part(x []float32, t int, p *Pass, half func(x []float32, t int, p *Pass) (bool, error)) (stop bool, err error) {
 	m := b.model
 	if t <= 0 || len(x) < t*m.Arch.D {
-		panic(fmt.Sprintf("nn: Forward of %d values for %d positions of width %d", len(x), t, m.Arch.D))
+		panic(fmt.Sprintf("nn: pass of %d values for %d positions of width %d", len(x), t, m.Arch.D))
+	}
+	if p == nil {
+		p = &Pass{}
 	}
 	s := &m.scratch
-	if err := s.fit(want{&s.x, t, m.Arch.D}, want{&s.n, t, m.Arch.D}); err != nil {
-		return fmt.Errorf("nn: layer %d: %w", b.index, err)
-	}
-	x = x[:t*m.Arch.D]
-	stopped, err := b.attention(x, t, p)
-	if err == nil && !stopped {
-		err = b.ffn(x, t, p)
+	if err = s.fit(want{&s.x, t, m.Arch.D}, want{&s.n, t, m.Arch.D}); err == nil {
+		stop, err = half(x[:t*m.Arch.D], t, p)
 	}
 	if err != nil {
-		return fmt.Errorf("nn: layer %d: %w", b.index, err)
+		return false, fmt.Errorf("nn: layer %d: %w", b.index, err)
 	}
-	return nil
+	return stop, nil
+}
+
+// addOutput adds the output of a projection for its input to the states in scratch, and copies them to x.
+func (b *Block) addOutput(x []float32, in device.Buf, r arch.Role, t int) {
+	s, dev := &b.model.scratch, b.model.Dev
+	b.linear(s.n, in, r, t)
+	dev.Add(s.x, s.n, t*b.model.Arch.D)
+	dev.Download(x, s.x, 0)
 }
 
 // attention adds the attention sub-layer to x. It reports whether the pass stops here.
@@ -64,9 +115,7 @@ func (b *Block) attention(x []float32, t int, p *Pass) (stop bool, err error) {
 	if b.tap(p, SiteO, s.o, t, hk) {
 		return true, nil
 	}
-	b.linear(s.n, s.o, arch.O, t)
-	dev.Add(s.x, s.n, t*b.model.Arch.D)
-	dev.Download(x, s.x, 0)
+	b.addOutput(x, s.o, arch.O, t)
 	return false, nil
 }
 
@@ -87,25 +136,25 @@ func (b *Block) position(t int) {
 }
 
 // ffn adds the feed-forward sub-layer to x, some rows at a time unless a tap wants to see them all.
-func (b *Block) ffn(x []float32, t int, p *Pass) error {
+func (b *Block) ffn(x []float32, t int, p *Pass) (stop bool, err error) {
 	a, s, d := b.arch, &b.model.scratch, b.model.Arch.D
 	if !a.HasFFN() {
-		return nil
+		return false, nil
 	}
 	rows := min(t, ffnRows)
 	if p.Tap != nil || p.HasStop {
 		rows = t
 	}
 	if err := s.fit(want{&s.gate, rows, a.F}, want{&s.up, rows, a.F}); err != nil {
-		return err
+		return false, err
 	}
 	for lo := 0; lo < t; lo += rows {
 		hi := min(t, lo+rows)
 		if b.ffnPart(x[lo*d:hi*d], hi-lo, p) {
-			return nil
+			return true, nil
 		}
 	}
-	return nil
+	return false, nil
 }
 
 func (b *Block) ffnPart(x []float32, t int, p *Pass) (stop bool) {
@@ -126,9 +175,7 @@ func (b *Block) ffnPart(x []float32, t int, p *Pass) (stop bool) {
 	if b.tap(p, SiteDown, s.up, t, a.F) {
 		return true
 	}
-	b.linear(s.n, s.up, arch.Down, t)
-	m.Dev.Add(s.x, s.n, t*m.Arch.D)
-	m.Dev.Download(x, s.x, 0)
+	b.addOutput(x, s.up, arch.Down, t)
 	return false
 }
 

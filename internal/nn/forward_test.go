@@ -266,7 +266,7 @@ func TestWeights(t *testing.T) {
 					t.Errorf("%s %s: %v differs", name, r, at)
 				}
 			}
-			if err := b.SetWeight(r, w); err != nil {
+			if err := b.SetWeight(r, w, formats.F32); err != nil {
 				t.Fatal(err)
 			}
 			if len(b.Bias(r)) != l.Out {
@@ -282,7 +282,7 @@ func TestWeights(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.Weight(arch.Gate); err == nil || b.SetWeight(arch.Gate, nil) == nil {
+	if _, err := b.Weight(arch.Gate); err == nil || b.SetWeight(arch.Gate, nil, formats.F32) == nil {
 		t.Error("gpt2 has a gate")
 	}
 }
@@ -309,7 +309,7 @@ func TestSixteenBitWeights(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if err := b.SetWeight(r, w); err != nil {
+				if err := b.SetWeight(r, w, formats.F32); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -377,6 +377,48 @@ func lastRow(dst []float32, a *AttnState) {
 				dot += float64(q[c]) * float64(k[c])
 			}
 			dst[h*s.T+j] = float32(math.Exp(dot*float64(s.Scale) - float64(a.LSE[h*s.T+i])))
+		}
+	}
+}
+
+// TestHalves: a block in its two halves, and from the inputs of the projections that end them, gives the bits of Forward.
+func TestHalves(t *testing.T) {
+	for _, c := range testmodel.Cases() {
+		m := describe(t, testmodel.New(c.Options), cpu.New(2))
+		for l := range m.Arch.Layers {
+			b, err := m.LoadBlock(l)
+			if err != nil {
+				t.Fatal(err)
+			}
+			const n = 37
+			x := make([]float32, n*m.Arch.D)
+			for i := range x {
+				x[i] = float32(math.Sin(float64(i)))
+			}
+			inputs := map[Site][]float32{}
+			want, halves, ends := slices.Clone(x), slices.Clone(x), slices.Clone(x)
+			err = b.Forward(want, n, &Pass{Tap: func(s Site, in []float32, rows, cols int) { inputs[s] = slices.Clone(in) }})
+			if err == nil {
+				err = b.Attend(halves, n, nil)
+			}
+			if err == nil {
+				err = b.FeedForward(halves, n, nil)
+			}
+			for _, end := range []struct {
+				role arch.Role
+				site Site
+			}{{arch.O, SiteO}, {arch.Down, SiteDown}} {
+				if in := inputs[end.site]; in != nil && err == nil {
+					err = b.Project(ends, end.role, in, n)
+				}
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if maxDiff(t, halves, want) != 0 || maxDiff(t, ends, want) != 0 {
+				t.Errorf("%s, layer %d: halves differ by %g, ends by %g", c.Name, l, maxDiff(t, halves, want), maxDiff(t, ends, want))
+			}
+			b.Free()
 		}
 	}
 }

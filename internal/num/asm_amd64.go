@@ -112,6 +112,24 @@ func addWideAVX2(dst []float64, src []float32)
 func addWideAVX512(dst []float64, src []float32)
 
 //go:noescape
+func addOuter16AVX2(y, x []float32, e *[16]float32)
+
+//go:noescape
+func addOuter16AVX512(y, x []float32, e *[16]float32)
+
+//go:noescape
+func roundingCostAVX2(w, h []float32, grid *RoundingGrid) float32
+
+//go:noescape
+func roundingCostAVX512(w, h []float32, grid *RoundingGrid) float32
+
+//go:noescape
+func roundingCostWeightedAVX2(w, h []float32, grid *RoundingGrid) float32
+
+//go:noescape
+func roundingCostWeightedAVX512(w, h []float32, grid *RoundingGrid) float32
+
+//go:noescape
 func peakAVX2(n int)
 
 //go:noescape

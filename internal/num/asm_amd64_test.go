@@ -22,7 +22,7 @@ func TestLevels(t *testing.T) {
 			for name, test := range map[string]func(t *testing.T){
 				"gemm": TestGemmAgainstFloat64, "gemm64": TestGemm64, "determinism": TestGemmDeterminism, "half": TestGemmHalfWeights,
 				"syrk": TestSyrkTN, "attention": TestAttentionAgainstReference, "prefix": TestAttentionPrefix, "cholesky": TestCholesky,
-				"upper": TestCholeskyUpper, "orthogonal": TestRandomOrthogonal, "vectors": TestVectors, "exp": TestExp32,
+				"upper": TestCholeskyUpper, "orthogonal": TestRandomOrthogonal, "vectors": TestVectors, "wide": TestAddWide, "outer": TestAddOuter16, "rounding": TestRoundingCost, "exp": TestExp32,
 				"softmax": TestSoftmax, "norms": TestNorms, "activations": TestActivations,
 			} {
 				t.Run(fmt.Sprint(name, "/", l), test)
@@ -65,6 +65,10 @@ func everything(seed uint64, m, n, k int) (f32 []float32, f64 []float64) {
 	f32 = append(f32, e...)
 	SiLUMul(e, x, e, len(x), nil)
 	f32 = append(f32, e...)
+	f32 = append(f32, RoundingCost(x, nil, &RoundingGrid{0.1, 10, -4, 3}))
+	outer := make([]float32, 16*len(x))
+	AddOuter16(outer, x, &[16]float32{1, 2, 3, 0.1, 0.2, 0.3})
+	f32 = append(f32, outer...)
 	GELU(e, x, len(x), true, nil)
 	f32 = append(f32, e...)
 

@@ -142,6 +142,31 @@ func addWide(dst []float64, src []float32) {
 	addWideGeneric(dst[done:], src[done:])
 }
 
+func addOuter16(y, x []float32, e *[16]float32) {
+	switch level {
+	case levelAVX512:
+		addOuter16AVX512(y, x, e)
+	case levelAVX2:
+		addOuter16AVX2(y, x, e)
+	default:
+		addOuter16Generic(y, x, e)
+	}
+}
+
+func roundingCost(w, h []float32, g *RoundingGrid) float32 {
+	switch {
+	case level == levelAVX512 && h != nil:
+		return roundingCostWeightedAVX512(w, h, g)
+	case level == levelAVX512:
+		return roundingCostAVX512(w, h, g)
+	case level == levelAVX2 && h != nil:
+		return roundingCostWeightedAVX2(w, h, g)
+	case level == levelAVX2:
+		return roundingCostAVX2(w, h, g)
+	}
+	return roundingCostGeneric(w, h, g)
+}
+
 // peakLoop returns the widest peak loop and the values in its registers.
 func peakLoop() (lanes int, loop func(n int)) {
 	switch level {

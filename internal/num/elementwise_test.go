@@ -39,6 +39,59 @@ func TestVectors(t *testing.T) {
 	}
 }
 
+func TestAddWide(t *testing.T) {
+	for _, n := range append(lengths, 256) {
+		src, ok := guarded(t, randoms(newRand(uint64(n)), n))
+		dst, want := randoms64(newRand(3), n+1), make([]float64, n+1)
+		copy(want, dst)
+		for i, v := range src {
+			want[i] += float64(v)
+		}
+		AddWide(dst, src)
+		ok()
+		same(t, fmt.Sprint("AddWide ", n), dst, want)
+	}
+}
+
+func TestAddOuter16(t *testing.T) {
+	for _, n := range lengths {
+		y0, x0, e := randoms(newRand(1), 16*n), randoms(newRand(uint64(n)), n), [16]float32(randoms(newRand(2), 16))
+		y, oky := guarded(t, y0)
+		x, okx := guarded(t, x0)
+		want := make([]float64, 16*n)
+		for i := range want {
+			want[i] = float64(y0[i]) + float64(x0[i/16])*float64(e[i%16])
+		}
+		AddOuter16(y, x, &e)
+		oky()
+		okx()
+		closeTo(t, fmt.Sprint("AddOuter16 ", n), y, want, 1e-6)
+	}
+}
+
+func TestRoundingCost(t *testing.T) {
+	g := RoundingGrid{Scale: 0.3, Inv: 1 / float32(0.3), Lo: -8, Hi: 7}
+	for _, n := range append(lengths, 128, 1000) {
+		w, okw := guarded(t, randoms(newRand(uint64(n)), n))
+		for i := range w {
+			w[i] *= 1.5 // some beyond the ends
+		}
+		h, okh := guarded(t, randoms(newRand(uint64(n+1)), n))
+		var plain, weighted float64
+		for i, v := range w {
+			h[i] = max(h[i], -h[i])
+			d := float64(v) - min(max(math.RoundToEven(float64(v*g.Inv)), -8), 7)*float64(g.Scale)
+			loss := math.Pow(math.Abs(d), 2.5)
+			plain, weighted = plain+loss, weighted+loss*float64(h[i])
+		}
+		a, b := RoundingCost(w, nil, &g), RoundingCost(w, h, &g)
+		okw()
+		okh()
+		closeTo(t, fmt.Sprint("RoundingCost ", n), []float32{a, b}, []float64{plain, weighted}, 1e-5)
+		same(t, fmt.Sprint("RoundingCost against plain Go ", n), []float32{a, b}, []float32{roundingCostGeneric(w, nil, &g), roundingCostGeneric(w, h, &g)})
+	}
+}
+
 func TestExp32(t *testing.T) {
 	inf := float32(math.Inf(1))
 	special := []float32{0, 1, -1, 88.7, 88.72284, 88.8, 1e30, inf, -inf, -87.3, -87.5, -100, -103.9, -104, -110, -1e30, float32(math.NaN()), 1e-30, -1e-45}

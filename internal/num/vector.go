@@ -63,6 +63,21 @@ func addWideGeneric(dst []float64, src []float32) {
 	}
 }
 
+// AddOuter16 adds an outer product to vectors of 16 values: y[16*k+r] += x[k]*e[r] for k < len(x), r < 16.
+func AddOuter16(y, x []float32, e *[16]float32) {
+	checkLen("AddOuter16", "y", len(y), 16*len(x))
+	addOuter16(y, x, e)
+}
+
+func addOuter16Generic(y, x []float32, e *[16]float32) {
+	for k, v := range x {
+		row := y[16*k:][:16]
+		for r, f := range e {
+			row[r] += float32(v * f)
+		}
+	}
+}
+
 // Add computes y[i] += x[i] over i < len(x).
 func Add(y, x []float32) {
 	checkLen("Add", "y", len(y), len(x))

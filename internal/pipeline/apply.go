@@ -38,8 +38,7 @@ type ApplyResult struct {
 // Apply carries a plan out. It refuses drift of the source before anything is written, works in OUT.partial with a
 // journal, continues an interrupted run, verifies what it wrote, and commits by one rename.
 //
-// Peak memory: see peakMemory. Disk: the output, and the boundary states of two layers, 8·D·Σ T_i bytes, where the plan
-// quantizes with data.
+// Peak memory: see peakMemory. Disk: the output, and scratchBytes where the plan quantizes with data.
 func Apply(ctx context.Context, o ApplyOptions) (*ApplyResult, error) {
 	a := &applier{o: o, plan: o.Plan}
 	if err := a.decode(); err != nil {

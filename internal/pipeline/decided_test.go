@@ -36,8 +36,8 @@ func TestPackedIsWhatWasDecided(t *testing.T) {
 		view, m, err := s.rotated(q)
 		b.check(err)
 		model := nn.New(testEnv().Device, view, m)
-		z := &quantizer{d: q, model: model, windows: set.set.Calib.IDs}
-		b.followBlocks(z, func(blk *nn.Block, mats map[arch.Role]*quantize.Matrix) {
+		z := &quantizer{d: q, dev: model.Dev}
+		b.followBlocks(z, model, set.set.Calib.IDs, func(blk *nn.Block, mats map[arch.Role]*quantize.Matrix) {
 			for role, mat := range mats {
 				name := blk.Arch().Linears[role].Weight
 				want := make([]float32, mat.Out*mat.In)
@@ -50,36 +50,44 @@ func TestPackedIsWhatWasDecided(t *testing.T) {
 	}
 }
 
-// followBlocks quantizes block after block, each on the states that the ones before left.
-func (b *bench) followBlocks(z *quantizer, each func(*nn.Block, map[arch.Role]*quantize.Matrix)) {
-	lengths := make([]int, len(z.windows))
-	for i, w := range z.windows {
+// followBlocks quantizes block after block, each on the states that the ones before left, which it computes by whole passes;
+// blocks with an even number keep nothing in memory between their sub-layers.
+func (b *bench) followBlocks(z *quantizer, model *nn.Model, windows [][]int32, each func(*nn.Block, map[arch.Role]*quantize.Matrix)) {
+	lengths := make([]int, len(windows))
+	for i, w := range windows {
 		lengths[i] = len(w)
 	}
 	work := b.t.TempDir()
 	states := func(l int) *boundary {
-		s, err := openBoundary(work, l, lengths, z.model.Arch.D)
+		s, err := openBoundary(work, l, lengths, model.Arch.D)
 		b.check(err)
 		b.t.Cleanup(func() { s.close() })
 		return s
 	}
 	in := states(0)
-	for i, ids := range z.windows {
+	for i, ids := range windows {
 		x := make([]float32, in.elements(i))
-		b.check(z.model.Embed(x, ids))
+		b.check(model.Embed(x, ids))
 		b.check(in.put(i, x))
 	}
-	for l := range z.model.Arch.Layers {
-		blk, err := z.model.LoadBlock(l)
+	for l := range model.Arch.Layers {
+		blk, err := model.LoadBlock(l)
 		b.check(err)
-		mats, notes, err := z.block(context.Background(), blk, in)
+		pass := &blockPass{b: blk, windows: windows, in: in, limit: []int64{1, 1 << 30}[l%2], scratch: work}
+		mats, notes, err := z.block(context.Background(), pass)
 		b.check(err)
 		if len(mats) != 7 || len(notes) != 7 {
 			b.t.Errorf("layer %d: %d matrices, %d notes", l, len(mats), len(notes))
 		}
 		each(blk, mats)
 		next := states(l + 1)
-		b.check(z.forward(context.Background(), blk, in, next))
+		for i, w := range windows {
+			x := make([]float32, in.elements(i))
+			b.check(in.get(i, x))
+			b.check(blk.Forward(x, len(w), nil))
+			b.check(next.put(i, x))
+		}
+		b.check(pass.close())
 		blk.Free()
 		in = next
 	}

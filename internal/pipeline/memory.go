@@ -10,16 +10,15 @@ import (
 // peakMemory estimates the bytes resident during apply where a pass keeps at most states bytes of hidden states in memory:
 // the larger of its two phases, and an eighth more for garbage.
 //
-//	compress  the program; the largest decoder block in f32, as its weights are replaced, and the matrix in work as it is
-//	          stored; four times its widest matrix in f32 (read, working copy, dequantized, codes and scratch); three times
-//	          8·n² for the widest input n (second moments, damped copy, factor); one window
+//	compress  the program; the largest decoder block as it is stored, in f32 where it is rotated; the widest matrix as it is
+//	          stored, and four times in f32 (read, working copy, dequantized, codes and scratch); 8·n² for the widest input
+//	          n (second moments, factored in place); one window; what blockPass keeps of all windows
 //	judge     the program; a block as it is stored; two output heads; a chunk of logits; the hidden states of both models
 //	          up to their limit; one window
 //
-// Resident at most, measured and estimated: Llama-3.2-1B's widths 1556 and 1534 MiB (rtn, 16 layers), 2364 and 2419 MiB (rsq,
-// 2 layers); the example model 95 and 98 MiB.
+// MEASURED
 func peakMemory(s *source, q *quantDecision, set *dataset, states int64) int64 {
-	return withGarbage(max(compressBytes(s, q, set), judgeBytes(s, set, 2, states)))
+	return withGarbage(max(compressBytes(s, q, set, states), judgeBytes(s, set, 2, states)))
 }
 
 // planMemory estimates the bytes resident during plan, where only the source runs.
@@ -56,18 +55,48 @@ func sizesOf(s *source) sizes {
 	return z
 }
 
-func compressBytes(s *source, q *quantDecision, set *dataset) int64 {
+func compressBytes(s *source, q *quantDecision, set *dataset, states int64) int64 {
 	const f32 = 4
 	total := int64(programBytes)
 	if q == nil {
 		return total
 	}
 	z := sizesOf(s)
-	total += f32*z.block + z.store*z.matrix + 4*f32*z.matrix
+	held := z.store
+	if q.Rotation != nil {
+		held = f32
+	}
+	total += held*z.block + z.store*z.matrix + 4*f32*z.matrix
 	if q.needsData() {
-		total += 3*8*z.widest*z.widest + windowBytes(s.arch, set.set.Calib.Longest())
+		c := set.set.Calib
+		total += 8*z.widest*z.widest + windowBytes(s.arch, c.Longest()) + passBytes(s.arch, int64(c.Tokens()), states)
 	}
 	return total
+}
+
+// passBytes is what a blockPass keeps in memory of windows of a number of tokens, under a limit for each kind of states.
+func passBytes(m *arch.Model, tokens, limit int64) int64 {
+	const f32 = 4
+	var most int64
+	for l := range m.Layers {
+		a := &m.Layers[l]
+		attn, mid, act := f32*tokens*int64(a.H*a.K), f32*tokens*int64(m.D), f32*tokens*int64(a.F)
+		if act > limit {
+			act = 0
+		}
+		most = max(most, min(mid, limit)+max(min(attn, limit), act))
+	}
+	return most
+}
+
+// scratchBytes is what apply keeps in files at most: the boundary states of two layers, and the states of a blockPass.
+func scratchBytes(m *arch.Model, tokens int64) int64 {
+	const f32 = 4
+	var attn int64
+	for l := range m.Layers {
+		attn = max(attn, int64(m.Layers[l].H*m.Layers[l].K))
+	}
+	return f32 * tokens * (3*int64(m.D) + attn)
 }
 
 // judgeBytes is what it takes to run models side by side over the data.

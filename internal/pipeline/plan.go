@@ -206,13 +206,9 @@ func calibrationOf(d *dataset) *planfile.Calibration {
 
 // estimate states what apply will need, by the formulas of its parts.
 func (p *planner) estimate() planfile.Estimate {
-	var states int64
-	if p.set != nil {
-		states = 4 * int64(p.s.arch.D) * int64(p.set.set.Calib.Tokens())
-	}
 	e := planfile.Estimate{PeakMemory: peakMemory(p.s, p.q, p.set, stateMemory)}
 	if p.q != nil && p.q.needsData() {
-		e.Scratch = 2 * states
+		e.Scratch = scratchBytes(p.s.arch, int64(p.set.set.Calib.Tokens()))
 	}
 	return e
 }

@@ -14,7 +14,7 @@ const (
 	stepQuantize = "quantize"
 
 	headsVersion    = 1
-	quantizeVersion = 1
+	quantizeVersion = 2
 )
 
 func fileTensor(t formats.TensorInfo) (planfile.Tensor, error) {

@@ -2,13 +2,13 @@ package pipeline
 
 import (
 	"context"
-	"fmt"
 	"math"
 	"strconv"
 
 	"modelpress/calib"
 	"modelpress/formats"
 	"modelpress/internal/arch"
+	"modelpress/internal/device"
 	"modelpress/internal/nn"
 	"modelpress/quantize"
 )
@@ -17,36 +17,36 @@ import (
 // compressed blocks before it produced (weights.md calls this the quantized prefix); within a block the inputs of each
 // group of projections are taken after the groups before it were replaced.
 //
-// Peak memory beyond the block: one Gram matrix 8·n² bytes and its factor (n the widest input), one matrix in f32 and its
-// codes, 4·Σ T_i bytes of token weights.
+// Peak memory beyond the block: one Gram matrix, 8·n² bytes (n the widest input), which GPTQ factors in place; one matrix in
+// f32 four times over; and 4·Σ T_i bytes of token weights.
 type quantizer struct {
-	d       *quantDecision
-	model   *nn.Model // of the view that is quantized (rotated where the decision says so)
-	windows [][]int32
-	tick    func()
+	d   *quantDecision
+	dev device.Device
 }
 
 // block quantizes the planned matrices of a block in place and returns their codes by role.
-func (z *quantizer) block(ctx context.Context, b *nn.Block, states *boundary) (map[arch.Role]*quantize.Matrix, []tensorNote, error) {
+func (z *quantizer) block(ctx context.Context, p *blockPass) (map[arch.Role]*quantize.Matrix, []tensorNote, error) {
 	mats := map[arch.Role]*quantize.Matrix{}
 	var notes []tensorNote
-	weights, err := z.tokenWeights(ctx, b, states)
+	weights, err := z.tokenWeights(ctx, p)
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, site := range b.Arch().Sites() {
-		var h []float64
+	for _, site := range p.b.Arch().Sites() {
+		var roles []arch.Role
 		for _, r := range site.Roles() {
-			lin := b.Arch().Linears[r]
-			if !lin.Present() || !z.d.has(lin.Module()) {
-				continue
+			if lin := p.b.Arch().Linears[r]; lin.Present() && z.d.has(lin.Module()) {
+				roles = append(roles, r)
 			}
-			if h == nil && z.d.needsData() {
-				if h, err = z.hessian(ctx, b, states, site, lin.In, weights); err != nil {
-					return nil, nil, err
-				}
+		}
+		var h []float64
+		if z.d.needsData() {
+			if h, err = z.hessian(ctx, p, site, len(roles) > 0, weights); err != nil {
+				return nil, nil, err
 			}
-			m, note, err := z.matrix(b, r, h)
+		}
+		for _, r := range roles {
+			m, note, err := z.matrix(p.b, r, h)
 			if err != nil {
 				return nil, nil, err
 			}
@@ -65,7 +65,7 @@ func (z *quantizer) matrix(b *nn.Block, r arch.Role, h []float64) (*quantize.Mat
 	if err != nil {
 		return nil, note, err
 	}
-	par := z.model.Dev.For
+	par := z.dev.For
 	var m *quantize.Matrix
 	if h == nil {
 		m, err = quantize.RTN(w, lin.Out, lin.In, z.d.scheme(), z.d.store(), par)
@@ -91,7 +91,7 @@ func (z *quantizer) matrix(b *nn.Block, r arch.Role, h []float64) (*quantize.Mat
 		return nil, note, formats.Errorf("model", lin.Weight, "its values, or those of its inputs, are too large to quantize: the error is %v", note.Loss)
 	}
 	note.Loss, note.Damp = rounded(note.Loss), rounded(note.Damp)
-	return m, note, b.SetWeight(r, deq)
+	return m, note, b.SetWeight(r, deq, z.d.store())
 }
 
 // relativeError is ‖W−Ŵ‖²/‖W‖², 0 for a matrix of zeros.
@@ -119,73 +119,37 @@ func rounded(v float64) float64 {
 
 // tokenWeights runs the attention of the still unquantized block over every window and maps its column sums to the weight
 // of each token in the Hessians (RSQ section 3.2). nil where the decision has no importance.
-func (z *quantizer) tokenWeights(ctx context.Context, b *nn.Block, states *boundary) ([][]float32, error) {
-	if z.d.Importance == nil || b.Arch().H == 0 {
+func (z *quantizer) tokenWeights(ctx context.Context, p *blockPass) ([][]float32, error) {
+	if z.d.Importance == nil || p.b.Arch().H == 0 {
 		return nil, nil
 	}
 	lo, _ := z.d.Importance.Min.Float64()
 	hi, _ := z.d.Importance.Max.Float64()
-	weights := make([][]float32, len(z.windows))
-	err := z.eachWindow(ctx, states, func(i int, x []float32, t int) error {
-		pass := &nn.Pass{ColumnSums: true, HasStop: true, StopAfter: nn.SiteO, TapAttn: func(a *nn.AttnState) {
+	weights := make([][]float32, len(p.windows))
+	err := p.eachWindow(ctx, func(i int, x []float32, t int) error {
+		return p.b.Attend(x, t, &nn.Pass{ColumnSums: true, HasStop: true, StopAfter: nn.SiteO, TapAttn: func(a *nn.AttnState) {
 			weights[i] = quantize.Importance(a.ColumnSums, a.Shape.H, t, lo, hi)
-		}}
-		return b.Forward(x, t, pass)
+		}})
 	})
 	return weights, err
 }
 
-// hessian returns 2/T Σ w x xᵀ over the inputs of a site, summed in window order.
-func (z *quantizer) hessian(ctx context.Context, b *nn.Block, states *boundary, site nn.Site, n int, weights [][]float32) ([]float64, error) {
-	g := calib.NewGram(n)
-	err := z.eachWindow(ctx, states, func(i int, x []float32, t int) error {
+// hessian carries the windows to a site and returns 2/T Σ w x xᵀ over its inputs, summed in window order, the half on and
+// below the diagonal; nil where it is not wanted.
+func (z *quantizer) hessian(ctx context.Context, p *blockPass, site nn.Site, wanted bool, weights [][]float32) ([]float64, error) {
+	if !wanted {
+		return nil, p.reach(ctx, site, nil)
+	}
+	g := calib.NewGram(p.b.Arch().Width(site))
+	err := p.reach(ctx, site, func(i int, in []float32, t int) {
 		var w []float32
 		if weights != nil {
 			w = weights[i]
 		}
-		pass := &nn.Pass{HasStop: true, StopAfter: site, Tap: func(s nn.Site, in []float32, rows, cols int) {
-			if s == site {
-				g.Add(in, rows, w, z.model.Dev.For)
-			}
-		}}
-		return b.Forward(x, t, pass)
+		g.Add(in, t, w, z.dev.For)
 	})
 	if err != nil {
 		return nil, err
 	}
-	return g.Scaled(), nil
-}
-
-// forward runs the block over every window and leaves the states for the next one.
-func (z *quantizer) forward(ctx context.Context, b *nn.Block, in, out *boundary) error {
-	return z.eachWindow(ctx, in, func(i int, x []float32, t int) error {
-		if err := b.Forward(x, t, nil); err != nil {
-			return err
-		}
-		return out.put(i, x)
-	})
-}
-
-func (z *quantizer) eachWindow(ctx context.Context, states *boundary, f func(i int, x []float32, t int) error) error {
-	var x []float32
-	for i, w := range z.windows {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		n := states.elements(i)
-		if cap(x) < n {
-			x = make([]float32, n)
-		}
-		x = x[:n]
-		if err := states.get(i, x); err != nil {
-			return err
-		}
-		if err := f(i, x, len(w)); err != nil {
-			return fmt.Errorf("window %d: %w", i, err)
-		}
-		if z.tick != nil {
-			z.tick()
-		}
-	}
-	return nil
+	return g.Hessian(), nil
 }

@@ -211,17 +211,19 @@ func (r *blockRunner) layer(ctx context.Context, l int, e *journalEntry) (err er
 	}
 	defer b.Free()
 	r.model.Prefetch(l + 1)
-	z := &quantizer{d: r.q, model: r.model}
-	var in *boundary
+	pass := &blockPass{b: b, limit: r.o.Env.stateLimit(), scratch: r.work}
 	if r.dataBlocks() {
-		z.windows = r.set.set.Calib.IDs
-		if in, err = r.enter(l); err != nil {
+		in, err := r.enter(l)
+		if err != nil {
 			return err
 		}
+		pass.in, pass.windows = in, r.set.set.Calib.IDs
 		// The part before may still be made durable from these very states.
 		defer func() { err = errors.Join(err, r.settle(), in.close()) }()
 	}
-	mats, notes, err := z.block(ctx, b, in)
+	defer func() { err = errors.Join(err, pass.close()) }()
+	z := &quantizer{d: r.q, dev: r.model.Dev}
+	mats, notes, err := z.block(ctx, pass)
 	if err != nil {
 		return err
 	}
@@ -231,10 +233,13 @@ func (r *blockRunner) layer(ctx context.Context, l int, e *journalEntry) (err er
 		return err
 	}
 	e.Tensors = s.sums
-	if in == nil || l+1 == len(r.model.Arch.Layers) {
+	if pass.in == nil || l+1 == len(r.model.Arch.Layers) {
 		return nil
 	}
-	return r.leave(ctx, z, b, in, l+1)
+	if r.states, err = r.boundary(l + 1); err != nil {
+		return err
+	}
+	return pass.leave(ctx, r.states.put)
 }
 
 // enter returns the states that the part before left: those in hand, once they are durable, or those of an earlier run,
@@ -260,16 +265,6 @@ func (r *blockRunner) enter(l int) (*boundary, error) {
 		return nil, errors.Join(err, in.close())
 	}
 	return in, nil
-}
-
-// leave runs the compressed block over every window and keeps the states for the next one.
-func (r *blockRunner) leave(ctx context.Context, z *quantizer, b *nn.Block, in *boundary, next int) error {
-	out, err := r.boundary(next)
-	if err != nil {
-		return err
-	}
-	r.states = out
-	return z.forward(ctx, b, in, out)
 }
 
 func removeIfThere(path string) error {

@@ -24,6 +24,8 @@ var constants = []struct {
 	{"bias", 127},
 	{"sign", 1 << 31},
 	{"none", bits(math.Inf(-1))},
+	{"magic", bits(3 << 22)},
+	{"magnitude", 1<<31 - 1},
 }
 
 func bits(f float64) uint32 { return math.Float32bits(float32(f)) }

@@ -16,6 +16,9 @@ func vectors() []byte {
 		expSum(w, v)
 		siluMul(w, v)
 		addWide(w, v)
+		addOuter(w, v)
+		roundingCost(w, v, false)
+		roundingCost(w, v, true)
 	}
 	return w.Bytes()
 }

@@ -1,0 +1,176 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"modelpress/internal/arch"
+	"modelpress/internal/nn"
+)
+
+// blockPass carries every window through one block, site by site, while the projections behind each site are replaced:
+// what a replaced projection reads is computed once, kept, and read again.
+//
+// It keeps the outputs of attention, 4·H·K·Σ T_i bytes, until the output projection is replaced, then the states between
+// attention and the feed-forward sub-layer, 4·D·Σ T_i; what exceeds the limit in memory goes to a file. The inputs of the
+// last projection, 4·F·Σ T_i bytes, are kept where they fit under the limit, and computed again elsewhere: the bits are
+// the same.
+type blockPass struct {
+	b       *nn.Block
+	windows [][]int32
+	in      *boundary
+	limit   int64  // bytes of each kind of states that stay in memory
+	scratch string // directory for the others
+
+	attn *nn.States // outputs of attention; nil before they are known and once they are spent
+	mid  *nn.States // states that enter the feed-forward sub-layer; nil before they are known
+	act  *nn.States // inputs of the last projection; nil where they are not kept
+}
+
+// close gives the states back.
+func (p *blockPass) close() error {
+	var err error
+	for _, s := range []**nn.States{&p.attn, &p.mid, &p.act} {
+		if *s != nil {
+			err = errors.Join(err, (*s).Close())
+			*s = nil
+		}
+	}
+	return err
+}
+
+// store makes room for states of a width.
+func (p *blockPass) store(width int) (*nn.States, error) {
+	lengths := make([]int, len(p.windows))
+	for i, w := range p.windows {
+		lengths[i] = len(w)
+	}
+	return nn.NewStates(p.scratch, lengths, width, p.limit)
+}
+
+// reach runs the block up to a site and shows see, unless it is nil, the site's input for every window, in order. Sites are
+// reached in the order of the forward pass, each after the projections before it were replaced.
+func (p *blockPass) reach(ctx context.Context, site nn.Site, see func(i int, in []float32, t int)) error {
+	switch site {
+	case nn.SiteQKV:
+		return p.show(ctx, site, see, nil, p.b.Attend)
+	case nn.SiteO:
+		var err error
+		if p.attn, err = p.store(p.b.Arch().Width(site)); err != nil {
+			return err
+		}
+		return p.show(ctx, site, see, p.attn, p.b.Attend)
+	case nn.SiteGateUp:
+		if err := p.enterFFN(ctx); err != nil {
+			return err
+		}
+		return p.show(ctx, site, see, nil, p.b.FeedForward)
+	}
+	if width := p.b.Arch().Width(site); p.tokens()*4*int64(width) <= p.limit {
+		var err error
+		if p.act, err = p.store(width); err != nil {
+			return err
+		}
+	}
+	return p.show(ctx, site, see, p.act, p.b.FeedForward)
+}
+
+func (p *blockPass) tokens() (n int64) {
+	for _, w := range p.windows {
+		n += int64(len(w))
+	}
+	return n
+}
+
+// show runs half of the block as far as a site, shows its inputs to see and keeps them, as far as either is wanted.
+func (p *blockPass) show(ctx context.Context, site nn.Site, see func(i int, in []float32, t int), keep *nn.States,
+	half func(x []float32, t int, pass *nn.Pass) error) error {
+	if see == nil && keep == nil {
+		return nil
+	}
+	return p.eachWindow(ctx, func(i int, x []float32, t int) (err error) {
+		pass := &nn.Pass{HasStop: true, StopAfter: site, Tap: func(s nn.Site, in []float32, rows, _ int) {
+			if s != site {
+				return
+			}
+			if see != nil {
+				see(i, in, rows)
+			}
+			if keep != nil {
+				err = keep.Put(i, in)
+			}
+		}}
+		return errors.Join(half(x, t, pass), err)
+	})
+}
+
+// enterFFN computes the states between attention and the feed-forward sub-layer; the outputs of attention are spent.
+func (p *blockPass) enterFFN(ctx context.Context) error {
+	mid, err := p.store(p.b.Model().Arch.D)
+	if err != nil {
+		return err
+	}
+	err = p.eachWindow(ctx, func(i int, x []float32, t int) error {
+		return errors.Join(p.project(i, x, t, arch.O, p.attn), mid.Put(i, x))
+	})
+	if p.attn != nil {
+		err = errors.Join(err, p.attn.Close())
+	}
+	p.attn, p.mid = nil, mid
+	return err
+}
+
+// leave runs what is left of the block over every window and puts the states that leave it.
+func (p *blockPass) leave(ctx context.Context, put func(i int, x []float32) error) error {
+	return p.eachWindow(ctx, func(i int, x []float32, t int) error {
+		err := p.project(i, x, t, arch.O, p.attn)
+		switch {
+		case err != nil:
+			return err
+		case p.act != nil:
+			err = p.project(i, x, t, arch.Down, p.act)
+		default:
+			err = p.b.FeedForward(x, t, nil)
+		}
+		return errors.Join(err, put(i, x))
+	})
+}
+
+// project adds the output of a projection for inputs that were kept; none where nothing was.
+func (p *blockPass) project(i int, x []float32, t int, r arch.Role, kept *nn.States) error {
+	if kept == nil {
+		return nil
+	}
+	in := make([]float32, t*p.b.Arch().Linears[r].In)
+	if err := kept.Get(i, in); err != nil {
+		return err
+	}
+	return p.b.Project(x, r, in, t)
+}
+
+// eachWindow calls f with the states of every window, those between the sub-layers once they are known.
+func (p *blockPass) eachWindow(ctx context.Context, f func(i int, x []float32, t int) error) error {
+	var x []float32
+	for i, w := range p.windows {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n := p.in.elements(i)
+		if cap(x) < n {
+			x = make([]float32, n)
+		}
+		x = x[:n]
+		get := p.in.get
+		if p.mid != nil {
+			get = p.mid.Get
+		}
+		if err := get(i, x); err != nil {
+			return err
+		}
+		if err := f(i, x, len(w)); err != nil {
+			return fmt.Errorf("window %d: %w", i, err)
+		}
+	}
+	return nil
+}
