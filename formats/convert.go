@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"sync"
+	"unsafe"
 )
 
 // Decode converts len(dst) little-endian values of type dt to float32. src must hold exactly that many. F64 rounds to
@@ -19,6 +20,10 @@ func Decode(dst []float32, src []byte, dt DType) error {
 	case F16:
 		decodeF16(dst, src)
 	case F32:
+		if raw := bytesOf(dst); raw != nil {
+			copy(raw, src)
+			break
+		}
 		for i := range dst {
 			dst[i] = math.Float32frombits(binary.LittleEndian.Uint32(src[4*i:]))
 		}
@@ -43,6 +48,10 @@ func Encode(dst []byte, src []float32, dt DType) error {
 	case F16:
 		encodeF16(dst, src)
 	case F32:
+		if raw := bytesOf(src); raw != nil {
+			copy(dst, raw)
+			break
+		}
 		for i, f := range src {
 			binary.LittleEndian.PutUint32(dst[4*i:], math.Float32bits(f))
 		}
@@ -52,6 +61,15 @@ func Encode(dst []byte, src []float32, dt DType) error {
 		}
 	}
 	return nil
+}
+
+// bytesOf returns the memory of v where it is what a file holds: on little-endian machines. It is nil elsewhere and for no
+// values.
+func bytesOf(v []float32) []byte {
+	if len(v) == 0 || binary.NativeEndian.Uint16([]byte{1, 0}) != 1 {
+		return nil
+	}
+	return unsafe.Slice((*byte)(unsafe.Pointer(&v[0])), 4*len(v))
 }
 
 func checkConversion(values, bytes int, dt DType) error {

@@ -45,58 +45,84 @@ func (t *recipe) check() {
 // stripColumns is how many columns are rotated at once where no right block says otherwise.
 const stripColumns = 32
 
+// pieceValues is about how many values one body of a parallel loop takes.
+const pieceValues = 1 << 15
+
 // compute makes rows [first, first+n), whole blocks of them.
-func (t *recipe) compute(src formats.Source, first, n int) ([]float32, error) {
+func (t *recipe) compute(src formats.Source, first, n int, par Par) ([]float32, error) {
 	_, cols := t.size()
 	w := make([]float32, n*cols)
 	if t.ones {
 		return fill(w, 1), nil
 	}
-	at := int64(first) * int64(cols)
-	if err := formats.ReadF32(src, t.from, w, at); err != nil {
-		return nil, err
+	step := max(1, pieceValues/max(1, cols))
+	pieces := (n + step - 1) / step
+	piece := func(i int) []float32 { return w[i*step*cols : min((i+1)*step, n)*cols] }
+	errs := make([]error, pieces)
+	each(pieces, par, func(i int) {
+		at := int64(first+i*step) * int64(cols)
+		if errs[i] = formats.ReadF32(src, t.from, piece(i), at); errs[i] == nil {
+			errs[i] = formats.CheckFinite("", t.from, piece(i), at)
+		}
+	})
+	for _, err := range errs {
+		if err != nil {
+			return nil, err
+		}
 	}
-	if err := formats.CheckFinite("", t.from, w, at); err != nil {
-		return nil, err
-	}
-	strip := stripColumns
+	strip := min(cols, stripColumns)
 	if t.right != nil {
 		strip = t.right[0].n
 	}
-	x, scratch := make([]float64, n*min(strip, cols)), []float64(nil)
-	if t.left != nil {
-		scratch = make([]float64, t.blockRows()*min(strip, cols))
-	}
-	for c := 0; c < cols; c += strip {
-		s := min(strip, cols-c)
-		t.load(x[:n*s], w, cols, c, s)
-		if t.right != nil {
-			t.right[c/strip].rows(x[:n*s])
-		}
-		if t.left != nil {
-			b := t.blockRows()
-			for r := 0; r < n; r += b {
-				t.left[(first+r)/b].columns(x[r*s:(r+b)*s], scratch[:b*s])
+	strips := (cols + strip - 1) / strip
+	if t.left == nil {
+		each(pieces, par, func(i int) {
+			for c := range strips {
+				t.mix(piece(i), first+i*step, c, strip)
 			}
-		}
-		for r := range n {
-			for j := range s {
-				w[r*cols+c+j] = float32(x[r*s+j])
-			}
-		}
+		})
+	} else {
+		each(strips, par, func(c int) { t.mix(w, first, c, strip) })
 	}
 	return w, nil
+}
+
+// mix rotates strip number c of w, whose rows are those from first on, in float64.
+func (t *recipe) mix(w []float32, first, c, strip int) {
+	_, cols := t.size()
+	n, at := len(w)/cols, c*strip
+	s := min(strip, cols-at)
+	x := make([]float64, n*s)
+	t.load(x, w, cols, at, s)
+	if t.right != nil {
+		t.right[c].rows(x)
+	}
+	if t.left != nil {
+		b := t.blockRows()
+		scratch := make([]float64, b*s)
+		for r := 0; r < n; r += b {
+			t.left[(first+r)/b].columns(x[r*s:(r+b)*s], scratch)
+		}
+	}
+	for r := range n {
+		row := w[r*cols+at:][:s]
+		for j, v := range x[r*s:][:s] {
+			row[j] = float32(v)
+		}
+	}
 }
 
 // load copies columns [c, c+s) of w to x, times the gain.
 func (t *recipe) load(x []float64, w []float32, cols, c, s int) {
 	for r := 0; r*s < len(x); r++ {
-		for j := range s {
-			v := float64(w[r*cols+c+j])
-			if t.gain != nil {
-				v *= float64(t.gain[c+j])
+		row := x[r*s:][:s]
+		for j, v := range w[r*cols+c:][:s] {
+			row[j] = float64(v)
+		}
+		if t.gain != nil {
+			for j, g := range t.gain[c:][:s] {
+				row[j] *= float64(g)
 			}
-			x[r*s+j] = v
 		}
 	}
 }

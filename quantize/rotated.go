@@ -16,10 +16,11 @@ type rotated struct {
 	infos   []formats.TensorInfo
 	recipes map[string]*recipe
 	cache   blockCache
+	par     Par
 }
 
-func newRotated(src formats.Source, recipes map[string]*recipe) *rotated {
-	v := &rotated{src: src, recipes: recipes}
+func newRotated(src formats.Source, recipes map[string]*recipe, par Par) *rotated {
+	v := &rotated{src: src, recipes: recipes, par: par, cache: blockCache{par: par}}
 	for _, t := range src.Tensors() {
 		if recipes[t.Name] == nil {
 			v.infos = append(v.infos, t)
@@ -74,7 +75,7 @@ func (v *rotated) ReadAt(name string, p []byte, off int64) error {
 		} else {
 			last := (off + int64(len(p)) + row - 1) / row
 			n = min(unit, int(last)-first, rows-first)
-			w, err = t.compute(v.src, first, n)
+			w, err = t.compute(v.src, first, n, v.par)
 		}
 		if err != nil {
 			return err
@@ -92,6 +93,12 @@ func (v *rotated) ReadAt(name string, p []byte, off int64) error {
 // copyFloats copies the little-endian bytes of w from byte offset off on into p and returns how many.
 func copyFloats(p []byte, w []float32, off int64) int {
 	n := min(len(p), 4*len(w)-int(off))
+	if off%4 == 0 && n%4 == 0 {
+		if err := formats.Encode(p[:n], w[off/4:][:n/4], formats.F32); err != nil {
+			panic(err) // the lengths agree
+		}
+		return n
+	}
 	for i := 0; i < n; {
 		at := int(off) + i
 		if at%4 == 0 && n-i >= 4 {
@@ -108,6 +115,7 @@ func copyFloats(p []byte, w []float32, off int64) int {
 // blockCache keeps the few blocks that readers are in the middle of: a block takes all of its rows to make, and readers
 // come for it piece by piece. One that has been read to its end is let go.
 type blockCache struct {
+	par     Par
 	mu      sync.Mutex
 	entries []*cacheEntry
 }
@@ -135,7 +143,7 @@ func (c *blockCache) get(t *recipe, src formats.Source, first, n int) ([]float32
 	}
 	e := c.entries[i]
 	c.mu.Unlock()
-	e.once.Do(func() { e.w, e.err = t.compute(src, first, n) })
+	e.once.Do(func() { e.w, e.err = t.compute(src, first, n, c.par) })
 	if e.err != nil {
 		c.drop(t, first)
 	}

@@ -18,6 +18,7 @@ type States struct {
 	file    *os.File
 	name    string // of the file while it stands in its directory
 	raw     []byte
+	view    []float32 // of a window in the file
 }
 
 // NewStates returns zeroed states for windows of the given lengths. Up to memLimit bytes are held in memory, all of them
@@ -91,6 +92,21 @@ func (s *States) Get(i int, dst []float32) error {
 	}
 	return nil
 }
+
+// View returns the state of window i, [T, D], which is not to be changed and valid until the next Put or View.
+func (s *States) View(i int) ([]float32, error) {
+	if s.memory[i] != nil {
+		return s.memory[i], nil
+	}
+	if n := s.lengths[i] * s.d; len(s.view) < n {
+		s.view = make([]float32, n)
+	}
+	v := s.view[:s.lengths[i]*s.d]
+	return v, s.Get(i, v)
+}
+
+// Width returns the number of values of a position.
+func (s *States) Width() int { return s.d }
 
 // Put copies src, [T, D], to the state of window i.
 func (s *States) Put(i int, src []float32) error {

@@ -32,7 +32,7 @@ func hadamard[T float](x []T, transpose bool) {
 	}
 	norm := T(1 / math.Sqrt(float64(n)))
 	if base > 1 {
-		mixPaley(x, paley(base), base, transpose)
+		mixPaley(x, paley[T](base), base, transpose)
 	}
 	for i := 0; i < n; i += n / base {
 		walsh(x[i : i+n/base])
@@ -75,28 +75,9 @@ func walsh8[T float](x *[8]T) {
 }
 
 // mixPaley multiplies by p ⊗ I: the k segments of x are combined, segment j of the result being Σ_i p[i,j]*segment i
-// (p[j,i] where transpose is set).
-func mixPaley[T float](x []T, p []int8, k int, transpose bool) {
+// (p[j,i] where transpose is set), i ascending.
+func mixPaley[T float](x []T, p []T, k int, transpose bool) {
 	seg := len(x) / k
 	old := append([]T(nil), x...)
-	clear(x)
-	for j := range k {
-		dst := x[j*seg:][:seg]
-		for i := range k {
-			src := old[i*seg:][:seg]
-			sign := p[i*k+j]
-			if transpose {
-				sign = p[j*k+i]
-			}
-			if sign > 0 {
-				for t, v := range src {
-					dst[t] += v
-				}
-			} else {
-				for t, v := range src {
-					dst[t] -= v
-				}
-			}
-		}
-	}
+	gemm(bestKernel[T](), x, seg, operand[T]{v: p, ld: k, trans: !transpose}, operand[T]{v: old, ld: seg, trans: true}, k, seg, k, 1, 0, nil)
 }

@@ -52,13 +52,27 @@ func primePower(q int) (p, e int) {
 	return q, 1
 }
 
-var paleyCache sync.Map // order → []int8
+var paleyCache sync.Map // order and type → values
 
-// paley returns a Hadamard matrix of order k, entries ±1, row by row.
-func paley(k int) []int8 {
-	if m, ok := paleyCache.Load(k); ok {
-		return m.([]int8)
+// paley returns the matrix of paleySigns in another type.
+func paley[T float](k int) []T {
+	type key struct {
+		order int
+		zero  T
 	}
+	if m, ok := paleyCache.Load(key{order: k}); ok {
+		return m.([]T)
+	}
+	m := make([]T, k*k)
+	for i, s := range paleySigns(k) {
+		m[i] = T(s)
+	}
+	paleyCache.Store(key{order: k}, m)
+	return m
+}
+
+// paleySigns returns a Hadamard matrix of order k, entries ±1, row by row.
+func paleySigns(k int) []int8 {
 	var m []int8
 	if p, e := primePower(k - 1); p != 0 && (k-1)%4 == 3 {
 		m = paleyI(jacobsthal(p, e), k)
@@ -66,7 +80,6 @@ func paley(k int) []int8 {
 		p, e := primePower(k/2 - 1)
 		m = paleyII(jacobsthal(p, e), k)
 	}
-	paleyCache.Store(k, m)
 	return m
 }
 

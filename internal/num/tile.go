@@ -79,6 +79,14 @@ func (s *scratch[T]) share(n int) []T {
 	return s.shared[:n]
 }
 
+// bestKernel returns the kernel in use for T.
+func bestKernel[T float]() *kernel[T] {
+	if k, ok := any(kernel32).(*kernel[T]); ok {
+		return k
+	}
+	return any(kernel64).(*kernel[T])
+}
+
 // poolOf returns the pool of scratch blocks for T.
 func poolOf[T float]() *sync.Pool {
 	var zero T

@@ -229,7 +229,7 @@ func (a *applier) loadData(ctx context.Context) error {
 // layOut works out every tensor and shard of the result and compares them with what the plan promises.
 func (a *applier) layOut(context.Context) error {
 	var err error
-	if a.view, a.viewed, err = a.s.rotated(a.q); err != nil {
+	if a.view, a.viewed, err = a.s.rotated(a.q, a.o.Env.Device.For); err != nil {
 		return err
 	}
 	if a.outs, err = planOutputs(a.s.ck, a.view, a.viewed, a.q); err != nil {

@@ -17,36 +17,61 @@ import (
 // last projection, 4·F·Σ T_i bytes, are kept where they fit under the limit, and computed again elsewhere: the bits are
 // the same.
 type blockPass struct {
-	b       *nn.Block
-	windows [][]int32
-	in      *boundary
-	limit   int64  // bytes of each kind of states that stay in memory
-	scratch string // directory for the others
+	b    *nn.Block
+	in   *boundary
+	kept *passStates
 
 	attn *nn.States // outputs of attention; nil before they are known and once they are spent
 	mid  *nn.States // states that enter the feed-forward sub-layer; nil before they are known
 	act  *nn.States // inputs of the last projection; nil where they are not kept
 }
 
-// close gives the states back.
-func (p *blockPass) close() error {
+// passStates is the room for the states of blockPasses, which one block after the other uses.
+type passStates struct {
+	windows [][]int32
+	limit   int64  // bytes of each kind of states that stay in memory
+	scratch string // directory for the others
+
+	attn, mid, act *nn.States // nil before they are first needed
+}
+
+// close gives the room back.
+func (k *passStates) close() error {
 	var err error
-	for _, s := range []**nn.States{&p.attn, &p.mid, &p.act} {
-		if *s != nil {
-			err = errors.Join(err, (*s).Close())
-			*s = nil
+	for _, s := range []*nn.States{k.attn, k.mid, k.act} {
+		if s != nil {
+			err = errors.Join(err, s.Close())
 		}
 	}
+	k.attn, k.mid, k.act = nil, nil, nil
 	return err
 }
 
-// store makes room for states of a width.
-func (p *blockPass) store(width int) (*nn.States, error) {
-	lengths := make([]int, len(p.windows))
-	for i, w := range p.windows {
+// room returns *s made fit for states of a width.
+func (k *passStates) room(s **nn.States, width int) (*nn.States, error) {
+	if *s != nil {
+		if (*s).Width() == width {
+			return *s, nil
+		}
+		if err := (*s).Close(); err != nil {
+			return nil, err
+		}
+		*s = nil
+	}
+	lengths := make([]int, len(k.windows))
+	for i, w := range k.windows {
 		lengths[i] = len(w)
 	}
-	return nn.NewStates(p.scratch, lengths, width, p.limit)
+	var err error
+	*s, err = nn.NewStates(k.scratch, lengths, width, k.limit)
+	return *s, err
+}
+
+func (k *passStates) tokens() (n int64) {
+	for _, w := range k.windows {
+		n += int64(len(w))
+	}
+	return n
 }
 
 // reach runs the block up to a site and shows see, unless it is nil, the site's input for every window, in order. Sites are
@@ -57,7 +82,7 @@ func (p *blockPass) reach(ctx context.Context, site nn.Site, see func(i int, in 
 		return p.show(ctx, site, see, nil, p.b.Attend)
 	case nn.SiteO:
 		var err error
-		if p.attn, err = p.store(p.b.Arch().Width(site)); err != nil {
+		if p.attn, err = p.kept.room(&p.kept.attn, p.b.Arch().Width(site)); err != nil {
 			return err
 		}
 		return p.show(ctx, site, see, p.attn, p.b.Attend)
@@ -67,20 +92,13 @@ func (p *blockPass) reach(ctx context.Context, site nn.Site, see func(i int, in 
 		}
 		return p.show(ctx, site, see, nil, p.b.FeedForward)
 	}
-	if width := p.b.Arch().Width(site); p.tokens()*4*int64(width) <= p.limit {
+	if width := p.b.Arch().Width(site); p.kept.tokens()*4*int64(width) <= p.kept.limit {
 		var err error
-		if p.act, err = p.store(width); err != nil {
+		if p.act, err = p.kept.room(&p.kept.act, width); err != nil {
 			return err
 		}
 	}
 	return p.show(ctx, site, see, p.act, p.b.FeedForward)
-}
-
-func (p *blockPass) tokens() (n int64) {
-	for _, w := range p.windows {
-		n += int64(len(w))
-	}
-	return n
 }
 
 // show runs half of the block as far as a site, shows its inputs to see and keeps them, as far as either is wanted.
@@ -107,16 +125,13 @@ func (p *blockPass) show(ctx context.Context, site nn.Site, see func(i int, in [
 
 // enterFFN computes the states between attention and the feed-forward sub-layer; the outputs of attention are spent.
 func (p *blockPass) enterFFN(ctx context.Context) error {
-	mid, err := p.store(p.b.Model().Arch.D)
+	mid, err := p.kept.room(&p.kept.mid, p.b.Model().Arch.D)
 	if err != nil {
 		return err
 	}
 	err = p.eachWindow(ctx, func(i int, x []float32, t int) error {
 		return errors.Join(p.project(i, x, t, arch.O, p.attn), mid.Put(i, x))
 	})
-	if p.attn != nil {
-		err = errors.Join(err, p.attn.Close())
-	}
 	p.attn, p.mid = nil, mid
 	return err
 }
@@ -142,8 +157,8 @@ func (p *blockPass) project(i int, x []float32, t int, r arch.Role, kept *nn.Sta
 	if kept == nil {
 		return nil
 	}
-	in := make([]float32, t*p.b.Arch().Linears[r].In)
-	if err := kept.Get(i, in); err != nil {
+	in, err := kept.View(i)
+	if err != nil {
 		return err
 	}
 	return p.b.Project(x, r, in, t)
@@ -152,7 +167,7 @@ func (p *blockPass) project(i int, x []float32, t int, r arch.Role, kept *nn.Sta
 // eachWindow calls f with the states of every window, those between the sub-layers once they are known.
 func (p *blockPass) eachWindow(ctx context.Context, f func(i int, x []float32, t int) error) error {
 	var x []float32
-	for i, w := range p.windows {
+	for i, w := range p.kept.windows {
 		if err := ctx.Err(); err != nil {
 			return err
 		}

@@ -33,7 +33,7 @@ func TestPackedIsWhatWasDecided(t *testing.T) {
 		b.check(err)
 		set, err := loadData(context.Background(), s, r, DataPaths{Calib: b.data})
 		b.check(err)
-		view, m, err := s.rotated(q)
+		view, m, err := s.rotated(q, testEnv().Device.For)
 		b.check(err)
 		model := nn.New(testEnv().Device, view, m)
 		z := &quantizer{d: q, dev: model.Dev}
@@ -73,7 +73,7 @@ func (b *bench) followBlocks(z *quantizer, model *nn.Model, windows [][]int32, e
 	for l := range model.Arch.Layers {
 		blk, err := model.LoadBlock(l)
 		b.check(err)
-		pass := &blockPass{b: blk, windows: windows, in: in, limit: []int64{1, 1 << 30}[l%2], scratch: work}
+		pass := &blockPass{b: blk, in: in, kept: &passStates{windows: windows, limit: []int64{1, 1 << 30}[l%2], scratch: work}}
 		mats, notes, err := z.block(context.Background(), pass)
 		b.check(err)
 		if len(mats) != 7 || len(notes) != 7 {
@@ -87,7 +87,7 @@ func (b *bench) followBlocks(z *quantizer, model *nn.Model, windows [][]int32, e
 			b.check(blk.Forward(x, len(w), nil))
 			b.check(next.put(i, x))
 		}
-		b.check(pass.close())
+		b.check(pass.kept.close())
 		blk.Free()
 		in = next
 	}

@@ -74,19 +74,18 @@ func compressBytes(s *source, q *quantDecision, set *dataset, states int64) int6
 	return total
 }
 
-// passBytes is what a blockPass keeps in memory of windows of a number of tokens, under a limit for each kind of states.
+// passBytes is what passStates holds in memory for windows of a number of tokens, under a limit for each kind of states.
 func passBytes(m *arch.Model, tokens, limit int64) int64 {
 	const f32 = 4
-	var most int64
+	var attn, act int64
 	for l := range m.Layers {
 		a := &m.Layers[l]
-		attn, mid, act := f32*tokens*int64(a.H*a.K), f32*tokens*int64(m.D), f32*tokens*int64(a.F)
-		if act > limit {
-			act = 0
+		attn = max(attn, min(limit, f32*tokens*int64(a.H*a.K)))
+		if n := f32 * tokens * int64(a.F); n <= limit {
+			act = max(act, n)
 		}
-		most = max(most, min(mid, limit)+max(min(attn, limit), act))
 	}
-	return most
+	return attn + act + min(limit, f32*tokens*int64(m.D))
 }
 
 // scratchBytes is what apply keeps in files at most: the boundary states of two layers, and the states of a blockPass.

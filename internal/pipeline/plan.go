@@ -91,7 +91,7 @@ func (p *planner) decide(context.Context) error {
 	if err := refusal(p.vs); err != nil {
 		return err
 	}
-	view, m, err := p.s.rotated(p.q)
+	view, m, err := p.s.rotated(p.q, p.o.Env.Device.For)
 	if err != nil {
 		return err
 	}

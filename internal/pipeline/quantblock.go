@@ -125,7 +125,7 @@ func (z *quantizer) tokenWeights(ctx context.Context, p *blockPass) ([][]float32
 	}
 	lo, _ := z.d.Importance.Min.Float64()
 	hi, _ := z.d.Importance.Max.Float64()
-	weights := make([][]float32, len(p.windows))
+	weights := make([][]float32, len(p.kept.windows))
 	err := p.eachWindow(ctx, func(i int, x []float32, t int) error {
 		return p.b.Attend(x, t, &nn.Pass{ColumnSums: true, HasStop: true, StopAfter: nn.SiteO, TapAttn: func(a *nn.AttnState) {
 			weights[i] = quantize.Importance(a.ColumnSums, a.Shape.H, t, lo, hi)

@@ -31,11 +31,16 @@ type blockRunner struct {
 	before  map[string]journalEntry // what earlier runs finished
 	pending chan error              // the part that is being made durable; nil for none
 	states  *boundary               // hidden states that enter the next block; nil where they must be opened
+	kept    *passStates             // room for the states within a block
 }
 
 func (r *blockRunner) parts(ctx context.Context) (err error) {
 	r.before = maps.Clone(r.journal.done)
-	defer func() { err = errors.Join(err, r.settle(), r.dropStates()) }()
+	r.kept = &passStates{limit: r.o.Env.stateLimit(), scratch: r.work}
+	if r.dataBlocks() {
+		r.kept.windows = r.set.set.Calib.IDs
+	}
+	defer func() { err = errors.Join(err, r.settle(), r.dropStates(), r.kept.close()) }()
 	layers := len(r.model.Arch.Layers)
 	p := r.o.Env.Progress
 	p.Start("compressing", int64(layers)+2)
@@ -211,17 +216,16 @@ func (r *blockRunner) layer(ctx context.Context, l int, e *journalEntry) (err er
 	}
 	defer b.Free()
 	r.model.Prefetch(l + 1)
-	pass := &blockPass{b: b, limit: r.o.Env.stateLimit(), scratch: r.work}
+	pass := &blockPass{b: b, kept: r.kept}
 	if r.dataBlocks() {
 		in, err := r.enter(l)
 		if err != nil {
 			return err
 		}
-		pass.in, pass.windows = in, r.set.set.Calib.IDs
+		pass.in = in
 		// The part before may still be made durable from these very states.
 		defer func() { err = errors.Join(err, r.settle(), in.close()) }()
 	}
-	defer func() { err = errors.Join(err, pass.close()) }()
 	z := &quantizer{d: r.q, dev: r.model.Dev}
 	mats, notes, err := z.block(ctx, pass)
 	if err != nil {

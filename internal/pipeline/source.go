@@ -140,12 +140,12 @@ func (s *source) model(d device.Device) *nn.Model { return nn.New(d, s.dense, s.
 
 // rotated returns the view and description that quantization works on: the rotated model where the decision has a
 // rotation, else the source itself.
-func (s *source) rotated(q *quantDecision) (formats.Source, *arch.Model, error) {
+func (s *source) rotated(q *quantDecision, par quantize.Par) (formats.Source, *arch.Model, error) {
 	if q == nil || q.Rotation == nil {
 		return s.dense, s.arch, nil
 	}
 	r := quantize.Rotation{Kind: q.Rotation.Kind, Seed: q.Rotation.Seed, R2: q.Rotation.R2}
-	view, m, err := quantize.Rotate(s.dense, s.arch, r)
+	view, m, err := quantize.Rotate(s.dense, s.arch, r, par)
 	if err != nil {
 		return nil, nil, &Error{Kind: KindUsage, Err: err, Hint: "set quantize.rotate to none, or to qr where a Hadamard matrix is missing"}
 	}
