@@ -6,50 +6,67 @@ import (
 	"modelpress/internal/num"
 )
 
-// RelativeOutputError returns tr(E·h·Eᵀ)/tr(W·h·Wᵀ), E = W - Q: the squared error of the outputs of w [out, in] over the
-// inputs behind the Hessian h [in, in], of which it reads the half on and below the diagonal, relative to the outputs. It is 0
-// where w has no output. Sums are in float64.
-func RelativeOutputError(w, q []float32, out, in int, h []float64, par Par) float64 {
-	if len(w) != out*in || len(q) != out*in || len(h) != in*in {
-		panic(fmt.Sprintf("quantize: %d and %d weights for [%d, %d], Hessian of %d", len(w), len(q), out, in, len(h)))
+// OutputEnergy returns tr(x·h·xᵀ): the sum of the squared outputs of x [out, in] over the inputs behind the Hessian
+// h [in, in], of which it reads the half on and below the diagonal. Products are in f32, sums over columns in f64.
+//
+// With h = D + S + Sᵀ, D its blocks on the diagonal and S those below, that is tr(x·(D + 2·S)·xᵀ): half the products of
+// the whole. Scratch memory is 1024*(out + in) bytes.
+func OutputEnergy(x []float32, out, in int, h []float64, par Par) float64 {
+	if len(x) != out*in || len(h) != in*in {
+		panic(fmt.Sprintf("quantize: %d weights for [%d, %d], Hessian of %d", len(x), out, in, len(h)))
 	}
-	parts := make([][2]float64, (out+chunkRows-1)/chunkRows)
-	forRows(out, par, func(lo, hi int) {
-		a, b := make([]float64, (hi-lo)*in), make([]float64, (hi-lo)*in)
-		for i := range a {
-			b[i] = float64(w[lo*in+i])
-			a[i] = b[i] - float64(q[lo*in+i])
+	panel, y := make([]float32, in*blockColumns), make([]float32, out*blockColumns)
+	rows := make([]float64, out)
+	for j := 0; j < in; j += blockColumns {
+		c := min(blockColumns, in-j)
+		energyPanel(panel, h, in, j, c, par)
+		num.GemmNN(y, c, x[j:], in, panel, c, out, c, in-j, 1, 0, par)
+		forRows(out, par, func(lo, hi int) {
+			for r := lo; r < hi; r++ {
+				var s float64
+				for k, v := range x[r*in+j:][:c] {
+					s += float64(float64(v) * float64(y[r*c+k]))
+				}
+				rows[r] += s
+			}
+		})
+	}
+	var sum float64
+	for _, s := range rows {
+		sum += s
+	}
+	return sum
+}
+
+// energyPanel sets dst [n-j, c] to columns [j, j+c) of D + 2·S, rows from j on.
+func energyPanel(dst []float32, h []float64, n, j, c int, par Par) {
+	forRows(n-j, par, func(lo, hi int) {
+		for i := lo; i < hi; i++ {
+			row := dst[i*c:][:c]
+			for k := range row {
+				switch {
+				case i >= c:
+					row[k] = float32(2 * h[(j+i)*n+j+k])
+				case k <= i:
+					row[k] = float32(h[(j+i)*n+j+k])
+				default:
+					row[k] = float32(h[(j+k)*n+j+i])
+				}
+			}
 		}
-		parts[lo/chunkRows] = [2]float64{quadratic(a, h, hi-lo, in), quadratic(b, h, hi-lo, in)}
 	})
-	var e, y float64
-	for _, p := range parts {
-		e, y = e+p[0], y+p[1]
-	}
+}
+
+// RelativeOutputError returns tr(E·h·Eᵀ)/tr(W·h·Wᵀ), E = W - Q, of OutputEnergy: 0 where w has no output. It needs memory
+// for E besides.
+func RelativeOutputError(w, q []float32, out, in int, h []float64, par Par) float64 {
+	y := OutputEnergy(w, out, in, h, par)
 	if y == 0 {
 		return 0
 	}
-	return e / y
-}
-
-// quadratic returns tr(x·h·xᵀ) for x [m, n]. With h = D + S + Sᵀ, D its blocks on the diagonal and S those below, that is
-// tr(x·(D + 2·S)·xᵀ): half the products of the whole.
-func quadratic(x, h []float64, m, n int) float64 {
-	y, block := make([]float64, m*blockColumns), make([]float64, blockColumns*blockColumns)
-	var sum float64
-	for j := 0; j < n; j += blockColumns {
-		c := min(blockColumns, n-j)
-		for r := range c {
-			copy(block[r*c:][:r+1], h[(j+r)*n+j:])
-		}
-		num.MirrorLower(block, c, nil)
-		num.GemmNN64(y, blockColumns, x[j:], n, block, c, m, c, c, 1, 0, nil)
-		if next := j + c; next < n {
-			num.GemmNN64(y, blockColumns, x[next:], n, h[next*n+j:], n, m, c, n-next, 2, 1, nil)
-		}
-		for r := range m {
-			sum += num.Dot64(x[r*n+j:r*n+j+c], y[r*blockColumns:r*blockColumns+c])
-		}
+	e := make([]float32, len(w))
+	for i := range e {
+		e[i] = w[i] - q[i]
 	}
-	return sum
+	return OutputEnergy(e, out, in, h, par) / y
 }

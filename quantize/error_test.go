@@ -11,7 +11,7 @@ func TestRelativeOutputError(t *testing.T) {
 		w, q, h := random(12, out*n), random(13, out*n), correlated(12, n, 50)
 		want := outputError(w, q, h, out, n) / outputError(w, make([]float32, out*n), h, out, n)
 		got := RelativeOutputError(w, q, out, n, h, nil)
-		if math.Abs(got-want) > 1e-9*want {
+		if math.Abs(got-want) > 1e-5*want {
 			t.Errorf("width %d: %v, want %v", n, got, want)
 		}
 		if other := RelativeOutputError(w, q, out, n, h, threads(3)); other != got {

@@ -11,6 +11,8 @@ import (
 type Report struct {
 	// Loss is the Hessian-weighted squared error tr((W-Q)·(H+damping)·(W-Q)ᵀ), in the units of the Hessian given.
 	Loss float64
+	// OutputError is Loss without the damping: tr((W-Q)·H·(W-Q)ᵀ). It is not known where FellBack is set.
+	OutputError float64
 	// Damp is what was added to the diagonal, in the units of the Hessian, after Retries failed attempts with less.
 	Damp    float64
 	Retries int

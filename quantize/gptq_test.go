@@ -137,6 +137,9 @@ func TestGPTQBeatsRTN(t *testing.T) {
 			if math.Abs(rep.Loss-total) > 1e-3*total {
 				t.Errorf("%s: loss %v, error %v", s.name(), rep.Loss, total)
 			}
+			if math.Abs(rep.OutputError-got) > 2e-3*got {
+				t.Errorf("%s: output error %v, want %v", s.name(), rep.OutputError, got)
+			}
 		}
 	}
 }
@@ -176,7 +179,7 @@ func TestGPTQDoesNotDependOnThreads(t *testing.T) {
 				t.Fatal(err)
 			}
 			if !slices.Equal(a.Codes, b.Codes) || !slices.Equal(a.Scales, b.Scales) || !slices.Equal(a.Zeros, b.Zeros) || ra != rb {
-				t.Errorf("%s: %d threads change the result", s.name(), k)
+				t.Errorf("%s: %d threads change the result: %+v, %+v", s.name(), k, ra, rb)
 			}
 		}
 	}

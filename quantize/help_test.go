@@ -70,7 +70,7 @@ func outputError(w, q []float32, h []float64, out, n int) float64 {
 
 func dense(m *Matrix) []float32 {
 	q := make([]float32, m.Out*m.In)
-	m.Dequantize(q)
+	m.Dequantize(q, nil)
 	return q
 }
 

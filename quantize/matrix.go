@@ -47,22 +47,25 @@ func (m *Matrix) grid(row, group int) grid {
 
 // Dequantize fills dst [Out, In] with (code - zero) * scale, rounded to the type of the scales. This is what readers
 // compute; at 8 bits the rounding of bf16 is as large as the quantization itself.
-func (m *Matrix) Dequantize(dst []float32) {
+// par runs groups of rows.
+func (m *Matrix) Dequantize(dst []float32, par Par) {
 	if len(dst) != m.Out*m.In {
 		panic(fmt.Sprintf("quantize: %d values for [%d, %d]", len(dst), m.Out, m.In))
 	}
 	round := rounder(m.Store)
 	groups, width := m.Groups(m.In), m.width(m.In)
-	for k := range m.Scales {
-		at := k/groups*m.In + k%groups*width
-		z := 0
-		if m.Zeros != nil {
-			z = int(m.Zeros[k])
+	forRows(m.Out, par, func(lo, hi int) {
+		for k := lo * groups; k < hi*groups; k++ {
+			at := k/groups*m.In + k%groups*width
+			z := 0
+			if m.Zeros != nil {
+				z = int(m.Zeros[k])
+			}
+			for i, q := range m.Codes[at : at+width] {
+				dst[at+i] = round(float32(int(q)-z) * m.Scales[k])
+			}
 		}
-		for i, q := range m.Codes[at : at+width] {
-			dst[at+i] = round(float32(int(q)-z) * m.Scales[k])
-		}
-	}
+	})
 }
 
 // rounder returns the function that rounds to a stored type and back.

@@ -26,7 +26,8 @@ type solver struct {
 	work   []float32 // [n, out] by position: weights, and once a column is finished its errors w - q
 	now    []float32 // [blockColumns, out]: corrected weights of the block
 	panel  []float32 // columns of A for the block, [i2, i2-i1]
-	loss   []float64 // by row
+	loss   []float64 // by row, as Report has it
+	moved  []float64 // by row: Σ (w - q)²
 	first  rowError
 }
 
@@ -35,7 +36,7 @@ func (p *problem) solve(w []float32, out int, s Scheme, store formats.DType, par
 	v := &solver{
 		problem: p, m: newMatrix(out, p.n, s, store), f: newFinder(s, store), static: s.ActOrder || s.Group == -1, round: rounder(store),
 		work: make([]float32, out*p.n), now: make([]float32, min(blockColumns, p.n)*out),
-		panel: make([]float32, min(blockColumns, p.n)*p.n), loss: make([]float64, out),
+		panel: make([]float32, min(blockColumns, p.n)*p.n), loss: make([]float64, out), moved: make([]float64, out),
 	}
 	if v.static {
 		if err := v.m.setGrids(w, v.dead, v.diag, par); err != nil {
@@ -53,9 +54,12 @@ func (p *problem) solve(w []float32, out int, s Scheme, store formats.DType, par
 			return nil, err
 		}
 	}
-	for _, l := range v.loss {
+	var moved float64
+	for r, l := range v.loss {
 		rep.Loss += l
+		moved += v.moved[r]
 	}
+	rep.OutputError = max(0, rep.Loss-rep.Damp*moved)
 	return v.m, nil
 }
 
@@ -151,6 +155,7 @@ func (v *solver) column16(s *strip, r0, count, i1, i int) (e [lanes]float32) {
 		v.loss[r0+r] += float64(left * left)
 		e[r] = w[r] - q
 		w[r] = e[r]
+		v.moved[r0+r] += float64(float64(e[r]) * float64(e[r]))
 	}
 	return e
 }

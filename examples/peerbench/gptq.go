@@ -22,7 +22,7 @@ func gptqJob(q *request) *job {
 		},
 		value: func() float64 {
 			deq := make([]float32, out*in)
-			m.Dequantize(deq)
+			m.Dequantize(deq, par)
 			return quantize.RelativeOutputError(w, deq, out, in, h, par)
 		},
 		close: func() {},

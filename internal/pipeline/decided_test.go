@@ -41,7 +41,7 @@ func TestPackedIsWhatWasDecided(t *testing.T) {
 			for role, mat := range mats {
 				name := blk.Arch().Linears[role].Weight
 				want := make([]float32, mat.Out*mat.In)
-				mat.Dequantize(want)
+				mat.Dequantize(want, nil)
 				if have := float32s(t, dense, name); !slices.Equal(have, want) {
 					t.Errorf("%s: %s differs from what was decided", section, name)
 				}

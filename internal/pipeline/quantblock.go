@@ -67,10 +67,10 @@ func (z *quantizer) matrix(b *nn.Block, r arch.Role, h []float64) (*quantize.Mat
 	}
 	par := z.dev.For
 	var m *quantize.Matrix
+	var rep quantize.Report
 	if h == nil {
 		m, err = quantize.RTN(w, lin.Out, lin.In, z.d.scheme(), z.d.store(), par)
 	} else {
-		var rep quantize.Report
 		m, rep, err = quantize.GPTQ(w, lin.Out, lin.In, h, z.d.scheme(), z.d.store(), par)
 		note.Metric, note.Damp, note.DeadColumns = "output", rep.Damp, rep.DeadColumns
 		if rep.FellBack {
@@ -81,11 +81,14 @@ func (z *quantizer) matrix(b *nn.Block, r arch.Role, h []float64) (*quantize.Mat
 		return nil, note, formats.Errorf("model", lin.Weight, "%w", err)
 	}
 	deq := make([]float32, len(w))
-	m.Dequantize(deq)
-	if h == nil {
+	m.Dequantize(deq, par)
+	switch {
+	case h == nil:
 		note.Loss = relativeError(w, deq)
-	} else {
+	case rep.FellBack:
 		note.Loss = quantize.RelativeOutputError(w, deq, lin.Out, lin.In, h, par)
+	case rep.OutputError > 0:
+		note.Loss = rep.OutputError / quantize.OutputEnergy(w, lin.Out, lin.In, h, par)
 	}
 	if math.IsNaN(note.Loss) || math.IsInf(note.Loss, 0) {
 		return nil, note, formats.Errorf("model", lin.Weight, "its values, or those of its inputs, are too large to quantize: the error is %v", note.Loss)

@@ -6,7 +6,6 @@ import (
 	"math"
 	"sync"
 
-	"modelpress/formats"
 	"modelpress/internal/device"
 	"modelpress/internal/num"
 )
@@ -61,15 +60,11 @@ func (d *Device) Upload(dst device.Buf, off int, src []float32) {
 	case device.F32:
 		copy(b.f32[off:off+len(src)], src)
 	case device.BF16:
-		half := b.raw()
-		for i, v := range src {
-			half[off+i] = formats.BF16FromF32(v)
-		}
+		half := b.raw()[off : off+len(src)]
+		d.rows(len(src), 1, func(lo, hi int) { num.F32ToBF16(half[lo:hi], src[lo:hi]) })
 	default:
-		half := b.raw()
-		for i, v := range src {
-			half[off+i] = formats.F16FromF32(v)
-		}
+		half := b.raw()[off : off+len(src)]
+		d.rows(len(src), 1, func(lo, hi int) { num.F32ToF16(half[lo:hi], src[lo:hi]) })
 	}
 }
 
@@ -104,9 +99,11 @@ func (d *Device) Download(dst []float32, src device.Buf, off int) {
 	case device.F32:
 		copy(dst, b.f32[off:off+len(dst)])
 	case device.BF16:
-		num.BF16ToF32(dst, b.read(off, len(dst)))
+		half := b.read(off, len(dst))
+		d.rows(len(dst), 1, func(lo, hi int) { num.BF16ToF32(dst[lo:hi], half[lo:hi]) })
 	default:
-		num.F16ToF32(dst, b.read(off, len(dst)))
+		half := b.read(off, len(dst))
+		d.rows(len(dst), 1, func(lo, hi int) { num.F16ToF32(dst[lo:hi], half[lo:hi]) })
 	}
 }
 
