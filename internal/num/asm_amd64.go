@@ -130,6 +130,12 @@ func roundingCostWeightedAVX2(w, h []float32, grid *RoundingGrid) float32
 func roundingCostWeightedAVX512(w, h []float32, grid *RoundingGrid) float32
 
 //go:noescape
+func walshLevel32AVX2(x []float32, h int)
+
+//go:noescape
+func walshLevel64AVX2(x []float64, h int)
+
+//go:noescape
 func peakAVX2(n int)
 
 //go:noescape

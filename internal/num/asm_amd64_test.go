@@ -22,7 +22,7 @@ func TestLevels(t *testing.T) {
 			for name, test := range map[string]func(t *testing.T){
 				"gemm": TestGemmAgainstFloat64, "gemm64": TestGemm64, "determinism": TestGemmDeterminism, "half": TestGemmHalfWeights,
 				"syrk": TestSyrkTN, "attention": TestAttentionAgainstReference, "prefix": TestAttentionPrefix, "cholesky": TestCholesky,
-				"upper": TestCholeskyUpper, "orthogonal": TestRandomOrthogonal, "vectors": TestVectors, "wide": TestAddWide, "outer": TestAddOuter16, "rounding": TestRoundingCost, "exp": TestExp32,
+				"upper": TestCholeskyUpper, "orthogonal": TestRandomOrthogonal, "vectors": TestVectors, "wide": TestAddWide, "outer": TestAddOuter16, "hadamard": TestHadamard, "rounding": TestRoundingCost, "exp": TestExp32,
 				"softmax": TestSoftmax, "norms": TestNorms, "activations": TestActivations,
 			} {
 				t.Run(fmt.Sprint(name, "/", l), test)
@@ -71,6 +71,11 @@ func everything(seed uint64, m, n, k int) (f32 []float32, f64 []float64) {
 	f32 = append(f32, outer...)
 	GELU(e, x, len(x), true, nil)
 	f32 = append(f32, e...)
+
+	t, u := randoms(rng, 36*32), randoms64(rng, 12*64)
+	Hadamard32(t)
+	Hadamard(u)
+	f32, f64 = append(f32, t...), append(f64, u...)
 
 	a, b := randoms64(rng, m*k), randoms64(rng, n*k)
 	z, g := randoms64(rng, m*n), make([]float64, k*k)

@@ -167,6 +167,19 @@ func roundingCost(w, h []float32, g *RoundingGrid) float32 {
 	return roundingCostGeneric(w, h, g)
 }
 
+func walshLevel[T float](x []T, h int) {
+	if level == levelGeneric {
+		walshLevelGeneric(x, h)
+		return
+	}
+	switch x := any(x).(type) {
+	case []float32:
+		walshLevel32AVX2(x, h)
+	case []float64:
+		walshLevel64AVX2(x, h)
+	}
+}
+
 // peakLoop returns the widest peak loop and the values in its registers.
 func peakLoop() (lanes int, loop func(n int)) {
 	switch level {

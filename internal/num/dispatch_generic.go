@@ -8,6 +8,7 @@ func maximum(x []float32) float32                          { return maxGeneric(x
 func addWide(dst []float64, src []float32)                 { addWideGeneric(dst, src) }
 func addOuter16(y, x []float32, e *[16]float32)            { addOuter16Generic(y, x, e) }
 func roundingCost(w, h []float32, g *RoundingGrid) float32 { return roundingCostGeneric(w, h, g) }
+func walshLevel[T float](x []T, h int)                     { walshLevelGeneric(x, h) }
 func axpy(y []float32, alpha float32, x []float32)         { axpyGeneric(y, alpha, x) }
 func scale(x []float32, alpha float32)                     { scaleGeneric(x, alpha) }
 func exp32(dst, src []float32)                             { expGeneric(dst, src) }

@@ -54,12 +54,22 @@ func walsh[T float](x []T) {
 		h = 8
 	}
 	for ; h < len(x); h *= 2 {
-		for i := 0; i < len(x); i += 2 * h {
-			lo, hi := x[i:i+h], x[i+h:i+2*h]
-			for j, a := range lo {
-				b := hi[j]
-				lo[j], hi[j] = a+b, a-b
-			}
+		if h < 8 {
+			walshLevelGeneric(x, h)
+		} else {
+			walshLevel(x, h)
+		}
+	}
+}
+
+// walshLevelGeneric combines neighbours at distance h: x[i+j], x[i+h+j] = x[i+j]+x[i+h+j], x[i+j]-x[i+h+j] for j < h and
+// i in steps of 2h.
+func walshLevelGeneric[T float](x []T, h int) {
+	for i := 0; i < len(x); i += 2 * h {
+		lo, hi := x[i:i+h], x[i+h:i+2*h]
+		for j, a := range lo {
+			b := hi[j]
+			lo[j], hi[j] = a+b, a-b
 		}
 	}
 }

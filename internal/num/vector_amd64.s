@@ -2911,3 +2911,77 @@ done:
 	VZEROUPPER
 	MOVSS X0, ret+56(FP)
 	RET
+
+// func walshLevel32AVX2(x []float32, h int)
+// x[i+j], x[i+h+j] = x[i+j]+x[i+h+j], x[i+j]-x[i+h+j] for i < len(x) in steps of 2h, j < h, h >= 8
+TEXT ·walshLevel32AVX2(SB), NOSPLIT, $0-32
+	MOVQ x_base+0(FP), DI
+	MOVQ x_len+8(FP), CX
+	MOVQ h+24(FP), DX
+	SHLQ $2, CX
+	SHLQ $2, DX
+	ADDQ DI, CX
+
+block:
+	CMPQ DI, CX
+	JGE done
+	LEAQ (DI)(DX*1), SI
+	MOVQ SI, R8
+
+pair:
+	VMOVUPS 0(DI), Y0
+	VMOVUPS 0(SI), Y2
+	VADDPS Y2, Y0, Y4
+	VSUBPS Y2, Y0, Y0
+	VMOVUPS Y4, 0(DI)
+	VMOVUPS Y0, 0(SI)
+	ADDQ $32, DI
+	ADDQ $32, SI
+	CMPQ DI, R8
+	JLT pair
+	MOVQ SI, DI
+	JMP block
+
+done:
+	VZEROUPPER
+	RET
+
+// func walshLevel64AVX2(x []float64, h int)
+// x[i+j], x[i+h+j] = x[i+j]+x[i+h+j], x[i+j]-x[i+h+j] for i < len(x) in steps of 2h, j < h, h >= 8
+TEXT ·walshLevel64AVX2(SB), NOSPLIT, $0-32
+	MOVQ x_base+0(FP), DI
+	MOVQ x_len+8(FP), CX
+	MOVQ h+24(FP), DX
+	SHLQ $3, CX
+	SHLQ $3, DX
+	ADDQ DI, CX
+
+block:
+	CMPQ DI, CX
+	JGE done
+	LEAQ (DI)(DX*1), SI
+	MOVQ SI, R8
+
+pair:
+	VMOVUPD 0(DI), Y0
+	VMOVUPD 0(SI), Y2
+	VADDPD Y2, Y0, Y4
+	VSUBPD Y2, Y0, Y0
+	VMOVUPD Y4, 0(DI)
+	VMOVUPD Y0, 0(SI)
+	VMOVUPD 32(DI), Y1
+	VMOVUPD 32(SI), Y3
+	VADDPD Y3, Y1, Y5
+	VSUBPD Y3, Y1, Y1
+	VMOVUPD Y5, 32(DI)
+	VMOVUPD Y1, 32(SI)
+	ADDQ $64, DI
+	ADDQ $64, SI
+	CMPQ DI, R8
+	JLT pair
+	MOVQ SI, DI
+	JMP block
+
+done:
+	VZEROUPPER
+	RET

@@ -7,8 +7,8 @@ import (
 	"modelpress/internal/arch"
 )
 
-// peakMemory estimates the bytes resident during apply where a pass keeps at most states bytes of hidden states in memory:
-// the larger of its two phases, and an eighth more for garbage.
+// peakMemory estimates the bytes resident during apply where a pass keeps at most states bytes of hidden states in memory,
+// under a budget: the larger of its two phases, and an eighth more for garbage.
 //
 //	compress  the program; the largest decoder block as it is stored, in f32 where it is rotated; the widest matrix as it is
 //	          stored, and four times in f32 (read, working copy, dequantized, codes and scratch); 8·n² for the widest input
@@ -19,6 +19,12 @@ import (
 // MEASURED
 func peakMemory(s *source, q *quantDecision, set *dataset, states int64) int64 {
 	return withGarbage(max(compressBytes(s, q, set, states), judgeBytes(s, set, 2, states)))
+}
+
+// usualMemory is peakMemory for a run without a budget, where the collector leaves up to a third of garbage.
+func usualMemory(s *source, q *quantDecision, set *dataset) int64 {
+	n := max(compressBytes(s, q, set, stateMemory), judgeBytes(s, set, 2, stateMemory))
+	return n + n/3
 }
 
 // planMemory estimates the bytes resident during plan, where only the source runs.

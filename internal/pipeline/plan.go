@@ -206,7 +206,7 @@ func calibrationOf(d *dataset) *planfile.Calibration {
 
 // estimate states what apply will need, by the formulas of its parts.
 func (p *planner) estimate() planfile.Estimate {
-	e := planfile.Estimate{PeakMemory: peakMemory(p.s, p.q, p.set, stateMemory)}
+	e := planfile.Estimate{PeakMemory: usualMemory(p.s, p.q, p.set)}
 	if p.q != nil && p.q.needsData() {
 		e.Scratch = scratchBytes(p.s.arch, int64(p.set.set.Calib.Tokens()))
 	}

@@ -3,7 +3,6 @@ package pipeline
 import (
 	"fmt"
 	"sort"
-	"strings"
 
 	"modelpress/internal/arch"
 )
@@ -40,19 +39,6 @@ func preflight(m *arch.Model, targets []string, q *quantDecision) []violation {
 	}
 	sort.SliceStable(vs, func(i, j int) bool { return vs[i].String() < vs[j].String() })
 	return vs
-}
-
-// refusal turns violations into one error that lists them all, nil where there are none.
-func refusal(vs []violation) error {
-	if len(vs) == 0 {
-		return nil
-	}
-	lines := make([]string, len(vs))
-	for i, v := range vs {
-		lines[i] = "  " + v.String()
-	}
-	return errKind(KindUsage, "change the recipe as each line says and plan again",
-		"%d rules of the targets would be broken:\n%s", len(vs), strings.Join(lines, "\n"))
 }
 
 type checker struct {

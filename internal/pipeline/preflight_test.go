@@ -1,6 +1,8 @@
 package pipeline
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -77,16 +79,39 @@ func TestPreflight(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		err := refusal(preflight(m, []string{c.target}, q))
+		vs := preflight(m, []string{c.target}, q)
+		err := refusal(vs)
 		if (err == nil) != (c.want == nil) || err != nil && KindOf(err) != KindUsage {
 			t.Errorf("%s %s: %v", c.target, c.section, err)
 			continue
 		}
+		var found strings.Builder
+		for _, v := range vs {
+			fmt.Fprintln(&found, v)
+		}
 		for _, w := range c.want {
-			if !strings.Contains(err.Error(), w) {
-				t.Errorf("%s %s: lacks %q:\n%v", c.target, c.section, w, err)
+			if !strings.Contains(found.String(), w) {
+				t.Errorf("%s %s: lacks %q:\n%v", c.target, c.section, w, &found)
 			}
 		}
+	}
+}
+
+// TestViolationLines: violations that differ in a layer's number share a line, all others have their own.
+func TestViolationLines(t *testing.T) {
+	got := violationLines([]violation{
+		{"vllm", "model.layers.0.q.weight", "odd", "even it"}, {"vllm", "model.layers.10.q.weight", "odd", "even it"},
+		{"vllm", "model.layers.2.k.weight", "odd", "even it"}, {"vllm", "model.layers.1.q.weight", "odd", "even it"},
+		{"vllm", "model.layers.2.q.weight", "prime", "even it"}, {"hf", "", "too old", "wait"},
+	})
+	want := []string{
+		`vllm (tensor "model.layers.*.q.weight", * = 0-1, 10): odd; fix: even it`,
+		`vllm (tensor "model.layers.2.k.weight"): odd; fix: even it`,
+		`vllm (tensor "model.layers.2.q.weight"): prime; fix: even it`,
+		`hf: too old; fix: wait`,
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q", got)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"sync"
+	"unsafe"
 
 	"modelpress/internal/device"
 	"modelpress/internal/num"
@@ -75,22 +76,32 @@ func (d *Device) UploadRaw(dst device.Buf, off int, src []byte) {
 	if n*b.kind.Size() != len(src) {
 		panic(fmt.Sprintf("cpu: UploadRaw: %d bytes are no whole number of elements", len(src)))
 	}
+	if n == 0 {
+		return
+	}
 	if b.kind == device.F32 {
-		for i, out := 0, b.f32[off:off+n]; i < n; i++ {
+		out := b.f32[off : off+n]
+		if littleEndian {
+			copy(unsafe.Slice((*byte)(unsafe.Pointer(&out[0])), 4*n), src)
+			return
+		}
+		for i := range out {
 			out[i] = math.Float32frombits(binary.LittleEndian.Uint32(src[4*i:]))
 		}
 		return
 	}
 	out := b.raw()[off : off+n]
-	for len(out) >= 4 && len(src) >= 8 {
-		w := binary.LittleEndian.Uint64(src)
-		out[0], out[1], out[2], out[3] = uint16(w), uint16(w>>16), uint16(w>>32), uint16(w>>48)
-		out, src = out[4:], src[8:]
+	if littleEndian {
+		copy(unsafe.Slice((*byte)(unsafe.Pointer(&out[0])), 2*n), src)
+		return
 	}
 	for i := range out {
 		out[i] = binary.LittleEndian.Uint16(src[2*i:])
 	}
 }
+
+// littleEndian reports whether values in memory are what files hold.
+var littleEndian = binary.NativeEndian.Uint16([]byte{1, 0}) == 1
 
 // Download copies src[off:off+len(dst)] to dst as f32.
 func (d *Device) Download(dst []float32, src device.Buf, off int) {

@@ -20,6 +20,8 @@ func vectors() []byte {
 		roundingCost(w, v, false)
 		roundingCost(w, v, true)
 	}
+	walshLevel(w, f32)
+	walshLevel(w, f64)
 	return w.Bytes()
 }
 
