@@ -57,8 +57,7 @@ func newProblem(h []float64, n int, s Scheme, par Par, rep *Report) (p *problem,
 	damp := s.Damp * mean
 	for rep.Retries = 0; ; rep.Retries++ {
 		rep.Damp = damp
-		p.fill(mean, damp, par)
-		if num.CholeskyUpper(h, n, par) == nil {
+		if p.factor(mean, damp, par) {
 			return p, ""
 		}
 		if rep.Retries == maxRetries {
@@ -67,6 +66,17 @@ func newProblem(h []float64, n int, s Scheme, par Par, rep *Report) (p *problem,
 		}
 		damp = max(10*damp, 1e-8*mean)
 	}
+}
+
+// factor factors the damped Hessian. The products that the Hessian is made of were in f32, and so are those here; where
+// that is not enough, they are in f64.
+func (p *problem) factor(mean, damp float64, par Par) bool {
+	p.fill(mean, damp, par)
+	if num.CholeskyUpperMixed(p.h, p.n, par) == nil {
+		return true
+	}
+	p.fill(mean, damp, par)
+	return num.CholeskyUpper(p.h, p.n, par) == nil
 }
 
 // restore puts the diagonal of the Hessian back.

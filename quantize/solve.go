@@ -1,6 +1,7 @@
 package quantize
 
 import (
+	"math"
 	"sync"
 
 	"modelpress/formats"
@@ -21,8 +22,7 @@ type solver struct {
 	*problem
 	m      *Matrix
 	f      *finder
-	static bool // all grids are known beforehand
-	round  func(float32) float32
+	static bool      // all grids are known beforehand
 	work   []float32 // [n, out] by position: weights, and once a column is finished its errors w - q
 	now    []float32 // [blockColumns, out]: corrected weights of the block
 	panel  []float32 // columns of A for the block, [i2, i2-i1]
@@ -34,7 +34,7 @@ type solver struct {
 // solve rounds the columns in order, a block at a time.
 func (p *problem) solve(w []float32, out int, s Scheme, store formats.DType, par Par, rep *Report) (*Matrix, error) {
 	v := &solver{
-		problem: p, m: newMatrix(out, p.n, s, store), f: newFinder(s, store), static: s.ActOrder || s.Group == -1, round: rounder(store),
+		problem: p, m: newMatrix(out, p.n, s, store), f: newFinder(s, store), static: s.ActOrder || s.Group == -1,
 		work: make([]float32, out*p.n), now: make([]float32, min(blockColumns, p.n)*out),
 		panel: make([]float32, min(blockColumns, p.n)*p.n), loss: make([]float64, out), moved: make([]float64, out),
 	}
@@ -88,8 +88,17 @@ func (v *solver) start(w []float32, par Par) {
 type strip struct {
 	y     [blockColumns * lanes]float32
 	codes [lanes][blockColumns]int8
-	grids [lanes]grid
+	grids num.RoundingLanes
+	zero  [lanes]int
 	group [blockColumns]float32
+
+	loss, moved [lanes]float64 // of this block
+}
+
+// set sets the grid of a lane.
+func (s *strip) set(r int, g grid) {
+	s.grids.Set(r, &g.RoundingGrid)
+	s.zero[r] = g.zero
 }
 
 var stripPool = sync.Pool{New: func() any { return new(strip) }}
@@ -98,6 +107,7 @@ var stripPool = sync.Pool{New: func() any { return new(strip) }}
 func (v *solver) rows(r0, count, i1, i2 int) {
 	s := stripPool.Get().(*strip)
 	defer stripPool.Put(s)
+	s.loss, s.moved = [lanes]float64{}, [lanes]float64{}
 	out, width := v.m.Out, v.m.width(v.n)
 	for k := range i2 - i1 {
 		copy(s.y[k*lanes:][:lanes], v.now[k*out+r0:][:count])
@@ -117,6 +127,8 @@ func (v *solver) rows(r0, count, i1, i2 int) {
 		for k, c := range s.codes[r][:i2-i1] {
 			row[v.column(i1+k)] = c
 		}
+		v.loss[r0+r] += s.loss[r]
+		v.moved[r0+r] += s.moved[r]
 	}
 }
 
@@ -125,7 +137,7 @@ func (v *solver) choose(s *strip, r0, count, i1, i int) bool {
 	width := v.m.width(v.n)
 	for r := range count {
 		if v.static {
-			s.grids[r] = v.m.grid(r0+r, v.column(i)/width)
+			s.set(r, v.m.grid(r0+r, v.column(i)/width))
 			continue
 		}
 		group := s.group[:width]
@@ -138,24 +150,39 @@ func (v *solver) choose(s *strip, r0, count, i1, i int) bool {
 			return false
 		}
 		v.m.setGrid(r0+r, i/width, g)
-		s.grids[r] = g
+		s.set(r, g)
 	}
 	return true
 }
 
 // column16 rounds the column at position i and returns the errors of its rows, which it also leaves in work.
 func (v *solver) column16(s *strip, r0, count, i1, i int) (e [lanes]float32) {
-	y, w, d := s.y[(i-i1)*lanes:][:lanes], v.work[i*v.m.Out+r0:][:count], v.h[i*v.n+i]
-	for r := range count {
-		g := &s.grids[r]
-		k := g.Steps(y[r])
-		s.codes[r][i-i1] = g.code(k)
-		q := v.round(float32(k * g.Scale))
-		left := float64(float64(y[r]-q) * d)
-		v.loss[r0+r] += float64(left * left)
-		e[r] = w[r] - q
+	y, w, d := (*[lanes]float32)(s.y[(i-i1)*lanes:]), v.work[i*v.m.Out+r0:][:count], v.h[i*v.n+i]
+	var k, q [lanes]float32
+	num.RoundLanes(&k, &q, y, &s.grids)
+	roundLanes(&q, v.m.Store)
+	for r, from := range w {
+		s.codes[r][i-i1] = int8(int(k[r]) + s.zero[r])
+		left := float64(float64(y[r]-q[r]) * d)
+		s.loss[r] += float64(left * left)
+		e[r] = from - q[r]
 		w[r] = e[r]
-		v.moved[r0+r] += float64(float64(e[r]) * float64(e[r]))
+		s.moved[r] += float64(float64(e[r]) * float64(e[r]))
 	}
 	return e
+}
+
+// roundLanes rounds finite values to a stored type, as rounder does.
+func roundLanes(q *[lanes]float32, dt formats.DType) {
+	switch dt {
+	case formats.BF16:
+		for r, v := range q {
+			b := math.Float32bits(v)
+			q[r] = math.Float32frombits((b + 0x7fff + b>>16&1) &^ 0xffff)
+		}
+	case formats.F16:
+		for r, v := range q {
+			q[r] = formats.F16ToF32(formats.F16FromF32(v))
+		}
+	}
 }

@@ -136,6 +136,12 @@ func walshLevel32AVX2(x []float32, h int)
 func walshLevel64AVX2(x []float64, h int)
 
 //go:noescape
+func roundLanesAVX2(steps, q, y *[16]float32, grids *RoundingLanes)
+
+//go:noescape
+func roundLanesAVX512(steps, q, y *[16]float32, grids *RoundingLanes)
+
+//go:noescape
 func peakAVX2(n int)
 
 //go:noescape

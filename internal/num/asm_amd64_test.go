@@ -22,7 +22,7 @@ func TestLevels(t *testing.T) {
 			for name, test := range map[string]func(t *testing.T){
 				"gemm": TestGemmAgainstFloat64, "gemm64": TestGemm64, "determinism": TestGemmDeterminism, "half": TestGemmHalfWeights,
 				"syrk": TestSyrkTN, "attention": TestAttentionAgainstReference, "prefix": TestAttentionPrefix, "cholesky": TestCholesky,
-				"upper": TestCholeskyUpper, "orthogonal": TestRandomOrthogonal, "vectors": TestVectors, "wide": TestAddWide, "outer": TestAddOuter16, "hadamard": TestHadamard, "rounding": TestRoundingCost, "exp": TestExp32,
+				"upper": TestCholeskyUpper, "orthogonal": TestRandomOrthogonal, "vectors": TestVectors, "wide": TestAddWide, "outer": TestAddOuter16, "hadamard": TestHadamard, "rounding": TestRoundingCost, "lanes": TestRoundLanes, "exp": TestExp32,
 				"softmax": TestSoftmax, "norms": TestNorms, "activations": TestActivations,
 			} {
 				t.Run(fmt.Sprint(name, "/", l), test)
@@ -100,6 +100,18 @@ func TestLevelsAgree(t *testing.T) {
 		atLevel(levelAVX512, func() { b, d = everything(uint64(i), s[0], s[1], s[2]) })
 		same(t, fmt.Sprint(s), a, b)
 		same(t, fmt.Sprint(s, " f64"), c, d)
+	}
+	var factors [2][]float64
+	for l := range factors {
+		factors[l] = positive(3, 400)
+		atLevel(levelAVX2+l, func() {
+			if err := CholeskyUpperMixed(factors[l], 400, nil); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	for i := range 400 {
+		same(t, fmt.Sprint("Cholesky, row ", i), factors[0][i*401:(i+1)*400], factors[1][i*401:(i+1)*400])
 	}
 	for _, mask := range attnMasks {
 		h := randomHead(3, 333, 40, 1)

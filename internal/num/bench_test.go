@@ -114,6 +114,14 @@ func BenchmarkCholesky(b *testing.B) {
 				}
 			})
 		})
+		b.Run(fmt.Sprint("UpperMixed/", n), func(b *testing.B) {
+			bench(b, float64(n)*float64(n)*float64(n)/3, func() {
+				copy(c, a)
+				if err := CholeskyUpperMixed(c, n, workers(2)); err != nil {
+					b.Fatal(err)
+				}
+			})
+		})
 		b.Run(fmt.Sprint("Upper/", n), func(b *testing.B) {
 			bench(b, float64(n)*float64(n)*float64(n)/3, func() {
 				copy(c, a)

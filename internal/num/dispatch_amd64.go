@@ -167,6 +167,17 @@ func roundingCost(w, h []float32, g *RoundingGrid) float32 {
 	return roundingCostGeneric(w, h, g)
 }
 
+func roundLanes(steps, q, y *[16]float32, grids *RoundingLanes) {
+	switch level {
+	case levelAVX512:
+		roundLanesAVX512(steps, q, y, grids)
+	case levelAVX2:
+		roundLanesAVX2(steps, q, y, grids)
+	default:
+		roundLanesGeneric(steps, q, y, grids)
+	}
+}
+
 func walshLevel[T float](x []T, h int) {
 	if level == levelGeneric {
 		walshLevelGeneric(x, h)

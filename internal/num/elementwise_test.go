@@ -92,6 +92,32 @@ func TestRoundingCost(t *testing.T) {
 	}
 }
 
+func TestRoundLanes(t *testing.T) {
+	rng := newRand(31)
+	for range 50 {
+		var grids RoundingLanes
+		y, z := randoms(rng, 16), [16]float64{}
+		for r := range y {
+			scale := rng.Float32() + 0.01
+			z[r] = float64(rng.IntN(8) - 4)
+			grids.Set(r, &RoundingGrid{scale, 1 / scale, float32(-8 - z[r]), float32(7 - z[r])})
+			y[r] *= 3
+		}
+		var steps, q, plainSteps, plainQ [16]float32
+		RoundLanes(&steps, &q, (*[16]float32)(y), &grids)
+		roundLanesGeneric(&plainSteps, &plainQ, (*[16]float32)(y), &grids)
+		if steps != plainSteps || q != plainQ {
+			t.Fatalf("%v, %v; plain Go gives %v, %v", steps, q, plainSteps, plainQ)
+		}
+		for r, v := range y {
+			want := min(max(math.RoundToEven(float64(v*grids.Inv[r])), -8-z[r]), 7-z[r])
+			if float64(steps[r]) != want || q[r] != float32(want)*grids.Scale[r] {
+				t.Fatalf("lane %d: %v of scale %v is step %v, value %v", r, v, grids.Scale[r], steps[r], q[r])
+			}
+		}
+	}
+}
+
 func TestExp32(t *testing.T) {
 	inf := float32(math.Inf(1))
 	special := []float32{0, 1, -1, 88.7, 88.72284, 88.8, 1e30, inf, -inf, -87.3, -87.5, -100, -103.9, -104, -110, -1e30, float32(math.NaN()), 1e-30, -1e-45}

@@ -64,6 +64,51 @@ func TestCholeskyUpper(t *testing.T) {
 	}
 }
 
+// TestCholeskyUpperMixed: R·Rᵀ differs from the matrix by f32 roundings of |R|·|R|ᵀ, and the lower half is left alone.
+func TestCholeskyUpperMixed(t *testing.T) {
+	for _, n := range []int{0, 1, 33, 200, 333, 2200} {
+		a := positive(uint64(n), n)
+		r := append([]float64(nil), a...)
+		for i := range n {
+			for j := range i {
+				r[i*n+j] = math.NaN()
+			}
+		}
+		if err := CholeskyUpperMixed(r, n, workers(2)); err != nil {
+			t.Fatal(n, err)
+		}
+		size := make([]float64, n*n)
+		for i := range n {
+			for j := range n {
+				if j < i {
+					if !math.IsNaN(r[i*n+j]) {
+						t.Fatal("lower half written")
+					}
+					r[i*n+j] = 0
+				}
+				size[i*n+j] = math.Abs(r[i*n+j])
+			}
+		}
+		back, bound := make([]float64, n*n), make([]float64, n*n)
+		GemmNT64(back, n, r, n, r, n, n, n, n, 1, 0, workers(2))
+		GemmNT64(bound, n, size, n, size, n, n, n, n, 1, 0, workers(2))
+		worst := 0.0
+		for i := range back {
+			worst = max(worst, math.Abs(back[i]-a[i])/bound[i])
+		}
+		if worst > 0x1p-20 {
+			t.Errorf("%d: off by %.3g of |R|·|R|ᵀ", n, worst)
+		}
+		again := append([]float64(nil), a...)
+		if err := CholeskyUpperMixed(again, n, nil); err != nil {
+			t.Fatal(n, err)
+		}
+		for i := range n {
+			same(t, fmt.Sprint("threads ", n, " ", i), again[i*n+i:(i+1)*n], r[i*n+i:(i+1)*n])
+		}
+	}
+}
+
 func TestCholeskyRefusesIndefinite(t *testing.T) {
 	for _, n := range []int{1, 40, 100} {
 		for _, bad := range []float64{-1, 0, math.NaN(), math.Inf(1)} {

@@ -153,7 +153,7 @@ func (p *gemmPass[T]) packGroup(kb, g, k0, k1 int) {
 func (p *gemmPass[T]) part(i0, j0, k0, k1 int) {
 	rows, cols := min(p.rows, p.m-i0), min(p.cols, p.n-j0)
 	diagonal := p.first + i0 - j0
-	if p.region == lower && diagonal+rows <= 0 || p.region == upper && diagonal >= cols {
+	if p.region.misses(diagonal, rows, cols) {
 		return
 	}
 	y := p.y[i0*p.ldy+j0:]

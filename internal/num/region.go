@@ -9,6 +9,11 @@ const (
 	upper        // those on and above the diagonal
 )
 
+// misses reports whether nothing of a block lies in the region, whose first row meets the diagonal at a column.
+func (g region) misses(diagonal, rows, cols int) bool {
+	return g == lower && diagonal+rows <= 0 || g == upper && diagonal >= cols
+}
+
 // tiles returns the tiles of nr columns that rows whose first one meets the diagonal at a column need: [lo, hi), of which
 // [in, out) are needed whole.
 func (g region) tiles(diagonal, rows, cols, nr int) (lo, in, out, hi int) {

@@ -23,6 +23,27 @@ func (g *RoundingGrid) Steps(w float32) float32 {
 	return float32(x+roundingMagic) - roundingMagic
 }
 
+// RoundingLanes is a RoundingGrid for each of 16 lanes.
+type RoundingLanes struct {
+	Scale, Inv, Lo, Hi [16]float32
+}
+
+// Set sets the grid of a lane.
+func (l *RoundingLanes) Set(r int, g *RoundingGrid) {
+	l.Scale[r], l.Inv[r], l.Lo[r], l.Hi[r] = g.Scale, g.Inv, g.Lo, g.Hi
+}
+
+// RoundLanes rounds each lane of y to its own grid: steps[r] is the step nearest to y[r], q[r] the value of it.
+func RoundLanes(steps, q, y *[16]float32, grids *RoundingLanes) { roundLanes(steps, q, y, grids) }
+
+func roundLanesGeneric(steps, q, y *[16]float32, grids *RoundingLanes) {
+	for r, v := range y {
+		g := RoundingGrid{grids.Scale[r], grids.Inv[r], grids.Lo[r], grids.Hi[r]}
+		steps[r] = g.Steps(v)
+		q[r] = float32(steps[r] * g.Scale)
+	}
+}
+
 // RoundingCost returns Σ h[i] * |w[i]-v[i]|^2.5 over i < len(w), v[i] the value of the grid nearest to w[i], in 32 partial
 // sums; all h are 1 where h is nil. The bits are the same for every set of kernels.
 func RoundingCost(w, h []float32, g *RoundingGrid) float32 {

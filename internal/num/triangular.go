@@ -17,7 +17,7 @@ func solveRightT(b []float64, ldb, m int, l []float64, ldl, n int, par Par) {
 
 // solveRightUpperT overwrites b [m, n] with b·R⁻ᵀ for the upper triangular R [n, n]: X2 = B2·R22⁻ᵀ,
 // X1 = (B1 - X2·R12ᵀ)·R11⁻ᵀ.
-func solveRightUpperT(b []float64, ldb, m int, r []float64, ldr, n int, par Par) {
+func solveRightUpperT(b []float64, ldb, m int, r []float64, ldr, n int, by products, par Par) {
 	if n <= leaf {
 		var inv small
 		invertUpperLeaf(&inv, r, ldr, n)
@@ -25,9 +25,9 @@ func solveRightUpperT(b []float64, ldb, m int, r []float64, ldr, n int, par Par)
 		return
 	}
 	h := n - half(n)
-	solveRightUpperT(b[h:], ldb, m, r[h*ldr+h:], ldr, n-h, par)
-	gemm(kernel64, b, ldb, operand[float64]{v: b[h:], ld: ldb}, operand[float64]{v: r[h:], ld: ldr}, m, h, n-h, -1, 1, par)
-	solveRightUpperT(b, ldb, m, r, ldr, h, par)
+	solveRightUpperT(b[h:], ldb, m, r[h*ldr+h:], ldr, n-h, by, par)
+	by.subtract(b, ldb, b[h:], ldb, r[h:], ldr, m, h, n-h, whole, par)
+	solveRightUpperT(b, ldb, m, r, ldr, h, by, par)
 }
 
 // timesT overwrites b [m, n] with b·tᵀ for a triangle t of n <= leaf rows. The products of a leaf are so small that the

@@ -1957,6 +1957,35 @@ done:
 	MOVSS X0, ret+56(FP)
 	RET
 
+// func roundLanesAVX2(steps, q, y *[16]float32, grids *RoundingLanes)
+// steps[r] is the step of grid r nearest to y[r], q[r] its value
+TEXT ·roundLanesAVX2(SB), NOSPLIT, $0-32
+	MOVQ steps+0(FP), DI
+	MOVQ q+8(FP), SI
+	MOVQ y+16(FP), DX
+	MOVQ grids+24(FP), BX
+	VMOVUPS constants<>+896(SB), Y2
+	VMOVUPS 0(DX), Y0
+	VMULPS 64(BX), Y0, Y0
+	VMAXPS 128(BX), Y0, Y0
+	VMINPS 192(BX), Y0, Y0
+	VADDPS Y2, Y0, Y0
+	VSUBPS Y2, Y0, Y0
+	VMOVUPS Y0, 0(DI)
+	VMULPS 0(BX), Y0, Y0
+	VMOVUPS Y0, 0(SI)
+	VMOVUPS 32(DX), Y0
+	VMULPS 96(BX), Y0, Y0
+	VMAXPS 160(BX), Y0, Y0
+	VMINPS 224(BX), Y0, Y0
+	VADDPS Y2, Y0, Y0
+	VSUBPS Y2, Y0, Y0
+	VMOVUPS Y0, 32(DI)
+	VMULPS 32(BX), Y0, Y0
+	VMOVUPS Y0, 32(SI)
+	VZEROUPPER
+	RET
+
 // func dotAVX512(a, b []float32) float32
 // Σ a[i]*b[i]
 TEXT ·dotAVX512(SB), NOSPLIT, $0-52
@@ -2910,6 +2939,26 @@ done:
 	VADDSS X1, X0, X0
 	VZEROUPPER
 	MOVSS X0, ret+56(FP)
+	RET
+
+// func roundLanesAVX512(steps, q, y *[16]float32, grids *RoundingLanes)
+// steps[r] is the step of grid r nearest to y[r], q[r] its value
+TEXT ·roundLanesAVX512(SB), NOSPLIT, $0-32
+	MOVQ steps+0(FP), DI
+	MOVQ q+8(FP), SI
+	MOVQ y+16(FP), DX
+	MOVQ grids+24(FP), BX
+	VMOVUPS constants<>+896(SB), Z2
+	VMOVUPS 0(DX), Z0
+	VMULPS 64(BX), Z0, Z0
+	VMAXPS 128(BX), Z0, Z0
+	VMINPS 192(BX), Z0, Z0
+	VADDPS Z2, Z0, Z0
+	VSUBPS Z2, Z0, Z0
+	VMOVUPS Z0, 0(DI)
+	VMULPS 0(BX), Z0, Z0
+	VMOVUPS Z0, 0(SI)
+	VZEROUPPER
 	RET
 
 // func walshLevel32AVX2(x []float32, h int)

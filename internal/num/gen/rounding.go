@@ -41,3 +41,27 @@ func roundingCost(w *writer, v isa, weighted bool) {
 	})
 	l.reduce("VADD", "ret+56(FP)")
 }
+
+// roundLanes writes the kernel that rounds 16 values to a grid each.
+func roundLanes(w *writer, v isa) {
+	w.fn("roundLanes"+v.name, "(steps, q, y *[16]float32, grids *RoundingLanes)", "steps[r] is the step of grid r nearest to y[r], q[r] its value", 32)
+	w.op("MOVQ steps+0(FP), DI")
+	w.op("MOVQ q+8(FP), SI")
+	w.op("MOVQ y+16(FP), DX")
+	w.op("MOVQ grids+24(FP), BX")
+	w.op("VMOVUPS %s, %s", constant("magic"), v.r(2))
+	for at := 0; at < 64; at += v.bytes {
+		r := v.r(0)
+		w.op("VMOVUPS %d(DX), %s", at, r)
+		w.op("VMULPS %d(BX), %s, %s", 64+at, r, r)
+		w.op("VMAXPS %d(BX), %s, %s", 128+at, r, r)
+		w.op("VMINPS %d(BX), %s, %s", 192+at, r, r)
+		w.op("VADDPS %s, %s, %s", v.r(2), r, r)
+		w.op("VSUBPS %s, %s, %s", v.r(2), r, r)
+		w.op("VMOVUPS %s, %d(DI)", r, at)
+		w.op("VMULPS %d(BX), %s, %s", at, r, r)
+		w.op("VMOVUPS %s, %d(SI)", r, at)
+	}
+	w.op("VZEROUPPER")
+	w.op("RET")
+}

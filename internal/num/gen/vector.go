@@ -19,6 +19,7 @@ func vectors() []byte {
 		addOuter(w, v)
 		roundingCost(w, v, false)
 		roundingCost(w, v, true)
+		roundLanes(w, v)
 	}
 	walshLevel(w, f32)
 	walshLevel(w, f64)
