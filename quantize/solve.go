@@ -91,6 +91,7 @@ type strip struct {
 	grids num.RoundingLanes
 	zero  [lanes]int
 	group [blockColumns]float32
+	ahead [blockColumns * lanes]float32
 
 	loss, moved [lanes]float64 // of this block
 }
@@ -135,6 +136,9 @@ func (v *solver) rows(r0, count, i1, i2 int) {
 // choose sets the grids for the column at position i, and finds them where a group begins. It reports false after an error.
 func (v *solver) choose(s *strip, r0, count, i1, i int) bool {
 	width := v.m.width(v.n)
+	if !v.static {
+		v.foresee(s, r0, count, i1, i, width)
+	}
 	for r := range count {
 		if v.static {
 			s.set(r, v.m.grid(r0+r, v.column(i)/width))
@@ -142,7 +146,7 @@ func (v *solver) choose(s *strip, r0, count, i1, i int) bool {
 		}
 		group := s.group[:width]
 		for k := range group {
-			group[k] = s.y[(i-i1+k)*lanes+r]
+			group[k] = s.ahead[k*lanes+r]
 		}
 		g, err := v.f.find(group, v.diag[i:i+width])
 		if err != nil {
@@ -153,6 +157,34 @@ func (v *solver) choose(s *strip, r0, count, i1, i int) bool {
 		s.set(r, g)
 	}
 	return true
+}
+
+// foresee sets ahead to what the weights of the group at position i would best be, now that the columns before it are
+// rounded and all others still free, which is what its grid is to fit. With e the errors so far, z = e·R over the columns of
+// the group and R_gg the factor's block of the group, that is w + z·R_gg⁻¹, since the inverse of a triangle begins with the
+// inverse of its first block. y holds w + z·diag(R_gg)⁻¹ there, so that x = z·R_gg⁻¹ is x_k = y_k - w_k - Σ_{j<k} x_j*A[j,k].
+func (v *solver) foresee(s *strip, r0, count, i1, i, width int) {
+	out, at := v.m.Out, i-i1
+	for k := range width {
+		w := v.work[(i+k)*out+r0:][:count]
+		for r, from := range w {
+			s.ahead[k*lanes+r] = s.y[(at+k)*lanes+r] - from
+		}
+	}
+	pw := min(blockColumns, v.n-i1) // width of the panel
+	for j := range width {
+		var x [lanes]float32
+		for r := range x {
+			x[r] = -s.ahead[j*lanes+r]
+		}
+		num.AddOuter16(s.ahead[(j+1)*lanes:], v.panel[(i+j)*pw+at:][j+1:width], &x)
+	}
+	for k := range width {
+		w := v.work[(i+k)*out+r0:][:count]
+		for r, from := range w {
+			s.ahead[k*lanes+r] += from
+		}
+	}
 }
 
 // column16 rounds the column at position i and returns the errors of its rows, which it also leaves in work.

@@ -49,7 +49,7 @@ type AttnShape struct {
 
 // Device runs the operations of a transformer. Methods that fail do so only for want of memory or of the device itself;
 // wrong sizes are bugs and panic. Operations on one Device may be queued, Download waits for them. Results do not depend
-// on the number of threads.
+// on the number of threads. Alloc, Upload and UploadRaw may run within For, on buffers of their own.
 type Device interface {
 	// Class names what fixes the bits of results, such as "cpu-f32".
 	Class() string

@@ -69,9 +69,14 @@ func (b *Block) load() error {
 			return err
 		}
 	}
-	for _, r := range a.Roles() {
-		var err error
-		if b.linears[r], err = u.linear(a.Linears[r]); err != nil {
+	roles := a.Roles()
+	errs := make([]error, len(roles))
+	b.model.Dev.For(len(roles), func(i int) {
+		u := &uploader{dev: b.model.Dev, src: b.model.Src}
+		b.linears[roles[i]], errs[i] = u.linear(a.Linears[roles[i]])
+	})
+	for _, err := range errs {
+		if err != nil {
 			return err
 		}
 	}
