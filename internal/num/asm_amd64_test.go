@@ -130,6 +130,45 @@ func TestLevelsAgree(t *testing.T) {
 }
 
 // FuzzAgainstGeneric compares assembly with plain Go, which differs by the rounding of products alone.
+// fma32 is the multiply-add of float32 with one rounding, in plain Go: the product is exact in float64, the sum is rounded
+// to odd there, so that the second rounding does no harm (Boldo and Melquiond, IEEE TC 57(4), 2008).
+func fma32(a, b, c float32) float32 {
+	p, q := float64(a)*float64(b), float64(c)
+	s := p + q
+	v := s - p
+	if rest := (p - (s - v)) + (q - v); rest != 0 && math.Float64bits(s)&1 == 0 {
+		s = math.Nextafter(s, s+math.Copysign(math.Inf(1), rest))
+	}
+	return float32(s)
+}
+
+// TestBitsOfFMA: the kernels give the bits of the documented loop with multiply-adds in plain Go.
+func TestBitsOfFMA(t *testing.T) {
+	for i, s := range gemmSizes {
+		m, n, k := s[0], s[1], s[2]
+		rng := newRand(uint64(i))
+		x, w, want := randoms(rng, m*k), randoms(rng, n*k), make([]float32, m*n)
+		for r := range m {
+			for c := range n {
+				for l0 := 0; l0 < k; l0 += blockK {
+					var sum float32
+					for l := l0; l < min(l0+blockK, k); l++ {
+						sum = fma32(x[r*k+l], w[c*k+l], sum)
+					}
+					want[r*n+c] += sum
+				}
+			}
+		}
+		for l := levelAVX2; l <= detect(); l++ {
+			for threads := 1; threads <= 3; threads++ {
+				got := make([]float32, m*n)
+				atLevel(l, func() { GemmNT(got, n, x, k, F32Weights(w, k), m, n, k, 0, workers(threads)) })
+				same(t, fmt.Sprint(s, " level ", l, ", threads ", threads), got, want)
+			}
+		}
+	}
+}
+
 func FuzzAgainstGeneric(f *testing.F) {
 	for i, s := range gemmSizes {
 		f.Add(uint64(i), uint16(s[0]), uint16(s[1]), uint16(s[2]))
