@@ -30,8 +30,8 @@ if command -v perf >/dev/null && perf stat true 2>/dev/null; then
 	rm -rf "$work/out"
 	perf record -q -F 499 -o "$work/perf.data" "$compress" apply "$work/plan.json" --model "$work/model" --calib "$work/model/calib.jsonl" -o "$work/out" >"$work/perf.txt"
 	perf report -i "$work/perf.data" --stdio --sort symbol 2>/dev/null | awk '
-		/^ *[0-9.]+%/ { share = $1 + 0; name = $NF }
+		/^ *[0-9.]+%/ { share = $1 + 0; name = $3 }
 		/^ *[0-9.]+%/ && name ~ /num\.micro/ { kernel += share }
-		/^ *[0-9.]+%/ && name ~ /num\.(micro|transpose|copyRows|scaleRows|addWide|AddWide|pack|pairs|\(\*gemmPass|\(\*gramPass|\(\*passBF16)/ { all += share }
+		/^ *[0-9.]+%/ && name ~ /num\.(micro|transpose|copyRows|scaleRows|addWide|AddWide|pack|pairs|\(\*gemmPass|\(\*widePass|\(\*passBF16)/ { all += share }
 		END { printf "of the processor time of apply: %.0f %% in kernels of products, %.0f %% with their packing and adding\n", kernel, all }'
 fi
