@@ -52,22 +52,21 @@ func primePower(q int) (p, e int) {
 	return q, 1
 }
 
-var paleyCache sync.Map // order and type → values
+var paleyCache sync.Map // paleyKey[T] → []T
+
+// paleyKey is the order of a matrix of values of type T.
+type paleyKey[T float] int
 
 // paley returns the matrix of paleySigns in another type.
 func paley[T float](k int) []T {
-	type key struct {
-		order int
-		zero  T
-	}
-	if m, ok := paleyCache.Load(key{order: k}); ok {
+	if m, ok := paleyCache.Load(paleyKey[T](k)); ok {
 		return m.([]T)
 	}
 	m := make([]T, k*k)
 	for i, s := range paleySigns(k) {
 		m[i] = T(s)
 	}
-	paleyCache.Store(key{order: k}, m)
+	paleyCache.Store(paleyKey[T](k), m)
 	return m
 }
 
