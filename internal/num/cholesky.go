@@ -64,6 +64,25 @@ func (products64) subtract(c []float64, ldc int, a []float64, lda int, b []float
 	gemm(kernel64, c, ldc, operand[float64]{v: a, ld: lda}, operand[float64]{v: b, ld: ldb}, m, n, k, -1, 1, par)
 }
 
+// subtractGram subtracts b·bᵀ from the region of c [n, n], for b [n, k].
+func subtractGram(c []float64, ldc int, b []float64, ldb, n, k int, g region, par Par) {
+	s := pool64.Get().(*scratch[float64])
+	defer pool64.Put(s)
+	all := operand[float64]{v: b, ld: ldb}
+	rows := split(max(n, 1), chunkM, kernel64.mr)
+	for i := 0; i < n; i += rows {
+		m, from, to := min(rows, n-i), 0, n
+		if g == lower {
+			to = i + m
+		} else if g == upper {
+			from = i
+		}
+		p := newPass(kernel64, c[i*ldc+from:], ldc, all.from(i), all.from(from), m, to-from, k, -1, 1)
+		p.region, p.first = g, i-from
+		p.run(s, par)
+	}
+}
+
 // products32 are in f32 where they are large.
 type products32 struct{}
 

@@ -39,23 +39,3 @@ func (g region) columns(diagonal, n int) (from, to int) {
 	}
 	return 0, n
 }
-
-// subtractGram subtracts b·bᵀ from the region of c [n, n], for b [n, k].
-func subtractGram(c []float64, ldc int, b []float64, ldb, n, k int, g region, par Par) {
-	pool := poolOf[float64]()
-	s := pool.Get().(*scratch[float64])
-	defer pool.Put(s)
-	all := operand[float64]{v: b, ld: ldb}
-	rows := split(max(n, 1), chunkM, kernel64.mr)
-	for i := 0; i < n; i += rows {
-		m, from, to := min(rows, n-i), 0, n
-		if g == lower {
-			to = i + m
-		} else if g == upper {
-			from = i
-		}
-		p := newPass(kernel64, c[i*ldc+from:], ldc, all.from(i), all.from(from), m, to-from, k, -1, 1)
-		p.region, p.first = g, i-from
-		p.run(s, par)
-	}
-}
