@@ -115,7 +115,8 @@ type KVHead struct {
 	Score        *float64             `json:"score,omitempty"` // by selection.method
 	KVBits       []int                `json:"kv_bits,omitempty"`
 	QHeads       map[string]QueryHead `json:"q_heads,omitempty"`
-	KChannelMask string               `json:"k_channel_mask,omitempty"`
+	// KChannelMask names the channels of keys that are kept, as hex digits, the highest bit of the first for channel 0.
+	KChannelMask string `json:"k_channel_mask,omitempty"`
 }
 
 // QueryHead overrides the prefill policy of one query head, named by its index in the layer.
@@ -170,7 +171,8 @@ type Evidence struct {
 	Samples    int         `json:"samples"`
 	Seed       uint64      `json:"seed"`
 	DataDigest string      `json:"data_digest,omitempty"`
-	Scores     [][]float64 `json:"scores"` // [layer][KV head]
+	Per        string      `json:"per,omitempty"` // what a score belongs to: "kv_head" (also where absent), "q_head" or "layer"
+	Scores     [][]float64 `json:"scores"`        // [layer][head], one a layer per "layer"
 }
 
 // Counts returns the query and KV heads of a layer, by its entry where that states them.

@@ -17,6 +17,8 @@ const (
 	KindBlockTopK     = "block_topk"     // blocks chosen at run time (XAttention, arXiv:2503.16428)
 	KindTokenTopK     = "token_topk"     // tokens chosen at run time (SnapKV, arXiv:2404.14469)
 	KindLocalStride   = "local_stride"   // local blocks and every n-th column of blocks (Phi-3-small, arXiv:2404.14219)
+	KindPower         = "power"          // local blocks and those at distances that are powers of two (PowerAttention, arXiv:2503.03588)
+	KindSinkScaled    = "sink_scaled"    // attention sinks past the first tokens turned down (ACT, arXiv:2406.15765)
 )
 
 // Policy says which keys a head sees besides causality. Which fields mean something depends on Kind; docs/MANIFEST.md has
@@ -24,13 +26,13 @@ const (
 type Policy struct {
 	Kind string
 
-	Sink         int  // streaming, elastic: leading tokens that are always seen
+	Sink         int  // streaming, elastic, power: leading tokens that are always seen
 	Recent       int  // streaming: latest tokens, the query's own included
 	Compensation bool // streaming: a mean of the dropped keys and values stands in for them (RazorAttention)
 
 	Alpha  float64 // elastic: span = Alpha + Beta*length
 	Beta   float64
-	Block  int    // elastic, block_topk, local_stride: block size
+	Block  int    // elastic, block_topk, local_stride, power: block size
 	Min    int    // elastic: smallest span, sink included
 	Length string // elastic: "prompt" or "prompt_plus_max_new"
 
@@ -41,15 +43,19 @@ type Policy struct {
 	ForceSlash    int // vertical_slash: nearest diagonals that are always kept
 
 	Selector  string  // block_topk, token_topk: how blocks or tokens are scored
-	Stride    int     // block_topk: stride of the antidiagonal sums
-	Threshold float64 // block_topk: share of attention mass to keep
+	Stride    int     // block_topk by xattention: stride of the antidiagonal sums
+	Threshold float64 // block_topk by xattention: share of attention mass to keep; sink_scaled: mean attention that makes a sink
+	Blocks    int     // block_topk by mean_pool: blocks of keys kept for each block of queries
 	Budget    int     // token_topk: tokens kept
 	Window    int     // token_topk: last queries that vote, always kept
 	Pool      int     // token_topk: width of the pooling of votes, 0 for none
 
-	LocalBlocks int // local_stride: nearest blocks
+	LocalBlocks int // local_stride, power: nearest blocks
 	VertStride  int // local_stride: every VertStride-th column of blocks
 	Offset      int // local_stride: first such column
+
+	Skip  int     // sink_scaled: leading tokens that are no such sinks
+	Scale float64 // sink_scaled: what attention to a sink is multiplied by
 
 	// raw keeps a policy of an unknown kind for writing it again; missing names absent fields of a known kind.
 	raw     json.RawMessage
@@ -104,12 +110,13 @@ var kinds = map[string][]field{
 		{name: "force_slash", ptr: func(p *Policy) any { return &p.ForceSlash }, optional: true},
 	},
 	KindBlockTopK: {
-		fBlock, fSelect("xattention"),
-		{name: "stride", ptr: func(p *Policy) any { return &p.Stride }, min: 1},
-		{name: "threshold", ptr: func(p *Policy) any { return &p.Threshold }},
+		fBlock, fSelect("xattention", "mean_pool"),
+		{name: "stride", ptr: func(p *Policy) any { return &p.Stride }, optional: true},
+		{name: "threshold", ptr: func(p *Policy) any { return &p.Threshold }, optional: true},
+		{name: "blocks", ptr: func(p *Policy) any { return &p.Blocks }, optional: true},
 	},
 	KindTokenTopK: {
-		fSelect("snapkv"),
+		fSelect("snapkv", "attention"),
 		{name: "budget", ptr: func(p *Policy) any { return &p.Budget }, min: 1},
 		{name: "window", ptr: func(p *Policy) any { return &p.Window }, min: 1},
 		{name: "pool", ptr: func(p *Policy) any { return &p.Pool }, optional: true},
@@ -119,6 +126,15 @@ var kinds = map[string][]field{
 		{name: "local_blocks", ptr: func(p *Policy) any { return &p.LocalBlocks }, min: 1},
 		{name: "vert_stride", ptr: func(p *Policy) any { return &p.VertStride }, min: 1},
 		{name: "offset", ptr: func(p *Policy) any { return &p.Offset }, optional: true},
+	},
+	KindPower: {
+		fSink, fBlock,
+		{name: "local_blocks", ptr: func(p *Policy) any { return &p.LocalBlocks }, min: 1},
+	},
+	KindSinkScaled: {
+		{name: "skip", ptr: func(p *Policy) any { return &p.Skip }},
+		{name: "threshold", ptr: func(p *Policy) any { return &p.Threshold }},
+		{name: "scale", ptr: func(p *Policy) any { return &p.Scale }},
 	},
 }
 
@@ -244,8 +260,14 @@ func (p *Policy) validate(v *validator, path string) {
 		}
 	}
 	switch {
-	case p.Kind == KindBlockTopK && !missing["threshold"]:
+	case p.Kind == KindBlockTopK && p.Selector == "mean_pool":
+		v.check(p.Blocks >= 1, path+".blocks", "%d is not at least 1", p.Blocks)
+	case p.Kind == KindBlockTopK:
+		v.check(p.Stride >= 1, path+".stride", "%d is not at least 1", p.Stride)
 		v.check(p.Threshold > 0 && p.Threshold <= 1, path+".threshold", "%v is not in (0, 1]", p.Threshold)
+	case p.Kind == KindSinkScaled:
+		v.check(p.Threshold > 0 && p.Threshold <= 1 || missing["threshold"], path+".threshold", "%v is not in (0, 1]", p.Threshold)
+		v.check(p.Scale >= 0 && p.Scale <= 1, path+".scale", "%v is not in [0, 1]", p.Scale)
 	case p.Kind == KindElastic && !missing["beta"]:
 		v.check(p.Beta >= 0 && p.Beta <= 1, path+".beta", "%v is not in [0, 1]", p.Beta)
 	}
@@ -255,7 +277,7 @@ func (p *Policy) validate(v *validator, path string) {
 // included, or -1 where that is only known at run time. Length is what Policy.Length says for elastic policies.
 func (p *Policy) Span(length int) int {
 	switch p.Kind {
-	case KindFull:
+	case KindFull, KindSinkScaled:
 		return length
 	case KindStreaming:
 		return min(length, p.Sink+p.Recent)

@@ -76,6 +76,7 @@ func (v *validator) evidence(p *Plan) {
 		v.check(e.Method != "", path+".method", "is empty")
 		v.check(e.Unit != "", path+".unit", "is empty")
 		v.check(e.Samples >= 0, path+".samples", "is negative")
+		v.oneOf(path+".per", e.Per, "", "kv_head", "q_head", "layer")
 		if e.DataDigest != "" {
 			v.digest(path+".data_digest", e.DataDigest, "sha256:")
 		}
