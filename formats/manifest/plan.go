@@ -109,12 +109,12 @@ type Layer struct {
 
 // KVHead holds the policies of one KV head and so of the query heads that read it.
 type KVHead struct {
-	Head         int                  `json:"head"`
-	Decode       Rules                `json:"decode,omitzero"`
-	Prefill      string               `json:"prefill,omitempty"`
-	Score        *float64             `json:"score,omitempty"` // by selection.method
-	KVBits       []int                `json:"kv_bits,omitempty"`
-	QHeads       map[string]QueryHead `json:"q_heads,omitempty"`
+	Head    int                  `json:"head"`
+	Decode  Rules                `json:"decode,omitzero"`
+	Prefill string               `json:"prefill,omitempty"`
+	Score   *float64             `json:"score,omitempty"` // by selection.method
+	KVBits  []int                `json:"kv_bits,omitempty"`
+	QHeads  map[string]QueryHead `json:"q_heads,omitempty"`
 	// KChannelMask names the channels of keys that are kept, as hex digits, the highest bit of the first for channel 0.
 	KChannelMask string `json:"k_channel_mask,omitempty"`
 }
