@@ -15,10 +15,14 @@ type Kind string
 // The kinds of prompts that [MakePrompts] makes. A single needle saturates early; several keys and key-value lists need
 // the right fact to be told from others like it, and are the sensitive tests.
 const (
-	SingleNeedle Kind = "single"    // one fact in a haystack
-	MultiKey     Kind = "multi-key" // one fact among Distractors facts with other names, all in a haystack
-	KeyValue     Kind = "key-value" // nothing but facts, as many as fit
+	SingleNeedle Kind = "single"      // one fact in a haystack
+	MultiKey     Kind = "multi-key"   // one fact among Distractors facts with other names, all in a haystack
+	MultiValue   Kind = "multi-value" // Distractors+1 facts of one name, all of whose codes are asked for, in a haystack
+	KeyValue     Kind = "key-value"   // nothing but facts, as many as fit
 )
+
+// Kinds returns all kinds of prompts.
+func Kinds() []Kind { return []Kind{SingleNeedle, MultiKey, MultiValue, KeyValue} }
 
 // The templates and the filler where [RetrievalOptions] leaves them empty.
 const (
@@ -36,7 +40,7 @@ type RetrievalOptions struct {
 	Lengths     []int     // tokens of prompt and answer together, at most
 	Depths      []float64 // place of the fact, 0 first to 1 last
 	PerCell     int       // 0 for 1
-	Distractors int       // facts with other names; MultiKey only, 0 for 2
+	Distractors int       // further facts: with other names (MultiKey, 0 for 2) or of the same one (MultiValue, 0 for 1)
 
 	BOS    *int32 // first id of each prompt; nil for none
 	Filler string // text of the haystack where no ids are given; "" for DefaultFiller
@@ -58,6 +62,9 @@ func (o RetrievalOptions) withDefaults() RetrievalOptions {
 	}
 	if o.Kind == MultiKey && o.Distractors == 0 {
 		o.Distractors = 2
+	}
+	if o.Kind == MultiValue && o.Distractors == 0 {
+		o.Distractors = 1
 	}
 	o.PerCell = max(o.PerCell, 1)
 	return o
@@ -99,6 +106,7 @@ type maker struct {
 	form     form
 	haystack []int32
 	filler   []int32 // one round of Filler; empty where a haystack is given
+	comma    []int32 // what stands between the codes of an answer; MultiValue only
 }
 
 func newMaker(tok Encoder, haystack []int32, opt RetrievalOptions) (*maker, error) {
@@ -106,10 +114,8 @@ func newMaker(tok Encoder, haystack []int32, opt RetrievalOptions) (*maker, erro
 	if err != nil {
 		return nil, err
 	}
-	switch opt.Kind {
-	case SingleNeedle, MultiKey, KeyValue:
-	default:
-		return nil, fmt.Errorf("kind %q is none of %s, %s, %s", opt.Kind, SingleNeedle, MultiKey, KeyValue)
+	if !slices.Contains(Kinds(), opt.Kind) {
+		return nil, fmt.Errorf("kind %q is none of %v", opt.Kind, Kinds())
 	}
 	for _, n := range opt.Lengths {
 		if n > maxPromptTokens {
@@ -122,6 +128,9 @@ func newMaker(tok Encoder, haystack []int32, opt RetrievalOptions) (*maker, erro
 		}
 	}
 	m := &maker{opt: opt, form: f, haystack: haystack}
+	if opt.Kind == MultiValue {
+		m.comma = tok.Encode(",")
+	}
 	if len(haystack) == 0 && opt.Kind != KeyValue {
 		if m.filler = tok.Encode(opt.Filler); len(m.filler) == 0 {
 			return nil, fmt.Errorf("the filler text has no tokens")
@@ -146,6 +155,12 @@ func (m *maker) make(length int, depth float64, i uint64) (Prompt, error) {
 		for range m.opt.Distractors {
 			others = append(others, facts.next())
 			room -= len(others[len(others)-1].ids)
+		}
+	case MultiValue:
+		for range m.opt.Distractors {
+			f := m.form.fill(needle.name, facts.fresh(newCode))
+			others = append(others, f)
+			room -= len(f.ids) + len(m.comma) + len(f.code)
 		}
 	case KeyValue:
 		for f := facts.next(); len(f.ids) <= room; f = facts.next() {
@@ -205,7 +220,19 @@ func (m *maker) hide(p *Prompt, rng *rand.Rand, room int, needle fact, others []
 		}
 	}
 	p.IDs = append(p.IDs, hay[done:]...)
+	if m.opt.Kind == MultiValue {
+		p.Answer = m.enumerate(cuts)
+	}
 	return nil
+}
+
+// enumerate is the answer that names the codes of all facts in the order of the text, separated by commas.
+func (m *maker) enumerate(cuts []cut) []int32 {
+	answer := slices.Clone(cuts[0].fact.code)
+	for _, c := range cuts[1:] {
+		answer = append(append(answer, m.comma...), c.fact.code...)
+	}
+	return answer
 }
 
 // cut is a place in the haystack where a fact goes.

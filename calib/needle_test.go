@@ -123,6 +123,35 @@ func TestMakePromptsManyFacts(t *testing.T) {
 	}
 }
 
+// TestMakePromptsMultiValue: every code of the one name is in the answer, in the order of the text.
+func TestMakePromptsMultiValue(t *testing.T) {
+	for _, extra := range []int{0, 3} {
+		opt := RetrievalOptions{Kind: MultiValue, Lengths: []int{600}, Depths: []float64{0, 0.5, 1}, PerCell: 4, Distractors: extra}
+		prompts, err := MakePrompts(byteEncoder{}, nil, opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, p := range prompts {
+			body, at := text(p.IDs), 0
+			codes := strings.Split(text(p.Answer), ",")
+			for _, c := range codes {
+				next := strings.Index(body[at:], "is"+c+".")
+				if next < 0 {
+					t.Fatalf("prompt %d: code %q is not in the rest of %q", i, c, body)
+				}
+				at += next
+			}
+			name := strings.Fields(body[strings.LastIndex(body, "pass key of "):])[3]
+			if want := max(extra, 1) + 1; len(codes) != want || strings.Count(body, "Remember "+name+".") != want || p.Extra != want-1 {
+				t.Errorf("prompt %d: %d codes of %q, want %d: %q", i, len(codes), name, want, body)
+			}
+			if n := len(p.IDs) + len(p.Answer); n > p.Length || n < p.Length-2 || !strings.Contains(text(p.Answer), text(p.IDs[p.NeedleLo:p.NeedleHi])) {
+				t.Errorf("prompt %d: %d tokens of %d", i, n, p.Length)
+			}
+		}
+	}
+}
+
 // TestFactTokens checks that code and answer have the same tokens whatever the vocabulary does at the seams.
 func TestFactTokens(t *testing.T) {
 	for _, tok := range []Encoder{byteEncoder{}, pieceEncoder{}, pairEncoder{}} {

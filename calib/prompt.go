@@ -18,7 +18,7 @@ import (
 type Prompt struct {
 	IDs                []int32 // the prompt; the answer's first token is predicted at its last position
 	Answer             []int32 // the tokens that must follow
-	NeedleLo, NeedleHi int     // IDs[NeedleLo:NeedleHi] is where the answer stands in the prompt
+	NeedleLo, NeedleHi int     // IDs[NeedleLo:NeedleHi] is where the answer stands in the prompt, or one part of it (MultiValue)
 
 	Length int     // nominal tokens of prompt and answer together: the row of the grid
 	Depth  float64 // nominal place of the needle, 0 first to 1 last: the column of the grid

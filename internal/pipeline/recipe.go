@@ -44,15 +44,6 @@ type Retrieval struct {
 	Distractors int       `yaml:"distractors" json:"distractors"`
 }
 
-// Heads plans which KV heads keep the whole cache.
-type Heads struct {
-	Score     string  `yaml:"score" json:"score"` // one of headScores
-	FullShare float64 `yaml:"full_share" json:"full_share"`
-	Sink      int     `yaml:"sink" json:"sink"`
-	Recent    int     `yaml:"recent" json:"recent"`
-	Page      int     `yaml:"page" json:"page"`
-}
-
 // Quantize plans low-bit weights.
 type Quantize struct {
 	Method     string      `yaml:"method" json:"method"` // rtn, gptq, rsq
@@ -78,6 +69,9 @@ type Gates struct {
 	PPLRatio   float64 `yaml:"ppl_ratio" json:"ppl_ratio,omitempty"`     // result / source, at most
 	KL         float64 `yaml:"kl" json:"kl,omitempty"`                   // nats per token, at most
 	NeedleDrop float64 `yaml:"needle_drop" json:"needle_drop,omitempty"` // accuracy lost with the attention plan, at most
+	// PlanPPLRatio and PlanKL bound what the attention plan alone does, at every length that it is judged at.
+	PlanPPLRatio float64 `yaml:"plan_ppl_ratio" json:"plan_ppl_ratio,omitempty"` // planned / dense, at most
+	PlanKL       float64 `yaml:"plan_kl" json:"plan_kl,omitempty"`               // nats per token, at most
 }
 
 // Output fixes the files of the result.
@@ -145,7 +139,8 @@ func (r *Recipe) defaults(has *Recipe) {
 		r.Retrieval = &Retrieval{PerCell: 4}
 	}
 	if has.Heads != nil {
-		r.Heads = &Heads{Score: "wu", FullShare: math.NaN(), Sink: 64, Recent: 256, Page: 1}
+		r.Heads = &Heads{}
+		r.Heads.defaults(has.Heads)
 	}
 	if has.Quantize != nil {
 		yes, alsoYes := true, true
@@ -160,6 +155,9 @@ func (r *Recipe) fillDefaults() {
 	}
 	if t := r.Retrieval; t != nil && len(t.Depths) == 0 {
 		t.Depths = []float64{0.1, 0.3, 0.5, 0.7, 0.9}
+	}
+	if h := r.Heads; h != nil {
+		h.fillDefaults(r.Retrieval)
 	}
 	if q := r.Quantize; q != nil {
 		q.fillDefaults()
@@ -214,11 +212,13 @@ func (r *Recipe) check() error {
 	f.add(r.Heads == nil && r.Quantize == nil, "no step: give heads, quantize or both")
 	f.add(r.Output.MaxShardBytes < 1<<20, "output.max_shard_bytes %d: want at least 1048576", r.Output.MaxShardBytes)
 	g := r.Gates
-	for name, v := range map[string]float64{"ppl_ratio": g.PPLRatio, "kl": g.KL, "needle_drop": g.NeedleDrop} {
+	for name, v := range map[string]float64{"ppl_ratio": g.PPLRatio, "kl": g.KL, "needle_drop": g.NeedleDrop,
+		"plan_ppl_ratio": g.PlanPPLRatio, "plan_kl": g.PlanKL} {
 		f.add(math.IsNaN(v) || math.IsInf(v, 0) || v < 0, "gates.%s %v: want a number of at least 0", name, v)
 	}
 	f.add(g != Gates{} && c.Holdout == 0, "gates need held-out data, and calibration.holdout is 0")
 	f.add(g.NeedleDrop != 0 && r.Retrieval == nil, "gates.needle_drop needs the retrieval section")
+	f.add((g.PlanPPLRatio != 0 || g.PlanKL != 0) && r.Heads == nil, "gates.plan_ppl_ratio and gates.plan_kl need the heads section")
 	if r.Retrieval != nil {
 		r.Retrieval.check(&f)
 	}
@@ -243,19 +243,6 @@ func (t *Retrieval) check(f *faults) {
 	}
 	f.add(t.PerCell < 1 || t.PerCell > 10000, "retrieval.per_cell %d: want 1 to 10000", t.PerCell)
 	f.add(t.Distractors < 0 || t.Distractors > 100, "retrieval.distractors %d: want 0 to 100", t.Distractors)
-}
-
-// headScores are the ways to rank KV heads; see package heads. What a head's attention or output loses by itself is no
-// ranking: most of what it loses is never written to the residual stream, or does not matter there.
-var headScores = []string{"wu", "induction", "echo", "projected_error"}
-
-func (h *Heads) check(f *faults, r *Recipe) {
-	f.add(!oneOf(h.Score, headScores...), "heads.score %q: known are %s", h.Score, strings.Join(headScores, ", "))
-	f.add(h.Score == "wu" && r.Retrieval == nil, "heads.score wu needs the retrieval section")
-	f.add(!(h.FullShare >= 0 && h.FullShare <= 1), "heads.full_share %v: want 0 to 1; it has no default", h.FullShare)
-	f.add(h.Sink < 0 || h.Sink > 1<<20, "heads.sink %d: want 0 to 1048576", h.Sink)
-	f.add(h.Recent < 1 || h.Recent > 1<<20, "heads.recent %d: want 1 to 1048576", h.Recent)
-	f.add(h.Page < 1 || h.Page > 1<<16, "heads.page %d: want 1 to 65536", h.Page)
 }
 
 // groupSizes are those that package quantize makes; -1 stands for whole channels.
