@@ -208,12 +208,17 @@ func slowLoss(t *testing.T, m *nn.Model, windows [][]int32, sink, recent int) sl
 // rowsOfLayer lets slowLoss use the name rows for a count.
 type rowsOfLayer = rows
 
+// promptOf turns a planted prompt into one of calib.
+func promptOf(q testmodel.PlantedPrompt) calib.Prompt {
+	return calib.Prompt{IDs: q.IDs, Answer: q.Answer, NeedleLo: q.NeedleLo, NeedleHi: q.NeedleHi}
+}
+
 // planted scores the model with known retrieval heads.
 func planted(t *testing.T) (*testmodel.Planted, *nn.Model, []calib.Prompt) {
 	p := testmodel.NewPlanted(1)
 	var prompts []calib.Prompt
 	for _, q := range p.Prompts(12, 160, 3, 5) {
-		prompts = append(prompts, calib.Prompt{IDs: q.IDs, Answer: q.Answer, NeedleLo: q.NeedleLo, NeedleHi: q.NeedleHi})
+		prompts = append(prompts, promptOf(q))
 	}
 	return p, open(t, p.Model), prompts
 }
