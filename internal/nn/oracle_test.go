@@ -66,11 +66,15 @@ func (o *oracle) apply(l arch.Linear, x []float64, t int) []float64 {
 	if l.Bias != "" {
 		bias = o.vector(l.Bias)[l.Row:]
 	}
-	for i := range t {
-		for j := range l.Out {
+	row := make([]float64, l.In)
+	for j := range l.Out {
+		for c := range row {
+			row[c] = at(j, c)
+		}
+		for i := range t {
 			s := 0.0
-			for c := range l.In {
-				s += x[i*l.In+c] * at(j, c)
+			for c, v := range x[i*l.In : (i+1)*l.In] {
+				s += v * row[c]
 			}
 			if bias != nil {
 				s += bias[j]
