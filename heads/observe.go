@@ -42,3 +42,16 @@ func (o Options) observe(ctx context.Context, m *nn.Model, windows [][]int32, ta
 	}
 	return errors.Join(m.Run(ctx, windows, opt, each), states.Close())
 }
+
+// run runs the dense model over the windows, block by block, and hands over their final hidden states.
+func (o Options) run(ctx context.Context, m *nn.Model, windows [][]int32, each func(window int, hidden []float32) error) error {
+	lengths := make([]int, len(windows))
+	for i, w := range windows {
+		lengths[i] = len(w)
+	}
+	states, err := nn.NewStates(o.Dir, lengths, m.Arch.D, o.MemLimit)
+	if err != nil {
+		return err
+	}
+	return errors.Join(m.Run(ctx, windows, nn.RunOptions{States: states, Progress: o.Progress}, each), states.Close())
+}

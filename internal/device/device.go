@@ -73,6 +73,9 @@ type Device interface {
 	Gather(y, table Buf, ids []int32, d int)
 	// MatMulNT: y[M,N] = x[M,Kd] · w[N,Kd]ᵀ + beta*y. x and y are F32, w any kind. f32 accumulation over Kd in a fixed order.
 	MatMulNT(y, x, w Buf, m, n, kd int, beta float32)
+	// MatMulNN: y[M,Kd] = x[M,N] · w[N,Kd] + beta*y, the way back through MatMulNT. y and x are F32, w any kind, and the
+	// product is in f32 on devices of every class.
+	MatMulNN(y, x, w Buf, m, n, kd int, beta float32)
 	// AddBias: y[i,:] += bias, for rows of width n.
 	AddBias(y, bias Buf, rows, n int)
 	// Add: y += x.
@@ -81,6 +84,10 @@ type Device interface {
 	RMSNorm(y, x, w Buf, rows, d int, eps float32)
 	// LayerNorm: y[i,:] = (x[i,:]-mean)/sqrt(var+eps)*w + b.
 	LayerNorm(y, x, w, b Buf, rows, d int, eps float32)
+	// RMSNormBack: the gradient dx by the input x of RMSNorm from the gradient dy by its output. dx may be dy.
+	RMSNormBack(dx, dy, x, w Buf, rows, d int, eps float32)
+	// LayerNormBack: the gradient dx by the input x of LayerNorm from the gradient dy by its output. dx may be dy.
+	LayerNormBack(dx, dy, x, w Buf, rows, d int, eps float32)
 	// RoPE rotates x [T, heads*K] in place in the half-split layout: pair (j, j+K/2) of each head by the angle whose
 	// cosine and sine stand at [t, j] of cos and sin, [T, K/2] each (host tables, any attention factor folded in).
 	RoPE(x Buf, t, heads, k int, cos, sin []float32)
@@ -99,8 +106,18 @@ type Device interface {
 	// same masks. v, out and dout [T, H*K], the output and the gradient of a loss by it, may be nil unless
 	// st.NeedsGradient. Memory is O(T) beyond what st asks for.
 	AttnStatistics(st *AttnStats, q, k, v, out, dout, lse Buf, s AttnShape, masks []Mask)
+	// MixHeads: y[t,h,:] = alpha[g]*a[t,h,:] + (1-alpha[g])*b[t,h,:] for the KV head g of query head h, over [T, H*K];
+	// b nil counts as zeros. y may be a or b.
+	MixHeads(y, a, b Buf, alpha []float32, s AttnShape)
+	// MixSlopes: dst[g] = Σ_t Σ_h dy[t,h,:]·(a[t,h,:]-b[t,h,:]) over the query heads of KV head g, the gradient by alpha of
+	// MixHeads, in float64 and in the order of rows within a head, heads ascending.
+	MixSlopes(dst []float64, dy, a, b Buf, s AttnShape)
 	// SiLUMul: y = silu(gate)*up.
 	SiLUMul(y, gate, up Buf, n int)
+	// SiLUMulBack: the gradients of SiLUMul by gate and up from the gradient dy by its output. dgate may be gate, dup up.
+	SiLUMulBack(dgate, dup, dy, gate, up Buf, n int)
 	// GELU: y = gelu(x), by the tanh form where tanh is set, else by erf.
 	GELU(y, x Buf, n int, tanh bool)
+	// GELUBack: the gradient dx by the input x of GELU from the gradient dy by its output. dx may be dy or x.
+	GELUBack(dx, dy, x Buf, n int, tanh bool)
 }

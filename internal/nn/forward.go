@@ -11,7 +11,7 @@ import (
 // Forward runs the block over one window: x [T, D] is replaced by the block's output.
 //
 // Beside the weights it holds 4*(T*(2D + 2HK + 2GK + H) + 2*min(T, 1024)*F) bytes on the device, H*T more floats for
-// column sums, and T instead of min(T, 1024) rows of the FFN under a Tap or a stop; the host holds 4*T*K bytes of rotary
+// column sums, T*(2HK + H) for a Mix, and T instead of min(T, 1024) rows of the FFN under a Tap or a stop; the host holds 4*T*K bytes of rotary
 // tables. This memory belongs to the model and is reused: calls of a size seen before allocate no buffer.
 func (b *Block) Forward(x []float32, t int, p *Pass) error {
 	if p == nil {
@@ -102,13 +102,15 @@ func (b *Block) attention(x []float32, t int, p *Pass) (stop bool, err error) {
 	if b.tap(p, SiteQKV, s.n, t, b.model.Arch.D) {
 		return true, nil
 	}
-	b.linear(s.q, s.n, arch.Q, t)
-	b.linear(s.k, s.n, arch.K, t)
-	b.linear(s.v, s.n, arch.V, t)
-	b.position(t)
-	shape := device.AttnShape{T: t, H: a.H, G: a.G, K: a.K, Scale: float32(1 / math.Sqrt(float64(a.K)))}
-	masks := b.masksOf(p)
-	dev.Attention(s.o, s.lse, s.q, s.k, s.v, shape, masks)
+	if err := b.project(t, p.keep); err != nil {
+		return false, err
+	}
+	shape, masks := b.shape(t), b.masksOf(p)
+	if p.Mix == nil {
+		dev.Attention(s.o, s.lse, s.q, s.k, s.v, shape, masks)
+	} else if err := b.mix(p.Mix, shape, masks); err != nil {
+		return false, err
+	}
 	if err := b.tapAttn(p, shape, masks); err != nil {
 		return false, err
 	}
@@ -119,20 +121,55 @@ func (b *Block) attention(x []float32, t int, p *Pass) (stop bool, err error) {
 	return false, nil
 }
 
-// position normalizes the heads of q and k where the family does and rotates them.
-func (b *Block) position(t int) {
+func (b *Block) shape(t int) device.AttnShape {
+	a := b.arch
+	return device.AttnShape{T: t, H: a.H, G: a.G, K: a.K, Scale: float32(1 / math.Sqrt(float64(a.K)))}
+}
+
+// project computes queries, keys and values from the normed states in scratch, normalizes the heads of q and k where the
+// family does, and rotates them. Where keep is set what the heads' norms start from stays in scratch.
+func (b *Block) project(t int, keep bool) error {
 	a, s, m := b.arch, &b.model.scratch, b.model
+	q, k := s.q, s.k
+	if keep && b.qNorm.w != nil {
+		if err := s.fit(want{&s.back.q0, t, a.H * a.K}); err != nil {
+			return err
+		}
+		q = s.back.q0
+	}
+	if keep && b.kNorm.w != nil {
+		if err := s.fit(want{&s.back.k0, t, a.G * a.K}); err != nil {
+			return err
+		}
+		k = s.back.k0
+	}
+	b.linear(q, s.n, arch.Q, t)
+	b.linear(k, s.n, arch.K, t)
+	b.linear(s.v, s.n, arch.V, t)
 	if b.qNorm.w != nil {
-		m.Dev.RMSNorm(s.q, s.q, b.qNorm.w, t*a.H, a.K, m.Arch.Eps)
+		m.Dev.RMSNorm(s.q, q, b.qNorm.w, t*a.H, a.K, m.Arch.Eps)
 	}
 	if b.kNorm.w != nil {
-		m.Dev.RMSNorm(s.k, s.k, b.kNorm.w, t*a.G, a.K, m.Arch.Eps)
+		m.Dev.RMSNorm(s.k, k, b.kNorm.w, t*a.G, a.K, m.Arch.Eps)
 	}
 	if m.Arch.Rope != nil {
 		cos, sin := m.rotary(a.K, t)
 		m.Dev.RoPE(s.q, t, a.H, a.K, cos, sin)
 		m.Dev.RoPE(s.k, t, a.G, a.K, cos, sin)
 	}
+	return nil
+}
+
+// mix computes both attentions of a Mix and their blend.
+func (b *Block) mix(x *Mix, shape device.AttnShape, masks []device.Mask) error {
+	s, dev, hk := &b.model.scratch, b.model.Dev, shape.H*shape.K
+	if err := s.fit(want{&s.full, shape.T, hk}, want{&s.other, shape.T, hk}, want{&s.lse2, shape.H, shape.T}); err != nil {
+		return err
+	}
+	dev.Attention(s.full, s.lse, s.q, s.k, s.v, shape, masks)
+	dev.Attention(s.other, s.lse2, s.q, s.k, s.v, shape, x.Masks)
+	dev.MixHeads(s.o, s.full, s.other, x.Alpha, shape)
+	return nil
 }
 
 // ffn adds the feed-forward sub-layer to x, some rows at a time unless a tap wants to see them all.
@@ -203,16 +240,23 @@ func (b *Block) tapAttn(p *Pass, shape device.AttnShape, masks []device.Mask) er
 		return nil
 	}
 	s, dev := &b.model.scratch, b.model.Dev
-	hk, gk, ht := shape.T*shape.H*shape.K, shape.T*shape.G*shape.K, shape.H*shape.T
-	st := &AttnState{Shape: shape, Masks: masks, Dev: dev, DevQ: s.q, DevK: s.k, DevV: s.v,
-		Q: s.view(1, s.q, hk), K: s.view(2, s.k, gk), V: s.view(3, s.v, gk), Out: s.view(4, s.o, hk), LSE: s.view(5, s.lse, ht)}
+	st := b.attnState(shape, masks)
 	if p.ColumnSums {
 		if err := s.fit(want{&s.sums, shape.H, shape.T}); err != nil {
 			return err
 		}
 		dev.AttnColumnSums(s.sums, s.q, s.k, s.lse, shape, masks)
-		st.ColumnSums = s.view(6, s.sums, ht)
+		st.ColumnSums = s.view(6, s.sums, shape.H*shape.T)
 	}
 	p.TapAttn(st)
 	return nil
+}
+
+// attnState shows what attention has left in scratch.
+func (b *Block) attnState(shape device.AttnShape, masks []device.Mask) *AttnState {
+	s := &b.model.scratch
+	hk, gk, ht := shape.T*shape.H*shape.K, shape.T*shape.G*shape.K, shape.H*shape.T
+	return &AttnState{Shape: shape, Masks: masks, Dev: b.model.Dev,
+		DevQ: s.q, DevK: s.k, DevV: s.v, DevOut: s.o, DevLSE: s.lse,
+		Q: s.view(1, s.q, hk), K: s.view(2, s.k, gk), V: s.view(3, s.v, gk), Out: s.view(4, s.o, hk), LSE: s.view(5, s.lse, ht)}
 }

@@ -7,17 +7,17 @@ import (
 	"modelpress/internal/device"
 )
 
-// head is the final norm and the output projection, with room for some rows.
+// head is the output projection, with room for some rows.
 type head struct {
-	norm      norm
+	norm      norm       // the model's final norm
 	w         device.Buf // [V, D]
 	x, logits device.Buf // [rows, D], [rows, V]
+	grad      device.Buf // [rows, D]
 	host      []float32
 }
 
 func (h *head) free() {
-	h.norm.free()
-	for _, b := range []device.Buf{h.w, h.x, h.logits} {
+	for _, b := range []device.Buf{h.w, h.x, h.logits, h.grad} {
 		if b != nil {
 			b.Free()
 		}
@@ -67,14 +67,13 @@ func (m *Model) loadHead() (*head, error) {
 	if m.head != nil {
 		return m.head, nil
 	}
-	h := &head{}
-	u := &uploader{dev: m.Dev, src: m.Src}
-	var err error
-	if h.norm, err = u.norm(m.Arch.FinalNorm, m.Arch.D); err == nil {
-		h.w, err = u.matrix(arch.Linear{Weight: m.Arch.LMHead, In: m.Arch.D, Out: m.Arch.V})
-	}
+	f, err := m.finalNorm()
 	if err != nil {
-		h.free()
+		return nil, err
+	}
+	h := &head{norm: f.norm}
+	u := &uploader{dev: m.Dev, src: m.Src}
+	if h.w, err = u.matrix(arch.Linear{Weight: m.Arch.LMHead, In: m.Arch.D, Out: m.Arch.V}); err != nil {
 		return nil, err
 	}
 	m.head = h

@@ -18,6 +18,7 @@ type Model struct {
 
 	scratch scratch
 	tables  []rotaryTable
+	final   *finalNorm
 	head    *head
 }
 
@@ -38,6 +39,10 @@ func (m *Model) Prefetch(l int) {
 func (m *Model) Release() {
 	m.scratch.free()
 	m.tables = nil
+	if m.final != nil {
+		m.final.free()
+		m.final = nil
+	}
 	if m.head != nil {
 		m.head.free()
 		m.head = nil
@@ -97,6 +102,15 @@ func (m *Model) normalize(y, x device.Buf, n norm, rows int) {
 		return
 	}
 	m.Dev.RMSNorm(y, x, n.w, rows, m.Arch.D, m.Arch.Eps)
+}
+
+// normBack turns the gradient g by the output of a norm over rows of width D into the one by its input x.
+func (m *Model) normBack(g, x device.Buf, n norm, rows int) {
+	if m.Arch.LayerNorm {
+		m.Dev.LayerNormBack(g, g, x, n.w, rows, m.Arch.D, m.Arch.Eps)
+		return
+	}
+	m.Dev.RMSNormBack(g, g, x, n.w, rows, m.Arch.D, m.Arch.Eps)
 }
 
 // Logits runs the whole model over one window and returns [T, V]: for tests and single prompts, since it keeps every

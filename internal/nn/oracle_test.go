@@ -20,9 +20,18 @@ type oracle struct {
 	// sites collects the input of each site of each layer, sums the column sums [H, T] of each layer.
 	sites map[[2]int][]float64
 	sums  map[int][]float64
+	// nudge, where set, may change the input of a site before it is used.
+	nudge func(layer int, s Site, v []float64)
+	// other and alpha, where set, blend attention with that under the other masks.
+	other func(layer int) []device.Mask
+	alpha [][]float64 // [layer][KV head]
+	read  map[string][]float64
 }
 
 func (o *oracle) vector(name string) []float64 {
+	if v, ok := o.read[name]; ok {
+		return v
+	}
 	info, ok := o.src.Lookup(name)
 	if !ok {
 		o.t.Fatalf("no tensor %s", name)
@@ -39,6 +48,10 @@ func (o *oracle) vector(name string) []float64 {
 	for i, x := range v {
 		out[i] = float64(x)
 	}
+	if o.read == nil {
+		o.read = map[string][]float64{}
+	}
+	o.read[name] = out
 	return out
 }
 
@@ -53,11 +66,15 @@ func (o *oracle) apply(l arch.Linear, x []float64, t int) []float64 {
 	if l.Bias != "" {
 		bias = o.vector(l.Bias)[l.Row:]
 	}
-	for i := range t {
-		for j := range l.Out {
+	row := make([]float64, l.In)
+	for j := range l.Out {
+		for c := range row {
+			row[c] = at(j, c)
+		}
+		for i := range t {
 			s := 0.0
-			for c := range l.In {
-				s += x[i*l.In+c] * at(j, c)
+			for c, v := range x[i*l.In : (i+1)*l.In] {
+				s += v * row[c]
 			}
 			if bias != nil {
 				s += bias[j]
@@ -70,6 +87,10 @@ func (o *oracle) apply(l arch.Linear, x []float64, t int) []float64 {
 
 func (o *oracle) norm(n arch.Norm, x []float64, width int) []float64 {
 	w, y := o.vector(n.Weight), make([]float64, len(x))
+	var bias []float64
+	if n.Bias != "" {
+		bias = o.vector(n.Bias)
+	}
 	for i := 0; i < len(x); i += width {
 		row := x[i : i+width]
 		mean, sq := 0.0, 0.0
@@ -84,7 +105,7 @@ func (o *oracle) norm(n arch.Norm, x []float64, width int) []float64 {
 		for j, v := range row {
 			y[i+j] = (v - mean) / math.Sqrt(sq+float64(o.m.Eps)) * w[j]
 			if n.Bias != "" {
-				y[i+j] += o.vector(n.Bias)[j]
+				y[i+j] += bias[j]
 			}
 		}
 	}
@@ -129,12 +150,12 @@ func frequency(r *arch.Rope, dim, t, j int) (freq, factor float64) {
 }
 
 func (o *oracle) rotate(x []float64, t, heads, k int) {
-	for i := range t {
-		for h := range heads {
-			v := x[(i*heads+h)*k : (i*heads+h+1)*k]
-			for j := range k / 2 {
-				f, factor := frequency(o.m.Rope, k, t, j)
-				s, c := math.Sincos(float64(i) * f)
+	for j := range k / 2 {
+		f, factor := frequency(o.m.Rope, k, t, j)
+		for i := range t {
+			s, c := math.Sincos(float64(i) * f)
+			for h := range heads {
+				v := x[(i*heads+h)*k : (i*heads+h+1)*k]
 				a, b := v[j], v[j+k/2]
 				v[j], v[j+k/2] = (a*c-b*s)*factor, (b*c+a*s)*factor
 			}
@@ -152,13 +173,29 @@ func (o *oracle) attention(l int, n []float64, t int) []float64 {
 		o.rotate(q, t, a.H, a.K)
 		o.rotate(k, t, a.G, a.K)
 	}
-	out, sums := make([]float64, t*a.H*a.K), make([]float64, a.H*t)
+	out, sums := o.attend(l, q, k, v, t, func(g, i, j int) bool { return o.sees(l, g, i, j) })
+	o.sums[l] = sums
+	if o.other == nil {
+		return out
+	}
+	masks := o.other(l)
+	other, _ := o.attend(l, q, k, v, t, func(g, i, j int) bool { return seen(masks[g], i, j) })
+	for i := range out {
+		w := o.alpha[l][i/a.K%a.H/(a.H/a.G)]
+		out[i] = w*out[i] + (1-w)*other[i]
+	}
+	return out
+}
+
+func (o *oracle) attend(l int, q, k, v []float64, t int, sees func(g, i, j int) bool) (out, sums []float64) {
+	a := &o.m.Layers[l]
+	out, sums = make([]float64, t*a.H*a.K), make([]float64, a.H*t)
 	for h := range a.H {
 		g := h / (a.H / a.G)
 		for i := range t {
 			p, total := make([]float64, t), 0.0
 			for j := range i + 1 {
-				if o.sees(l, g, i, j) {
+				if sees(g, i, j) {
 					dot := 0.0
 					for c := range a.K {
 						dot += q[(i*a.H+h)*a.K+c] * k[(j*a.G+g)*a.K+c]
@@ -175,18 +212,18 @@ func (o *oracle) attention(l int, n []float64, t int) []float64 {
 			}
 		}
 	}
-	o.sums[l] = sums
-	return out
+	return out, sums
 }
 
 func (o *oracle) sees(l, g, i, j int) bool {
 	if o.masks != nil {
-		m := o.masks(l)[g]
-		return m.Recent == 0 || j < m.Sink || i-j < m.Recent
+		return seen(o.masks(l)[g], i, j)
 	}
 	w := o.m.Layers[l].Window
 	return w == 0 || i-j < w
 }
+
+func seen(m device.Mask, i, j int) bool { return m.Recent == 0 || j < m.Sink || i-j < m.Recent }
 
 func (o *oracle) activate(gate, up []float64) []float64 {
 	y := make([]float64, len(up))
@@ -205,6 +242,17 @@ func (o *oracle) activate(gate, up []float64) []float64 {
 
 // logits returns [T, V].
 func (o *oracle) logits(ids []int32) []float64 {
+	x := o.embed(ids)
+	o.blocks(x, len(ids), 0)
+	return o.head(x, len(ids))
+}
+
+func (o *oracle) head(x []float64, t int) []float64 {
+	return o.apply(arch.Linear{Weight: o.m.LMHead, In: o.m.D, Out: o.m.V}, o.norm(o.m.FinalNorm, x, o.m.D), t)
+}
+
+// embed returns the input of the first block, [T, D].
+func (o *oracle) embed(ids []int32) []float64 {
 	t, d := len(ids), o.m.D
 	o.sites, o.sums = map[[2]int][]float64{}, map[int][]float64{}
 	table, x := o.vector(o.m.Embed), make([]float64, t*d)
@@ -214,9 +262,18 @@ func (o *oracle) logits(ids []int32) []float64 {
 	if o.m.PosEmbed != "" {
 		add(x, o.vector(o.m.PosEmbed)[:t*d])
 	}
-	for l := range o.m.Layers {
+	return x
+}
+
+// blocks runs the blocks from one on over x, in place.
+func (o *oracle) blocks(x []float64, t, from int) {
+	d := o.m.D
+	for l := from; l < len(o.m.Layers); l++ {
 		a := &o.m.Layers[l]
 		site := func(s Site, v []float64) []float64 {
+			if o.nudge != nil {
+				o.nudge(l, s, v)
+			}
 			o.sites[[2]int{l, int(s)}] = v
 			return v
 		}
@@ -233,7 +290,6 @@ func (o *oracle) logits(ids []int32) []float64 {
 			add(x, o.apply(a.Linears[arch.Down], site(SiteDown, o.activate(gate, o.apply(a.Linears[arch.Up], n, t))), t))
 		}
 	}
-	return o.apply(arch.Linear{Weight: o.m.LMHead, In: d, Out: o.m.V}, o.norm(o.m.FinalNorm, x, d), t)
 }
 
 func add(y, x []float64) {

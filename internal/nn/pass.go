@@ -32,6 +32,20 @@ type Pass struct {
 	StopAfter Site
 	// ColumnSums asks for AttnState.ColumnSums.
 	ColumnSums bool
+	// Mix blends attention with another one; nil for none.
+	Mix *Mix
+
+	keep bool // queries and keys before their norms stay in scratch, for Backward
+}
+
+// Mix blends the attention of a block, under the masks in force, with attention under other masks, KV head by KV head:
+//
+//	out = Alpha[g]*out + (1-Alpha[g])*out under Masks
+//
+// for the query heads of KV head g, the gated attention of DuoAttention (Xiao et al., arXiv:2410.10819).
+type Mix struct {
+	Masks []device.Mask // [G]
+	Alpha []float32     // [G]
 }
 
 // AttnState is what attention has computed. Slices and buffers are valid during the call of TapAttn only and must not be
@@ -46,6 +60,7 @@ type AttnState struct {
 
 	Dev              device.Device
 	DevQ, DevK, DevV device.Buf // Q, K and V on the device, for attention under other masks
+	DevOut, DevLSE   device.Buf // Out and LSE; under a Mix, Out is the blend and LSE that of the masks in force
 }
 
 // masksOf returns the masks in force for a layer, nil for full attention.

@@ -121,10 +121,28 @@ func yarnFactor(r *arch.Rope) float64 {
 type rotaryTable struct {
 	k, t, freqT int // freqT is the length that the frequencies were made for, 0 where they do not depend on it
 	cos, sin    []float32
+	back        []float32 // -sin, once it is asked for
 }
 
 // rotary returns the tables for t positions of head dim k, made anew only where a longer sequence needs them.
 func (m *Model) rotary(k, t int) (cos, sin []float32) {
+	e := m.rotaryTable(k, t)
+	return e.cos, e.sin
+}
+
+// rotaryBack returns the tables of the transposed rotation: the way back of a gradient.
+func (m *Model) rotaryBack(k, t int) (cos, sin []float32) {
+	e := m.rotaryTable(k, t)
+	if e.back == nil {
+		e.back = make([]float32, len(e.sin))
+		for i, v := range e.sin {
+			e.back[i] = -v
+		}
+	}
+	return e.cos, e.back
+}
+
+func (m *Model) rotaryTable(k, t int) *rotaryTable {
 	r := m.Arch.Rope
 	freqT := 0
 	if r.Type == "dynamic" {
@@ -135,12 +153,11 @@ func (m *Model) rotary(k, t int) (cos, sin []float32) {
 			if e.t < t || e.freqT != freqT {
 				*e = newRotaryTable(r, k, t, freqT)
 			}
-			return e.cos, e.sin
+			return e
 		}
 	}
 	m.tables = append(m.tables, newRotaryTable(r, k, t, freqT))
-	e := &m.tables[len(m.tables)-1]
-	return e.cos, e.sin
+	return &m.tables[len(m.tables)-1]
 }
 
 func newRotaryTable(r *arch.Rope, k, t, freqT int) rotaryTable {

@@ -26,13 +26,12 @@ type RunOptions struct {
 func (m *Model) Run(ctx context.Context, windows [][]int32, opt RunOptions, each func(window int, hidden []float32) error) error {
 	d := m.Arch.D
 	longest := 0
-	lengths := make([]int, len(windows))
-	for i, w := range windows {
-		if len(w) == 0 {
-			return fmt.Errorf("nn: window %d is empty", i)
-		}
-		lengths[i] = len(w)
-		longest = max(longest, len(w))
+	lengths, err := lengthsOf(windows)
+	if err != nil {
+		return err
+	}
+	for _, t := range lengths {
+		longest = max(longest, t)
 	}
 	n, err := product(longest, d)
 	if err != nil {
@@ -45,19 +44,39 @@ func (m *Model) Run(ctx context.Context, windows [][]int32, opt RunOptions, each
 		}
 		defer states.Close()
 	}
-	r := &run{Model: m, opt: opt, windows: windows, states: states, x: make([]float32, n)}
-	if err := r.embed(ctx); err != nil {
+	r := &run{Model: m, opt: opt, windows: windows, states: states, x: make([]float32, n), total: len(windows) * len(m.Arch.Layers)}
+	if err := r.forward(ctx); err != nil {
 		return err
-	}
-	for l := range m.Arch.Layers {
-		if err := r.layer(ctx, l); err != nil {
-			return err
-		}
 	}
 	return r.finish(ctx, each)
 }
 
-// run is one call of Run.
+// forward carries every window from its tokens through all blocks.
+func (r *run) forward(ctx context.Context) error {
+	if err := r.embed(ctx); err != nil {
+		return err
+	}
+	for l := range r.Arch.Layers {
+		if err := r.layer(ctx, l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lengthsOf returns the lengths of windows, none of which may be empty.
+func lengthsOf(windows [][]int32) ([]int, error) {
+	lengths := make([]int, len(windows))
+	for i, w := range windows {
+		if len(w) == 0 {
+			return nil, fmt.Errorf("nn: window %d is empty", i)
+		}
+		lengths[i] = len(w)
+	}
+	return lengths, nil
+}
+
+// run is one call of Run, or of Back.
 type run struct {
 	*Model
 	opt     RunOptions
@@ -65,6 +84,17 @@ type run struct {
 	states  *States
 	x       []float32 // [longest window, D]
 	done    int
+	total   int // passes
+	stride  int // how far apart in states a window's boundaries lie; 0 where each replaces the one before
+}
+
+// slot is where the input of layer l over a window is kept.
+func (r *run) slot(l, window int) int { return l*r.stride + window }
+
+func (r *run) step() {
+	if r.done++; r.opt.Progress != nil {
+		r.opt.Progress(r.done, r.total)
+	}
 }
 
 func (r *run) embed(ctx context.Context) error {
@@ -103,19 +133,16 @@ func (r *run) layer(ctx context.Context, l int) error {
 			return err
 		}
 		x := r.x[:len(ids)*r.Arch.D]
-		if err := r.states.Get(i, x); err != nil {
+		if err := r.states.Get(r.slot(l, i), x); err != nil {
 			return err
 		}
 		if err := b.Forward(x, len(ids), r.pass(l, i, masks)); err != nil {
 			return err
 		}
-		if err := r.states.Put(i, x); err != nil {
+		if err := r.states.Put(r.slot(l+1, i), x); err != nil {
 			return err
 		}
-		r.done++
-		if r.opt.Progress != nil {
-			r.opt.Progress(r.done, len(r.windows)*len(r.Arch.Layers))
-		}
+		r.step()
 	}
 	return nil
 }

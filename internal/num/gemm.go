@@ -25,6 +25,18 @@ func GemmNN(y []float32, ldy int, a []float32, lda int, b []float32, ldb int, m,
 	gemm(kernel32, y, ldy, operand[float32]{v: a, ld: lda}, operand[float32]{v: b, ld: ldb, trans: true}, m, n, k, alpha, beta, par)
 }
 
+// GemmBack computes dx = dy·w + beta*dx with dx [m, k], dy [m, n] and w [n, k], in the order of GemmNT: the gradient by the
+// input of a linear layer from the gradient by its output.
+func GemmBack(dx []float32, lddx int, dy []float32, lddy int, w Weights, m, n, k int, beta float32, par Par) {
+	checkDims("GemmBack", m, n, k)
+	checkMat("GemmBack", "dx", len(dx), m, k, lddx)
+	checkMat("GemmBack", "dy", len(dy), m, n, lddy)
+	checkMat("GemmBack", "w", w.Len(), n, k, w.LD)
+	b := w.operand()
+	b.trans = true
+	gemm(kernel32, dx, lddx, operand[float32]{v: dy, ld: lddy}, b, m, k, n, 1, beta, par)
+}
+
 // GemmTN computes y = alpha*aᵀ·b + beta*y with y [m, n], a [k, m] and b [k, n], in the order of GemmNT.
 func GemmTN(y []float32, ldy int, a []float32, lda int, b []float32, ldb int, m, n, k int, alpha, beta float32, par Par) {
 	checkDims("GemmTN", m, n, k)

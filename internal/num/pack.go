@@ -1,7 +1,7 @@
 package num
 
 // operand is a set of vectors along the summed dimension: vector i, value l stands at [i*ld+l], or at [l*ld+i] where
-// trans is set. Values are v, or half (bfloat16 or IEEE half) where that is set; half is never with trans.
+// trans is set. Values are v, or half (bfloat16 or IEEE half) where that is set.
 type operand[T float] struct {
 	v     []T
 	half  []uint16
@@ -14,6 +14,8 @@ type operand[T float] struct {
 // from returns the operand without its first i vectors.
 func (o operand[T]) from(i int) operand[T] {
 	switch {
+	case o.trans && o.half != nil:
+		o.half = o.half[min(i, len(o.half)):]
 	case o.trans:
 		o.v = o.v[min(i, len(o.v)):]
 	case o.half != nil:
@@ -50,6 +52,10 @@ func packColumns[T float](dst []T, o *operand[T], n, k0, kc, w int, p packer[T])
 		values := min(run, kc-l)
 		for i := 0; i < n; i += w {
 			panel, rows := dst[i*kc+l*w:], min(w, n-i)
+			if o.half != nil {
+				widenColumns(panel, o, i, rows, k0+l, values, w)
+				continue
+			}
 			if p != nil && p.columns(panel, o, i, rows, k0+l, values, w) {
 				continue
 			}
@@ -59,6 +65,20 @@ func packColumns[T float](dst []T, o *operand[T], n, k0, kc, w int, p packer[T])
 				for r := 0; o.scale != nil && r < rows; r++ {
 					row[r] *= o.scale[k0+l+v]
 				}
+			}
+		}
+	}
+}
+
+// widenColumns packs kc values of rows 16-bit vectors that stand side by side.
+func widenColumns[T float](panel []T, o *operand[T], i, rows, k0, kc, w int) {
+	for l := range kc {
+		row, src := panel[l*w:][:rows], o.half[(k0+l)*o.ld+i:][:rows]
+		for r, h := range src {
+			if o.bf16 {
+				row[r] = T(bf16ToF32(h))
+			} else {
+				row[r] = T(f16ToF32(h))
 			}
 		}
 	}

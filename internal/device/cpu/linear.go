@@ -21,6 +21,23 @@ func (d *Device) MatMulNT(y, x, w device.Buf, m, n, kd int, beta float32) {
 	num.GemmNT(out, n, in, kd, b.weights(kd), m, n, kd, beta, d.For)
 }
 
+// MatMulNN: y[M,Kd] = x[M,N] · w[N,Kd] + beta*y, in f32 also on a device of NewBF16. Weights that are held packed are
+// copied out for the call, 2 bytes per element.
+func (d *Device) MatMulNN(y, x, w device.Buf, m, n, kd int, beta float32) {
+	const op = "MatMulNN"
+	b := w.(*buffer)
+	if b.Len() < n*kd {
+		panic(fmt.Sprintf("cpu: MatMulNN: weight of %d elements where %dx%d are needed", b.Len(), n, kd))
+	}
+	weights := num.Weights{BF16: b.kind == device.BF16, LD: kd}
+	if b.kind == device.F32 {
+		weights.F32 = b.f32
+	} else {
+		weights.U16 = b.read(0, n*kd)
+	}
+	num.GemmBack(f32(op, y, m*kd), kd, f32(op, x, m*n), n, weights, m, n, kd, beta, d.For)
+}
+
 // Gather: y[i,:] = table[ids[i],:], rows of width w.
 func (d *Device) Gather(y, table device.Buf, ids []int32, w int) {
 	out := f32("Gather", y, len(ids)*w)

@@ -97,6 +97,23 @@ func (s *suite) everything(t *testing.T) []float32 {
 		s.d.MatMulNT(y, x, m, n, d, d, 1)
 		keep(y)
 	}
+	for _, kind := range kinds {
+		m, _ := s.buf(t, kind, values(d*d, 27))
+		s.d.MatMulNN(y, x, m, n, d, d, 1)
+		keep(y)
+	}
+	s.d.RMSNormBack(y, y, x, w, n, d, 1e-5)
+	keep(y)
+	s.d.LayerNormBack(y, y, x, w, n, d, 1e-5)
+	s.d.GELUBack(y, y, x, n*d, true)
+	keep(y)
+	z := s.out(t, n*d)
+	s.d.SiLUMulBack(y, z, x, x, y, n*d)
+	keep(y)
+	keep(z)
+	gates := make([]float64, g)
+	s.d.MixSlopes(gates, x, y, z, device.AttnShape{T: n, H: h, G: g, K: k})
+	all = append(all, float32(gates[0]), float32(gates[1]))
 	s.d.RMSNorm(y, x, w, n, d, 1e-5)
 	keep(y)
 	s.d.LayerNorm(y, x, w, w, n, d, 1e-5)

@@ -21,7 +21,8 @@ func Run(t *testing.T, d device.Device) {
 		{"For", s.loops}, {"Copy", s.copies}, {"Gather", s.gather}, {"MatMulNT", s.matMul}, {"Weights", s.weights}, {"Elementwise", s.elementwise},
 		{"RMSNorm", s.rmsNorm}, {"LayerNorm", s.layerNorm}, {"RoPE", s.rope}, {"Activations", s.activations},
 		{"Attention", s.attention}, {"AttentionBack", s.attentionBack},
-		{"AttnStatistics", s.attnStatistics},
+		{"AttnStatistics", s.attnStatistics}, {"MatMulNN", s.matMulBack}, {"NormBack", s.normBack}, {"ActivationBack", s.activationBack},
+		{"Mix", s.mix},
 	} {
 		t.Run(c.name, c.test)
 	}

@@ -1,0 +1,155 @@
+package nn
+
+import (
+	"context"
+	"errors"
+
+	"modelpress/internal/device"
+)
+
+// BackOptions refine [Model.Back]; the zero value keeps all states in memory and shows nothing.
+type BackOptions struct {
+	Dir      string // where states go once they pass MemLimit; "" for the system's temporary directory
+	MemLimit int64  // bytes of states kept in memory; 0 for no limit
+	// Masks returns the masks of a layer, one per KV head, nil for the layer's own. It may be nil.
+	Masks func(layer int) []device.Mask
+	// Mix returns the second attention of a layer and its gates, nil for none. It may be nil.
+	Mix func(layer int) *Mix
+	// Tap sees each layer's attention of each window with the gradient by its output, last layer first, windows
+	// ascending. It may be nil; an error ends the call.
+	Tap func(layer, window int, g *AttnGradState) error
+	// Grad sees the gradient by the input of each layer, [T, D], valid during the call and not to be changed; for layer 0
+	// that is the one by the embedded tokens. Without it the way back ends at the attention of layer 0. It may be nil; an
+	// error ends the call.
+	Grad func(layer, window int, grad []float32) error
+	// Progress is called after each window of each layer, forwards and backwards. It may be nil.
+	Progress func(done, total int)
+}
+
+// Back runs every window through the model and takes the gradient of a loss back to the input of its first block, with
+// frozen weights: each block is loaded once on the way forth and once on the way back, whatever the number of windows.
+// loss gets the final hidden states of each window, [T, D] before the final norm, and adds to grad [T, D], which is zero,
+// the gradient of the loss by them; both are valid during the call only.
+//
+// The states at all block boundaries are kept: 4*D*(L+1) bytes for each token of all windows, with L layers; what exceeds
+// MemLimit lies on disk. Beside these, memory is one block, what [Block.Backward] holds for the longest window, and
+// 8*T*D bytes on the host. Back returns early with ctx's error when ctx ends.
+func (m *Model) Back(ctx context.Context, windows [][]int32, opt BackOptions, loss func(window int, hidden, grad []float32) error) error {
+	lengths, err := lengthsOf(windows)
+	if err != nil {
+		return err
+	}
+	longest, layers := 0, len(m.Arch.Layers)
+	var all []int
+	for range layers + 1 {
+		all = append(all, lengths...)
+	}
+	for _, t := range lengths {
+		longest = max(longest, t)
+	}
+	n, err := product(longest, m.Arch.D)
+	if err != nil {
+		return err
+	}
+	states, err := NewStates(opt.Dir, all, m.Arch.D, opt.MemLimit)
+	if err != nil {
+		return err
+	}
+	r := &run{Model: m, opt: RunOptions{Masks: opt.Masks, Progress: opt.Progress}, windows: windows, states: states,
+		x: make([]float32, n), total: 2 * layers * len(windows), stride: len(windows)}
+	if opt.Mix != nil {
+		r.opt.Pass = func(layer, _ int) *Pass { return &Pass{Mix: opt.Mix(layer)} }
+	}
+	b := &backRun{run: r, opt: opt, grad: make([]float32, n)}
+	return errors.Join(b.all(ctx, loss), states.Close())
+}
+
+// backRun is one call of Back. The gradients take the place of the final states.
+type backRun struct {
+	*run
+	opt  BackOptions
+	grad []float32 // [longest window, D]
+}
+
+func (b *backRun) all(ctx context.Context, loss func(window int, hidden, grad []float32) error) error {
+	if err := b.forward(ctx); err != nil {
+		return err
+	}
+	last := len(b.Arch.Layers)
+	for i, ids := range b.windows {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		x, g := b.x[:len(ids)*b.Arch.D], b.grad[:len(ids)*b.Arch.D]
+		clear(g)
+		if err := b.states.Get(b.slot(last, i), x); err != nil {
+			return err
+		}
+		if err := loss(i, x, g); err != nil {
+			return err
+		}
+		if err := b.states.Put(b.slot(last, i), g); err != nil {
+			return err
+		}
+	}
+	for l := last - 1; l >= 0; l-- {
+		if err := b.layerBack(ctx, l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// layerBack takes the gradients of all windows back through one block.
+func (b *backRun) layerBack(ctx context.Context, l int) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	block, err := b.LoadBlock(l)
+	if err != nil {
+		return err
+	}
+	defer block.Free()
+	b.Prefetch(l - 1)
+	p := BackPass{Stop: l == 0 && b.opt.Grad == nil}
+	if b.opt.Masks != nil {
+		p.Masks = b.opt.Masks(l)
+	}
+	if b.opt.Mix != nil {
+		p.Mix = b.opt.Mix(l)
+	}
+	for i := range b.windows {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if b.opt.Tap != nil {
+			p.Tap = func(g *AttnGradState) error { return b.opt.Tap(l, i, g) }
+		}
+		if err := b.windowBack(block, i, &p); err != nil {
+			return err
+		}
+		b.step()
+	}
+	return nil
+}
+
+func (b *backRun) windowBack(block *Block, i int, p *BackPass) error {
+	t, l, at := len(b.windows[i]), block.index, b.slot(len(b.Arch.Layers), i)
+	x, g := b.x[:t*b.Arch.D], b.grad[:t*b.Arch.D]
+	if err := b.states.Get(b.slot(l, i), x); err != nil {
+		return err
+	}
+	if err := b.states.Get(at, g); err != nil {
+		return err
+	}
+	if err := block.Backward(x, g, t, p); err != nil {
+		return err
+	}
+	if err := b.states.Put(at, g); err != nil {
+		return err
+	}
+	if b.opt.Grad != nil {
+		return b.opt.Grad(l, i, g)
+	}
+	return nil
+}
