@@ -23,7 +23,7 @@ func TestPlantedPrompts(t *testing.T) {
 
 // TestHadamardCodes: patterns are orthogonal, so that a head tells tokens apart by their dot product.
 func TestHadamardCodes(t *testing.T) {
-	c := hadamardCodes()
+	c := hadamardCodes(16)
 	for i := range c {
 		for j := range c {
 			var dot float32
