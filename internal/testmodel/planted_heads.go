@@ -7,7 +7,7 @@ import (
 
 const (
 	plantedMatch = 3    // queries and keys of a code: a match scores 70 to 100 nats
-	plantedAside = 0.01 // what heads that are not needed write, root mean square
+	plantedAside = 0.005 // what heads that are not needed write, root mean square
 )
 
 // plant builds every head of Places.
@@ -42,7 +42,7 @@ func (p *Planted) plant() {
 type head struct {
 	*Planted
 	layer, g int
-	gain     float64 // square of what the norm multiplies the stream by
+	gain     float64 // square of what the norm multiplies the stream by, nearly
 }
 
 // queries are the query heads that do the work.
@@ -222,12 +222,17 @@ func (h head) near(nats, sign, lo, hi float64) {
 }
 
 // copyValues carries n values of the stream from one place to another through values at and after dim of the head, shared
-// by its query heads.
+// by its query heads. Where sequences have a start, size is relative to what stands there before the norm, and values are no
+// larger than those of noise, so that the other query heads of the group write no more than noise does.
 func (h head) copyValues(dim, from, to, n int, size float32) {
-	queries := h.queries()
+	queries, value := h.queries(), float32(1)
+	if h.stream.bos {
+		value = h.opt.Noise
+		size /= value * float32(math.Sqrt(h.gain))
+	}
 	h.edit("v_proj", plantedD, func(at func(row, col int) *float32) {
 		for c := range n {
-			*at(h.g*h.opt.K+dim+c, from+c) = 1
+			*at(h.g*h.opt.K+dim+c, from+c) = value
 		}
 	})
 	h.edit("o_proj", h.opt.H*h.opt.K, func(at func(row, col int) *float32) {
@@ -239,18 +244,13 @@ func (h head) copyValues(dim, from, to, n int, size float32) {
 	})
 }
 
-// aside lets the head write a random image of what it reads, of root mean square plantedAside where it reads one token.
+// aside lets the head write a random image of what it reads, of root mean square plantedAside where it reads one token:
+// its values and its output are noise, of which the output is scaled.
 func (h head) aside() {
 	queries := h.queries()
-	h.edit("v_proj", plantedD, func(at func(row, col int) *float32) {
-		for r := h.g * h.opt.K; r < (h.g+1)*h.opt.K; r++ {
-			for c := range plantedD {
-				*at(r, c) /= h.opt.Noise
-			}
-		}
-	})
-	// The weights that are there have a deviation of Noise/sqrt(H·K); a sum has len(queries)·K terms.
-	size := plantedAside * float32(math.Sqrt(float64(h.opt.H)/float64(len(queries)))) / h.opt.Noise
+	// The weights of values have a deviation of Noise/sqrt(D), those of the output Noise/sqrt(H·K); a sum of the output has
+	// len(queries)·K terms.
+	size := plantedAside * float32(math.Sqrt(float64(h.opt.H)/float64(len(queries)))) / (h.opt.Noise * h.opt.Noise)
 	h.edit("o_proj", h.opt.H*h.opt.K, func(at func(row, col int) *float32) {
 		for r := range plantedD {
 			for _, q := range queries {
