@@ -6,7 +6,7 @@ import (
 )
 
 const (
-	plantedMatch = 3    // queries and keys of a code: a match scores 70 to 100 nats
+	plantedMatch = 3     // queries and keys of a code: a match scores 70 to 100 nats
 	plantedAside = 0.005 // what heads that are not needed write, root mean square
 )
 
