@@ -2,70 +2,122 @@ package testmodel
 
 import (
 	"fmt"
-	"math"
 
 	"modelpress/formats"
 )
 
-// Planted describes a model whose retrieval heads are known because they were put there by hand: see [NewPlanted].
-type Planted struct {
-	*Model
-	// Retrieval says which KV heads the model needs to look far back with, [layer][KV head].
-	Retrieval [][]bool
-	// Previous is the KV head of layer 0 that looks at the previous token.
-	Previous int
+// PlantedOptions describes a planted model. Zero fields take the value in brackets.
+type PlantedOptions struct {
+	Layers int // decoder blocks [3]
+	H      int // query heads [8]
+	G      int // KV heads [4]
+	K      int // head dim, even and at least 32 [64]
+
+	// Places are the heads that do something [a previous-token head at 0.1, induction heads at 1.2 and 2.0]. Part p of every
+	// answer is carried by the p-th induction head of the list; there are two to four.
+	Places []Place
+
+	// BOS makes token 0 the start of every sequence. An induction head that finds nothing rests on it and then writes
+	// nothing, as heads of trained models do; sink heads need it. Logits are then scaled so that each part of an answer counts
+	// 10 nats, and a token without a precedent costs log V nats.
+	BOS bool
+	// OneQuery plants only one query head of each KV head of Places; the others of the group are noise.
+	OneQuery bool
+
+	Noise float32 // scale of all weights that nothing was planted in, relative to a random model's [0.02]
+	Seed  uint64
 }
 
-// The residual stream of a planted model: the code of the token, the code of the token before it, the code of the token
-// to come, and a constant.
-const (
-	plantedCode  = 32 // values of a token's code: two halves, each one of 16 patterns
-	plantedHalf  = plantedCode / 2
-	plantedV     = 256 // a token is (first pattern, second pattern)
-	plantedD     = 128
-	plantedK     = 64
-	plantedH     = 8
-	plantedG     = 4
-	plantedConst = 3 * plantedCode
-)
+// Planted is a model whose heads are known because they were put there by hand: see [Plant].
+type Planted struct {
+	*Model
+	// Retrieval says which KV heads the model needs to look far back with, [layer][KV head]: the induction heads.
+	Retrieval [][]bool
+	// Kind is what each KV head does, [layer][KV head].
+	Kind [][]HeadKind
+	// Places are the heads that are not noise, in the order of the options.
+	Places []Place
+	// Previous is the KV head of the first previous-token head.
+	Previous int
 
-// NewPlanted builds a three-layer Llama with grouped queries that continues a repeated passage by an induction circuit
-// (Olsson et al., arXiv:2209.11895) whose parts are known:
+	opt    PlantedOptions
+	stream stream
+}
+
+// NewPlanted is [Plant] with the default options: three layers, eight query heads on four KV heads, three planted heads.
+func NewPlanted(seed uint64) *Planted { return Plant(PlantedOptions{Seed: seed}) }
+
+// Plant builds a Llama with grouped queries that continues a repeated passage by an induction circuit (Olsson et al.,
+// arXiv:2209.11895) whose parts are known:
 //
-// a head of layer 0 copies the code of the previous token into the residual stream; one KV head of layer 1 looks for the
-// position whose previous token is the current one, and writes the first half of that position's code to the output; one
-// KV head of layer 2 does the same for the second half. The answer needs both halves, so the two heads cannot stand in
-// for each other, and no rule that treats a layer as a whole can keep them at the price of two. All other heads are noise.
-func NewPlanted(seed uint64) *Planted {
-	m := New(Options{Layers: 3, D: plantedD, H: plantedH, G: plantedG, K: plantedK, F: 64, V: plantedV, Context: 2048,
-		Theta: 1e8, DType: formats.F32, Seed: seed})
-	p := &Planted{Model: m, Retrieval: make([][]bool, 3), Previous: 1}
-	for l := range p.Retrieval {
-		p.Retrieval[l] = make([]bool, plantedG)
+// a previous-token head copies the code of the previous token into the residual stream; each induction head, in some later
+// layer, looks for the position whose previous token is the current one, and writes its part of that position's code to the
+// output. The answer needs all parts, so the induction heads cannot stand in for each other, and as no layer consists of
+// them alone, no rule that treats a layer as a whole can keep them at their price. Sink, local and duplicate-token heads
+// may stand beside them, which write a little noise and are not needed. The FFN writes nothing.
+//
+// Plant panics on options that contradict each other.
+func Plant(o PlantedOptions) *Planted {
+	o.fill()
+	if err := o.check(); err != nil {
+		panic(err)
 	}
+	parts := 0
+	for _, c := range o.Places {
+		if c.Kind == Induction {
+			parts++
+		}
+	}
+	p := &Planted{opt: o, Places: o.Places, stream: newStream(o.K, parts, o.BOS),
+		Model: New(Options{Layers: o.Layers, D: plantedD, H: o.H, G: o.G, K: o.K, F: 64, V: plantedV, Context: 2048,
+			Theta: plantedTheta, DType: formats.F32, Seed: o.Seed})}
+	p.truth()
 	p.quiet()
-	codes := hadamardCodes()
-	p.embeddings(codes)
-	p.previousHead(p.Previous)
-	p.inductionHead(1, 2, 0)
-	p.inductionHead(2, 0, plantedHalf)
-	p.Retrieval[1][2], p.Retrieval[2][0] = true, true
+	p.embeddings()
+	p.plant()
 	return p
 }
 
-// hadamardCodes returns 16 patterns of ±1 that are orthogonal to each other (Sylvester's construction).
-func hadamardCodes() [][]float32 {
-	codes := make([][]float32, plantedHalf)
-	for i := range codes {
-		codes[i] = make([]float32, plantedHalf)
-		for j := range codes[i] {
-			codes[i][j] = 1
-			for b := i & j; b != 0; b &= b - 1 {
-				codes[i][j] = -codes[i][j]
-			}
+func (o *PlantedOptions) fill() {
+	def := func(p *int, v int) {
+		if *p == 0 {
+			*p = v
 		}
 	}
-	return codes
+	def(&o.Layers, 3)
+	def(&o.H, 8)
+	def(&o.G, 4)
+	def(&o.K, 64)
+	if o.Noise == 0 {
+		o.Noise = 0.02
+	}
+	if o.Places == nil {
+		o.Places = []Place{{0, 1, Previous}, {1, 2, Induction}, {2, 0, Induction}}
+	}
+}
+
+func (o *PlantedOptions) check() error {
+	if o.K < 32 || o.K%4 != 0 || o.G < 1 || o.H < 1 || o.H%o.G != 0 || o.Layers < 1 {
+		return fmt.Errorf("testmodel: planted model of %d layers, %d query heads, %d KV heads, head dim %d", o.Layers, o.H,
+			o.G, o.K)
+	}
+	return checkPlaces(o)
+}
+
+// truth writes down what is planted where.
+func (p *Planted) truth() {
+	p.Retrieval, p.Kind = make([][]bool, p.opt.Layers), make([][]HeadKind, p.opt.Layers)
+	for l := range p.Kind {
+		p.Retrieval[l], p.Kind[l] = make([]bool, p.opt.G), make([]HeadKind, p.opt.G)
+	}
+	for i := len(p.Places) - 1; i >= 0; i-- {
+		c := p.Places[i]
+		p.Kind[c.Layer][c.Head] = c.Kind
+		p.Retrieval[c.Layer][c.Head] = c.Kind == Induction
+		if c.Kind == Previous {
+			p.Previous = c.Head
+		}
+	}
 }
 
 // quiet turns all weights of blocks into weak noise, the FFN off and the norms to ones.
@@ -79,165 +131,34 @@ func (p *Planted) quiet() {
 			if len(t.Shape) == 1 {
 				v[i] = 1
 			} else {
-				v[i] *= 0.02
+				v[i] *= p.opt.Noise
 			}
 		}
 		p.Set(t.Name, v)
 	}
-	for l := range 3 {
+	for l := range p.opt.Layers {
 		p.Set(fmt.Sprintf("model.layers.%d.mlp.down_proj.weight", l), make([]float32, plantedD*p.Options.F))
 	}
 }
 
-// embeddings writes each token's code and the constant, and an output that reads the third part of the stream.
-func (p *Planted) embeddings(codes [][]float32) {
+// embeddings writes each token's code and the constant, and an output that reads the third part of the stream. The start
+// of a sequence has a flag instead of a code, of the same norm.
+func (p *Planted) embeddings() {
+	s := p.stream
 	embed, head := make([]float32, plantedV*plantedD), make([]float32, plantedV*plantedD)
 	for t := range plantedV {
-		code := append(append([]float32(nil), codes[t/plantedHalf]...), codes[t%plantedHalf]...)
-		copy(embed[t*plantedD:], code)
-		embed[t*plantedD+plantedConst] = 1
-		copy(head[t*plantedD+2*plantedCode:], code)
+		row := embed[t*plantedD:][:plantedD]
+		row[s.constant()] = 1
+		if s.bos && t == plantedBOS {
+			row[s.flag()] = s.flagSize()
+			continue
+		}
+		code := s.token(t)
+		copy(row, code)
+		for c, v := range code {
+			head[t*plantedD+2*s.room+c] = v * s.sharpness()
+		}
 	}
 	p.Set("model.embed_tokens.weight", embed)
 	p.Set("lm_head.weight", head)
-}
-
-// edit changes a weight [out, in] of a layer.
-func (p *Planted) edit(layer int, module string, in int, f func(set func(row, col int, v float32))) {
-	name := fmt.Sprintf("model.layers.%d.self_attn.%s.weight", layer, module)
-	v, err := p.Values(name)
-	if err != nil {
-		panic(err)
-	}
-	f(func(row, col int, x float32) { v[row*in+col] = x })
-	p.Set(name, v)
-}
-
-// previousHead makes KV head g of layer 0 and its query heads look at the previous token. Queries and keys are
-// constants; with the query turned back by one position, the rotated score Σ_f cos(θ_f·(i−j−1)) is largest at j = i−1.
-func (p *Planted) previousHead(g int) {
-	const half, freqs, sharp = plantedK / 2, 12, 10
-	group := plantedH / plantedG
-	p.clear(0, g)
-	p.edit(0, "q_proj", plantedD, func(set func(row, col int, v float32)) {
-		for h := g * group; h < (g+1)*group; h++ {
-			for f := range freqs {
-				angle := math.Pow(p.Options.Theta, -float64(f)/half)
-				set(h*plantedK+f, plantedConst, float32(sharp*math.Cos(angle)))
-				set(h*plantedK+f+half, plantedConst, float32(-sharp*math.Sin(angle)))
-			}
-		}
-	})
-	p.edit(0, "k_proj", plantedD, func(set func(row, col int, v float32)) {
-		for f := range freqs {
-			set(g*plantedK+f, plantedConst, sharp)
-		}
-	})
-	p.copyCode(0, g, 0, plantedCode, plantedCode)
-}
-
-// inductionHead makes KV head g of a layer look for the position whose previous token is the current one, and copy half
-// of that position's code, from offset from on. Codes lie in the slowest frequencies, which hardly turn.
-func (p *Planted) inductionHead(layer, g, from int) {
-	const half, sharp = plantedK / 2, 3
-	group := plantedH / plantedG
-	p.clear(layer, g)
-	slow := func(c int) int { // dimension of a head for value c of a code
-		return c%plantedHalf + half/2 + c/plantedHalf*half
-	}
-	p.edit(layer, "q_proj", plantedD, func(set func(row, col int, v float32)) {
-		for h := g * group; h < (g+1)*group; h++ {
-			for c := range plantedCode {
-				set(h*plantedK+slow(c), c, sharp)
-			}
-		}
-	})
-	p.edit(layer, "k_proj", plantedD, func(set func(row, col int, v float32)) {
-		for c := range plantedCode {
-			set(g*plantedK+slow(c), plantedCode+c, sharp)
-		}
-	})
-	p.copyCode(layer, g, from, 2*plantedCode+from, plantedHalf)
-}
-
-// clear silences the queries, keys and values of KV head g.
-func (p *Planted) clear(layer, g int) {
-	group := plantedH / plantedG
-	zero := func(module string, from, rows int) {
-		p.edit(layer, module, plantedD, func(set func(row, col int, v float32)) {
-			for r := from; r < from+rows; r++ {
-				for c := range plantedD {
-					set(r, c, 0)
-				}
-			}
-		})
-	}
-	zero("q_proj", g*group*plantedK, group*plantedK)
-	zero("k_proj", g*plantedK, plantedK)
-	zero("v_proj", g*plantedK, plantedK)
-	p.edit(layer, "o_proj", plantedH*plantedK, func(set func(row, col int, v float32)) {
-		for r := range plantedD {
-			for c := g * group * plantedK; c < (g+1)*group*plantedK; c++ {
-				set(r, c, 0)
-			}
-		}
-	})
-}
-
-// copyCode lets KV head g carry n values of the stream from one place to another, shared by its query heads.
-func (p *Planted) copyCode(layer, g, from, to, n int) {
-	group := plantedH / plantedG
-	p.edit(layer, "v_proj", plantedD, func(set func(row, col int, v float32)) {
-		for c := range n {
-			set(g*plantedK+c, from+c, 1)
-		}
-	})
-	p.edit(layer, "o_proj", plantedH*plantedK, func(set func(row, col int, v float32)) {
-		for h := g * group; h < (g+1)*group; h++ {
-			for c := range n {
-				set(to+c, h*plantedK+c, 1/float32(group))
-			}
-		}
-	})
-}
-
-// PlantedPrompt is a passage of random tokens whose needle, a key and the tokens after it, is asked for by the key.
-type PlantedPrompt struct {
-	IDs, Answer        []int32
-	NeedleLo, NeedleHi int // the answer's span in IDs
-}
-
-// Prompts returns n prompts of the given length; the needle starts between positions 2 and length/2. Its tokens differ
-// and appear nowhere else. answer is the number of tokens asked for.
-func (p *Planted) Prompts(n, length, answer int, seed uint64) []PlantedPrompt {
-	out := make([]PlantedPrompt, n)
-	for i, ids := range Windows(n, length, plantedV, seed) {
-		key := splitmix64(seed ^ splitmix64(uint64(i)))
-		needle, used := distinct(answer+1, key)
-		for j, t := range ids {
-			for used[t] {
-				t = (t + 1) % plantedV
-			}
-			ids[j] = t
-		}
-		at := 2 + int(key%uint64(length/2-2))
-		copy(ids[at:], needle)
-		ids[length-1] = needle[0]
-		out[i] = PlantedPrompt{IDs: ids, Answer: needle[1:], NeedleLo: at + 1, NeedleHi: at + 1 + answer}
-	}
-	return out
-}
-
-// distinct draws n different tokens.
-func distinct(n int, key uint64) ([]int32, map[int32]bool) {
-	used := map[int32]bool{}
-	var out []int32
-	for len(out) < n {
-		key = splitmix64(key)
-		if t := int32(key % plantedV); !used[t] {
-			used[t] = true
-			out = append(out, t)
-		}
-	}
-	return out, used
 }
