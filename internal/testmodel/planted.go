@@ -11,7 +11,7 @@ type PlantedOptions struct {
 	Layers int // decoder blocks [3]
 	H      int // query heads [8]
 	G      int // KV heads [4]
-	K      int // head dim, even and at least 32 [64]
+	K      int // head dim, a multiple of 4 and at least 32 [64]
 
 	// Places are the heads that do something [a previous-token head at 0.1, induction heads at 1.2 and 2.0]. Part p of every
 	// answer is carried by the p-th induction head of the list; there are two to four.

@@ -1,14 +1,16 @@
 package testmodel
 
-import (
-	"fmt"
-	"math"
+import "math"
+
+// The scores of heads that attend sharply, in nats. They are no larger than it takes, since weights below e^-87 are
+// subnormal numbers, which are slow.
+const (
+	plantedMatch  = 60 // the codes of two equal tokens
+	plantedStart  = 20 // the start of a sequence, for a sink head
+	plantedBefore = 14 // each frequency of a previous-token head
 )
 
-const (
-	plantedMatch = 3     // queries and keys of a code: a match scores 70 to 100 nats
-	plantedAside = 0.005 // what heads that are not needed write, root mean square
-)
+const plantedAside = 0.005 // what heads that are not needed write, root mean square
 
 // plant builds every head of Places.
 func (p *Planted) plant() {
@@ -58,64 +60,6 @@ func (h head) queries() []int {
 	return out
 }
 
-// edit changes a weight [out, in].
-func (h head) edit(module string, in int, f func(at func(row, col int) *float32)) {
-	name := fmt.Sprintf("model.layers.%d.self_attn.%s.weight", h.layer, module)
-	v, err := h.Values(name)
-	if err != nil {
-		panic(err)
-	}
-	f(func(row, col int) *float32 { return &v[row*in+col] })
-	h.Set(name, v)
-}
-
-// clear silences queries and keys, and where the head is to write a code, values and output.
-func (h head) clear(output bool) {
-	k := h.opt.K
-	zero := func(module string, head int) {
-		h.edit(module, plantedD, func(at func(row, col int) *float32) {
-			for r := head * k; r < (head+1)*k; r++ {
-				for c := range plantedD {
-					*at(r, c) = 0
-				}
-			}
-		})
-	}
-	zero("k_proj", h.g)
-	for _, q := range h.queries() {
-		zero("q_proj", q)
-	}
-	if !output {
-		return
-	}
-	zero("v_proj", h.g)
-	h.edit("o_proj", h.opt.H*k, func(at func(row, col int) *float32) {
-		for r := range plantedD {
-			for _, q := range h.queries() {
-				for c := q * k; c < (q+1)*k; c++ {
-					*at(r, c) = 0
-				}
-			}
-		}
-	})
-}
-
-// query sets value dim of the queries to x times value from of the stream.
-func (h head) query(set func(q func(dim, from int, x float64))) {
-	h.edit("q_proj", plantedD, func(at func(row, col int) *float32) {
-		for _, q := range h.queries() {
-			set(func(dim, from int, x float64) { *at(q*h.opt.K+dim, from) = float32(x) })
-		}
-	})
-}
-
-// key sets value dim of the key to x times value from of the stream.
-func (h head) key(set func(k func(dim, from int, x float64))) {
-	h.edit("k_proj", plantedD, func(at func(row, col int) *float32) {
-		set(func(dim, from int, x float64) { *at(h.g*h.opt.K+dim, from) = float32(x) })
-	})
-}
-
 // slow is the dimension of a head for value c of a code: its slowest frequencies, which hardly turn.
 func (h head) slow(c int) int {
 	half, pairs := h.opt.K/2, h.stream.room/2
@@ -130,11 +74,27 @@ func (h head) turn(f int) float64 {
 	return math.Pow(plantedTheta, -float64(f)/float64(h.opt.K/2))
 }
 
+// size is the factor of queries and of keys that makes a product of 1 in the stream a score of nats.
+func (h head) size(nats float64) float64 {
+	return math.Sqrt(nats * math.Sqrt(float64(h.opt.K)) / h.gain)
+}
+
+// match is the factor of queries and keys of a code.
+func (h head) match() float64 {
+	if !h.stream.bos {
+		return 3
+	}
+	return h.size(plantedMatch / float64(h.stream.used()))
+}
+
 // previous attends to the previous token and copies a share of its code. Queries and keys are constants; with the query
 // turned back by one position, the rotated score Σ_f cos(θ_f·(i−j−1)) is largest at j = i−1.
 func (h head) previous(share int) {
-	const freqs, sharp = 12, 10
 	s, half := h.stream, h.opt.K/2
+	freqs, sharp := 12, 10.
+	if s.bos {
+		freqs, sharp = 6, h.size(plantedBefore)
+	}
 	h.query(func(q func(dim, from int, x float64)) {
 		for f := range freqs {
 			q(f, s.constant(), sharp*math.Cos(h.turn(f)))
@@ -156,21 +116,21 @@ func (h head) previous(share int) {
 // induction attends to the position whose previous token is the current one, and copies a part of that position's code.
 // The start of a sequence scores half a part less than a match.
 func (h head) induction(part int) {
-	s := h.stream
+	s, match := h.stream, h.match()
 	h.query(func(q func(dim, from int, x float64)) {
 		for c := range s.used() {
-			q(h.slow(c), c, plantedMatch)
+			q(h.slow(c), c, match)
 		}
 		if s.bos {
-			q(h.rest(), s.constant(), plantedMatch)
+			q(h.rest(), s.constant(), match)
 		}
 	})
 	h.key(func(k func(dim, from int, x float64)) {
 		for c := range s.used() {
-			k(h.slow(c), s.room+c, plantedMatch)
+			k(h.slow(c), s.room+c, match)
 		}
 		if s.bos {
-			most := plantedMatch * (float64(s.used()) - float64(s.length)/2)
+			most := match * (float64(s.used()) - float64(s.length)/2)
 			k(h.rest(), s.flag(), most/float64(s.flagSize()))
 		}
 	})
@@ -178,9 +138,9 @@ func (h head) induction(part int) {
 	h.copyValues(0, from, 2*s.room+from, s.length, s.writes())
 }
 
-// sink attends to the start of the sequence, which scores 20 nats or more above every other token.
+// sink attends to the start of the sequence; every other token scores nothing.
 func (h head) sink() {
-	const sharp = 4
+	sharp := h.size(plantedStart / float64(h.stream.flagSize()))
 	h.query(func(q func(dim, from int, x float64)) { q(h.opt.K/2-1, h.stream.constant(), sharp) })
 	h.key(func(k func(dim, from int, x float64)) { k(h.opt.K/2-1, h.stream.flag(), sharp) })
 	h.aside()
@@ -188,20 +148,24 @@ func (h head) sink() {
 
 // local attends to the last tokens: Σ_f cos(θ_f·(i−j)) over frequencies of periods from 60 to 2000 tokens, 5 nats each,
 // is a bell of standard deviation 4 around the query, and nearly all of it lies within 32 tokens.
-func (h head) local() { h.near(5, 1, 0.003, 0.12); h.aside() }
+func (h head) local() {
+	h.near(5, 1, 0.003, 0.12)
+	h.aside()
+}
 
 // echo attends to earlier occurrences of the current token; the token itself scores less than those by the same sum over
 // the fastest frequencies.
 func (h head) echo() {
 	h.near(5, -1, 0.05, 1)
+	match := h.match()
 	h.query(func(q func(dim, from int, x float64)) {
 		for c := range h.stream.used() {
-			q(h.slow(c), c, plantedMatch)
+			q(h.slow(c), c, match)
 		}
 	})
 	h.key(func(k func(dim, from int, x float64)) {
 		for c := range h.stream.used() {
-			k(h.slow(c), c, plantedMatch)
+			k(h.slow(c), c, match)
 		}
 	})
 	h.aside()
@@ -209,7 +173,7 @@ func (h head) echo() {
 
 // near adds sign·nats·Σ_f cos(θ_f·(i−j)) to the score, over the frequencies that turn by lo to hi a token.
 func (h head) near(nats, sign, lo, hi float64) {
-	size := math.Sqrt(nats * math.Sqrt(float64(h.opt.K)) / h.gain)
+	size := h.size(nats)
 	each := func(set func(dim, from int, x float64), size float64) {
 		for f := range h.opt.K / 2 {
 			if a := h.turn(f); a >= lo && a <= hi {
@@ -219,45 +183,4 @@ func (h head) near(nats, sign, lo, hi float64) {
 	}
 	h.query(func(q func(dim, from int, x float64)) { each(q, sign*size) })
 	h.key(func(k func(dim, from int, x float64)) { each(k, size) })
-}
-
-// copyValues carries n values of the stream from one place to another through values at and after dim of the head, shared
-// by its query heads. Where sequences have a start, size is relative to what stands there before the norm, and values are no
-// larger than those of noise, so that the other query heads of the group write no more than noise does.
-func (h head) copyValues(dim, from, to, n int, size float32) {
-	queries, value := h.queries(), float32(1)
-	if h.stream.bos {
-		value = h.opt.Noise
-		size /= value * float32(math.Sqrt(h.gain))
-	}
-	h.edit("v_proj", plantedD, func(at func(row, col int) *float32) {
-		for c := range n {
-			*at(h.g*h.opt.K+dim+c, from+c) = value
-		}
-	})
-	h.edit("o_proj", h.opt.H*h.opt.K, func(at func(row, col int) *float32) {
-		for _, q := range queries {
-			for c := range n {
-				*at(to+c, q*h.opt.K+dim+c) = size / float32(len(queries))
-			}
-		}
-	})
-}
-
-// aside lets the head write a random image of what it reads, of root mean square plantedAside where it reads one token:
-// its values and its output are noise, of which the output is scaled.
-func (h head) aside() {
-	queries := h.queries()
-	// The weights of values have a deviation of Noise/sqrt(D), those of the output Noise/sqrt(H·K); a sum of the output has
-	// len(queries)·K terms.
-	size := plantedAside * float32(math.Sqrt(float64(h.opt.H)/float64(len(queries)))) / (h.opt.Noise * h.opt.Noise)
-	h.edit("o_proj", h.opt.H*h.opt.K, func(at func(row, col int) *float32) {
-		for r := range plantedD {
-			for _, q := range queries {
-				for c := q * h.opt.K; c < (q+1)*h.opt.K; c++ {
-					*at(r, c) *= size
-				}
-			}
-		}
-	})
 }

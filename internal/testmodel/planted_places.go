@@ -71,6 +71,9 @@ type Counts struct{ Induction, Sink, Local, Echo int }
 // layer 0, induction heads in different later layers as far as there are enough, the others anywhere. It panics where they
 // do not fit.
 func Scatter(layers, g int, n Counts, seed uint64) []Place {
+	if n.Induction > (layers-1)*(g-1) || 1+n.Induction+n.Sink+n.Local+n.Echo > layers*g {
+		panic(fmt.Sprintf("testmodel: %+v do not fit %d layers of %d KV heads", n, layers, g))
+	}
 	rng := rand.New(rand.NewPCG(seed, 0x706c6163))
 	places := []Place{{0, rng.IntN(g), Previous}}
 	taken := map[[2]int]bool{{0, places[0].Head}: true}

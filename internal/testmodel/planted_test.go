@@ -104,6 +104,11 @@ func TestScatter(t *testing.T) {
 	if !reflect.DeepEqual(first, Scatter(3, 4, n, 1)) || reflect.DeepEqual(first, Scatter(3, 4, n, 2)) {
 		t.Error("places do not follow the seed")
 	}
+	defer func() {
+		if recover() == nil {
+			t.Error("three induction heads were placed where two fit")
+		}
+	}()
 	for seed := range uint64(50) {
 		o := PlantedOptions{BOS: true, Places: Scatter(3, 4, n, seed)}
 		o.fill()
@@ -111,6 +116,7 @@ func TestScatter(t *testing.T) {
 			t.Errorf("seed %d: %v: %v", seed, o.Places, err)
 		}
 	}
+	Scatter(3, 2, Counts{Induction: 3}, 1)
 }
 
 func TestPlantedPrompts(t *testing.T) {

@@ -1,6 +1,7 @@
 package testmodel
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 )
@@ -11,12 +12,8 @@ func (p *Planted) WriteDir(dir string) error {
 	if err := p.Write(dir, 0); err != nil {
 		return err
 	}
-	for name, data := range map[string][]byte{"tokenizer.json": Tokenizer(), "tokenizer_config.json": tokenizerConfig()} {
-		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
-			return err
-		}
-	}
-	return nil
+	return errors.Join(os.WriteFile(filepath.Join(dir, "tokenizer.json"), Tokenizer(), 0o644),
+		os.WriteFile(filepath.Join(dir, "tokenizer_config.json"), tokenizerConfig(), 0o644))
 }
 
 // Tokenizer returns the tokenizer.json of planted models: byte-level BPE without merges, in which token t is byte t, except
