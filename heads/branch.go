@@ -52,15 +52,7 @@ func (b *branch) prepare() {
 		for h := p.first[l+1] - 1; h >= p.first[l]; h-- {
 			b.after[h] = later + inside
 			order := slices.Clone(p.rules[l])
-			slices.SortStableFunc(order, func(x, y int) int {
-				switch vx, vy := d.v[p.at(h, x)], d.v[p.at(h, y)]; {
-				case vx < vy:
-					return -1
-				case vx > vy:
-					return 1
-				}
-				return 0
-			})
+			slices.SortStableFunc(order, func(x, y int) int { return compare(d.v[p.at(h, x)], d.v[p.at(h, y)]) })
 			b.byPrice[h] = order
 			inside += d.v[p.at(h, order[0])]
 		}

@@ -59,15 +59,12 @@ func (p *program) uses(c *choice) (use [][]int, distinct []int) {
 	return use, distinct
 }
 
-// moves calls try with every move that leaves each layer with at most k rules, layer by layer; only those of one layer where layer ≥ 0. try
-// may keep nothing of the move, and must not change c.
-func (p *program) moves(c *choice, lambda []float64, layer int, try func(*move)) {
+// moves calls try with every move that leaves each layer with at most k rules, layer by layer. try
+// must not keep the move or change c.
+func (p *program) moves(c *choice, lambda []float64, try func(*move)) {
 	use, distinct := p.uses(c)
 	m := move{total: make([]float64, len(p.rows))}
 	for l := range p.rules {
-		if layer >= 0 && l != layer {
-			continue
-		}
 		for h := p.first[l]; h < p.first[l+1]; h++ {
 			from := c.rule[h]
 			for _, to := range p.rules[l] {
@@ -101,14 +98,16 @@ func (p *program) moves(c *choice, lambda []float64, layer int, try func(*move))
 func (p *program) weigh(m *move, lo, hi int, c *choice, lambda []float64) {
 	m.loss = 0
 	clear(m.total)
+	first, w := p.first[m.layer], p.first[m.layer+1]-p.first[m.layer]
+	from, to := first*p.R+m.from*w-first, first*p.R+m.to*w-first
 	for h := lo; h < hi; h++ {
 		if c.rule[h] != m.from {
 			continue
 		}
-		i, j := p.at(h, m.from), p.at(h, m.to)
-		m.loss += p.f[j] - p.f[i]
+		m.loss += p.f[to+h] - p.f[from+h]
 		for n := range p.rows {
-			m.total[n] += p.rows[n].a[j] - p.rows[n].a[i]
+			a := p.rows[n].a
+			m.total[n] += a[to+h] - a[from+h]
 		}
 	}
 	m.price = m.loss

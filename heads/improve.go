@@ -57,7 +57,7 @@ func (p *program) bestMoves(c *choice, lambda []float64) *choice {
 	var list []*move
 	var cheapest float64
 	single, gain := (*move)(nil), -least
-	p.moves(c, lambda, -1, func(m *move) {
+	p.moves(c, lambda, func(m *move) {
 		cheapest = math.Min(cheapest, m.price)
 		if m.loss < gain && fits(left, m.total, nil) {
 			single, gain = m.copyOf(), m.loss
@@ -69,15 +69,7 @@ func (p *program) bestMoves(c *choice, lambda []float64) *choice {
 	if single != nil {
 		return p.moved(c, single, nil)
 	}
-	slices.SortStableFunc(list, func(a, b *move) int {
-		switch {
-		case a.price < b.price:
-			return -1
-		case a.price > b.price:
-			return 1
-		}
-		return 0
-	})
+	slices.SortStableFunc(list, func(a, b *move) int { return compare(a.price, b.price) })
 	list = list[:min(len(list), maxMoves)]
 	var first, second *move
 	for i, a := range list {

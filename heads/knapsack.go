@@ -47,7 +47,7 @@ type Solution struct {
 	Loss float64
 	// Bound is a lower bound of the loss of every choice that keeps the limits, rounding errors allowed for.
 	Bound   float64
-	Gap     float64   // (Loss-Bound)/|Loss|, 0 where both are 0
+	Gap     float64   // Loss-Bound by the larger of |Loss| and |Bound|, 0 where they are equal
 	Proved  bool      // the search ended: no choice has a smaller loss but for rounding errors
 	Density []float64 // mean density under each of Caches
 }
@@ -91,7 +91,7 @@ func (k *Knapsack) Solve() (*Solution, error) {
 	if err := p.alone(); err != nil {
 		return nil, err
 	}
-	d := p.relax(orDefault(k.Iterations, 200))
+	d := p.relax(max(1, orDefault(k.Iterations, 200)))
 	if d.infeasible {
 		return nil, p.failed(d, true)
 	}
@@ -117,11 +117,13 @@ func orDefault(n, def int) int {
 
 func (p *program) solution(k *Knapsack, d *dual, best *choice, proved bool) *Solution {
 	s := &Solution{Loss: best.loss, Bound: math.Min(d.bound, best.loss), Proved: proved}
+	// Sums of smaller terms in one order are no larger, rounded or not: this bound needs no allowance.
+	s.Bound = math.Max(s.Bound, p.least(p.f))
 	if proved {
 		s.Bound = math.Max(s.Bound, best.loss-2*p.slack(d.lambda))
 	}
 	if s.Loss != s.Bound {
-		s.Gap = (s.Loss - s.Bound) / math.Max(math.Abs(s.Loss), math.SmallestNonzeroFloat64)
+		s.Gap = (s.Loss - s.Bound) / math.Max(math.Abs(s.Loss), math.Abs(s.Bound))
 	}
 	s.Rule = make([][]int, len(p.first)-1)
 	for l := range s.Rule {

@@ -48,7 +48,7 @@ func (p *program) relax(iterations int) *dual {
 			d.near(c)
 			break
 		}
-		if since == 0 || it%10 == 9 || it == iterations-1 {
+		if it%10 == 0 || it == iterations-1 {
 			d.offer(c, lambda)
 		}
 		target := most

@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"modelpress/formats/manifest"
+	"modelpress/internal/arch"
 )
 
 // RuleGrid describes the elastic rules that MoA searches (arXiv:2406.14909, section 4.1): a head keeps S(N) = α + β·N tokens of a
@@ -80,4 +81,30 @@ func fullWithin(p manifest.Policy, context int) bool {
 	}
 	last := (context-1)/p.Block*p.Block + 1
 	return p.Span(last) == last && p.Span(context) == context
+}
+
+// CacheLimits returns one limit of the mean density for each length: of the bytes of keys and values under the rules to those without a
+// plan, over all KV heads. A layer's own sliding window bounds both. It fails where a rule's size is only known at run time.
+func CacheLimits(layers []arch.Layer, rules []manifest.Policy, lengths []int, most, least float64) ([]CacheLimit, error) {
+	limits := make([]CacheLimit, len(lengths))
+	for i, n := range lengths {
+		if n < 1 {
+			return nil, fmt.Errorf("heads: cache limit at %d tokens", n)
+		}
+		c := CacheLimit{Length: n, Max: most, Min: least, Size: make([][]int64, len(layers)), Dense: make([]int64, len(layers))}
+		for l, a := range layers {
+			dense := tokensKept(n, a.Window)
+			c.Dense[l] = dense * int64(max(1, a.K))
+			c.Size[l] = make([]int64, len(rules))
+			for r, p := range rules {
+				span := p.Span(n)
+				if span < 0 {
+					return nil, fmt.Errorf("heads: a rule of kind %s has no size before it runs", p.Kind)
+				}
+				c.Size[l][r] = min(dense, int64(span)) * int64(max(1, a.K))
+			}
+		}
+		limits[i] = c
+	}
+	return limits, nil
 }

@@ -8,7 +8,7 @@ import (
 // ruleSets finds the set of at most k rules under which the heads of a layer are cheapest together. It enumerates the sets in the order of
 // their rules' own prices and leaves out those that cannot be better than the best so far. Scratch: 2·R·w floats.
 type ruleSets struct {
-	tries int // sets that were compared in this layer
+	tries int // sets that may still be compared in this layer
 	v     []float64
 	w, k  int
 	rules []int // by own price
@@ -21,9 +21,12 @@ type ruleSets struct {
 	found []int
 }
 
-// maxTries bounds the sets compared in one layer: all triples of 48 rules are 17296. Beyond it, the best set so far is used and the
-// bound is that of any number of rules.
-const maxTries = 50000
+// The most sets that are compared in one layer for up to three rules, which all sets of up to three of 48 rules are below (18472), and for
+// more. Beyond it, the best set so far is used and the bound is that of any number of rules.
+const (
+	maxTries     = 20000
+	maxTriesMany = 4000
+)
 
 func newRuleSets() *ruleSets { return &ruleSets{} }
 
@@ -34,17 +37,24 @@ func (s *ruleSets) best(v []float64, w int, rules []int, k int, warm []int) ([]i
 	if len(free) <= k {
 		return free, value
 	}
-	s.v, s.w, s.k, s.tries = v, w, k, 0
+	s.v, s.w, s.k, s.tries = v, w, k, maxTries
+	if k > 3 {
+		s.tries = maxTriesMany
+	}
 	s.order(rules)
 	s.top, s.found = math.Inf(1), nil
 	if warm != nil {
 		s.top, s.found = price(v, w, warm), warm
 	}
+	if k > 2 {
+		s.exchange()
+	}
 	s.set = s.set[:0]
 	s.extend(0, nil)
 	set := slices.Clone(s.found)
 	slices.Sort(set)
-	if s.tries < maxTries {
+	set = slices.Compact(set)
+	if s.tries > 0 {
 		value = s.top
 	}
 	return set, value
@@ -92,15 +102,7 @@ func (s *ruleSets) order(rules []int) {
 			own[r] += x
 		}
 	}
-	slices.SortStableFunc(s.rules, func(a, b int) int {
-		switch {
-		case own[a] < own[b]:
-			return -1
-		case own[a] > own[b]:
-			return 1
-		}
-		return a - b
-	})
+	slices.SortStableFunc(s.rules, func(a, b int) int { return compare(own[a], own[b]) })
 	n := len(rules)
 	s.later = slices.Grow(s.later[:0], n*w)[:n*w]
 	s.tail = slices.Grow(s.tail[:0], n)[:n]
@@ -127,12 +129,14 @@ func (s *ruleSets) extend(from int, cur []float64) {
 	last := depth == s.k-1
 	next := slices.Grow(s.cur[depth][:0], w)[:w]
 	s.cur[depth] = next
-	for i := from; i < len(s.rules) && s.tries < maxTries; i++ {
-		if s.least(cur, i) >= s.top {
-			return // nor can any later rule help: their prices are in the least
+	for i := from; i < len(s.rules) && s.tries > 0; i++ {
+		// Where the least price of all rules from here on is no better, none of them helps. It takes as long as a set of the last
+		// level, which therefore looks at it less often.
+		if (!last || (i-from)%8 == 0) && s.least(cur, i) >= s.top {
+			return
 		}
 		col := s.v[s.rules[i]*w : (s.rules[i]+1)*w]
-		s.tries++
+		s.tries--
 		sum := 0.0
 		if last {
 			sum = lesser(cur, col)
@@ -157,6 +161,46 @@ func (s *ruleSets) extend(from int, cur []float64) {
 		}
 		s.set = s.set[:depth]
 	}
+}
+
+// exchange fills the best set up to k rules and then exchanges one of them at a time, as long as that makes it cheaper.
+func (s *ruleSets) exchange() {
+	set := slices.Clone(s.found)
+	for len(set) < s.k {
+		set = append(set, s.rules[len(set)]) // its place is what counts: it is exchanged at once
+	}
+	top := price(s.v, s.w, set)
+	for improved := true; improved; {
+		improved = false
+		for i := range set {
+			rest := s.without(set, i)
+			for _, r := range s.rules {
+				if sum := lesser(rest, s.v[r*s.w:(r+1)*s.w]); sum < top {
+					top, set[i], improved = sum, r, true
+				}
+			}
+		}
+	}
+	if top < s.top {
+		s.top, s.found = top, set
+	}
+}
+
+// without returns the prices of the heads under all rules of a set but one.
+func (s *ruleSets) without(set []int, leave int) []float64 {
+	rest := make([]float64, s.w)
+	for h := range rest {
+		rest[h] = math.Inf(1)
+	}
+	for i, r := range set {
+		if i == leave {
+			continue
+		}
+		for h, x := range s.v[r*s.w : (r+1)*s.w] {
+			rest[h] = math.Min(rest[h], x)
+		}
+	}
+	return rest
 }
 
 // least is a lower bound of the set with any rules at place i or later.
