@@ -6,17 +6,24 @@ import (
 	"sync"
 )
 
-// BandKeys is the width of the bands and blocks of attention statistics. Band b of query i is the keys at distances
-// i-j in [BandKeys*b, BandKeys*(b+1)); block (r, c) is the queries i/BandKeys = r and the keys j/BandKeys = c.
+// BandKeys is the width of the bands and blocks of attention statistics where none is given. Band b of query i is the
+// keys at distances i-j in [width*b, width*(b+1)); block (r, c) is the queries i/width = r and the keys j/width = c.
 const BandKeys = 64
 
-// AttnBands returns the number of bands, and of blocks in each direction, of t positions.
-func AttnBands(t int) int { return ceilDiv(t, BandKeys) }
+// AttnBands returns the number of bands, and of blocks in each direction, of t positions; width 0 means BandKeys.
+func AttnBands(t, width int) int {
+	if width == 0 {
+		width = BandKeys
+	}
+	return ceilDiv(t, width)
+}
 
 // AttnStats says what AttentionStats is to compute for one head and receives it: a slice that is nil is left out. A[i,j]
 // stands for the attention of query i to key j, G[i,j] = DOut[i]·V[j] for the slope of the loss by it, and
 // g[i] = Σ_j A[i,j]*G[i,j]. Keys before Sink are in no band: they are what every plan keeps.
 type AttnStats struct {
+	Width int // of bands and blocks; 0 for BandKeys
+
 	ColumnSums []float64 // [T], Σ_i A[i,j]
 	Blocks     []float64 // [AttnBands, AttnBands], Σ A over the block
 	Bands      []float64 // [AttnBands], Σ_i Σ_{j in band} A[i,j]
@@ -31,7 +38,7 @@ type AttnStats struct {
 	// 1-A counts as at least 2⁻²⁰; for a query with a single key E = G, as nothing is left.
 	Influence []float64
 	// Drop [AttnBands] is the exact effect to first order in the output of keeping, besides the sinks, the bands before b
-	// only, which is attention under the mask (Sink, BandKeys*b): the sum over i of
+	// only, which is attention under the mask (Sink, Width*b): the sum over i of
 	//
 	//	(g[i]*s - p) / (1-s),  s = Σ A[i,j], p = Σ A[i,j]*G[i,j] over the keys of bands b and later
 	//
@@ -44,7 +51,13 @@ func (st *AttnStats) slopes() bool { return st.Influence != nil || st.Drop != ni
 func (st *AttnStats) rows() bool   { return st.Bands != nil || st.slopes() }
 
 func (st *AttnStats) check(op string, h *AttnHead) {
-	n := AttnBands(h.T)
+	if st.Width < 0 {
+		panic(fmt.Sprintf("num: %s: bands of %d keys", op, st.Width))
+	}
+	if st.Width == 0 {
+		st.Width = BandKeys
+	}
+	n := AttnBands(h.T, st.Width)
 	for _, c := range []struct {
 		name string
 		v    []float64
@@ -72,17 +85,18 @@ func (st *AttnStats) check(op string, h *AttnHead) {
 // statScratch is what one running AttentionStats holds: packed operands, a tile of log-attention turned attention and of
 // centred slopes, both row-major, and the sums of its rows by band.
 type statScratch struct {
-	q, do, k, v []float32 // vectors of Dim+1 values, as in backScratch
-	a, c        []float32 // [queryTile+maxMR, keyTile]: A and G-g
-	mass, cent  []float64 // [queryTile, bands]: ΣA and ΣA*(G-g)
-	sink        [queryTile]float64
+	q, do, k, v []float32          // vectors of Dim+1 values, as in backScratch
+	a, c        []float32          // [queryTile+maxMR, keyTile]: A and G-g
+	mass, cent  []float64          // [queryTile, bands]: ΣA and ΣA*(G-g)
+	tail        []float64          // [bands]: cent of a row from a band on
+	sink, away  [queryTile]float64 // mass and cent of the keys before Sink
 	mean        [queryTile]float32 // g
 	best        []float32          // log of the peak for each of Rows
 }
 
 var statPool = sync.Pool{New: func() any { return new(statScratch) }}
 
-func getStatScratch(t, dim int) *statScratch {
+func getStatScratch(t, dim, width int) *statScratch {
 	s := statPool.Get().(*statScratch)
 	rows := queryTile + maxMR
 	for _, b := range []struct {
@@ -96,15 +110,20 @@ func getStatScratch(t, dim int) *statScratch {
 			*b.p = make([]float32, b.n+slack)
 		}
 	}
-	if n := queryTile * AttnBands(t); len(s.mass) < n {
+	n := queryTile * AttnBands(t, width)
+	if cap(s.mass) < n {
 		s.mass, s.cent = make([]float64, n), make([]float64, n)
+	}
+	s.mass, s.cent = s.mass[:n], s.cent[:n]
+	if bands := n / queryTile; len(s.tail) < bands+1 {
+		s.tail = make([]float64, bands+1)
 	}
 	return s
 }
 
 // AttentionStats fills in st for one head in one pass over its tiles. g.LSE is what AttentionHead gave under the same mask;
 // the rest of g, and V, are read where Influence, Drop or DropAbs are wanted. Tiles that the mask hides are skipped; memory
-// beyond the arguments grows with T only by queryTile/BandKeys sums each way. Sums are f32 within a row of a tile or a
+// beyond the arguments grows with T only by queryTile/Width sums each way. Sums are f32 within a row of a tile or a
 // column of one and f64 beyond, queries and keys ascending.
 func AttentionStats(st AttnStats, h AttnHead, g AttnGrad) {
 	const op = "AttentionStats"
@@ -115,7 +134,7 @@ func AttentionStats(st AttnStats, h AttnHead, g AttnGrad) {
 		g.check(op, &h)
 	}
 	st.check(op, &h)
-	s := getStatScratch(h.T, h.Dim)
+	s := getStatScratch(h.T, h.Dim, st.Width)
 	defer statPool.Put(s)
 	s.best = make([]float32, len(st.Rows))
 	for r := range s.best {
@@ -153,6 +172,7 @@ func (s *statScratch) start(h *AttnHead, g *AttnGrad, q0, q1 int, slopes bool) {
 	clear(s.mass)
 	clear(s.cent)
 	clear(s.sink[:])
+	clear(s.away[:])
 }
 
 // tile fills a, and c where slopes are wanted, for the queries [q0, q1) and keys [j0, j1), zero where the mask hides, and
@@ -208,14 +228,16 @@ func (s *statScratch) peaks(st *AttnStats, h *AttnHead, q0, q1, j0 int) {
 // collect adds a tile to the statistics.
 func (s *statScratch) collect(st *AttnStats, h *AttnHead, q0, q1, j0, j1 int) {
 	var columns [keyTile]float32
-	bands := AttnBands(h.T)
+	width, bands := st.Width, AttnBands(h.T, st.Width)
 	for i := range q1 - q0 {
 		row := s.a[i*keyTile:][:min(keyTile, j1-j0)]
 		if st.ColumnSums != nil {
 			Add(columns[:], row)
 		}
-		for j := 0; st.Blocks != nil && j < min(len(row), q0+i+1-j0); j += BandKeys {
-			st.Blocks[(q0+i)/BandKeys*bands+(j0+j)/BandKeys] += float64(sum(row[j:min(j+BandKeys, len(row))]))
+		for j, next := 0, 0; st.Blocks != nil && j < min(len(row), q0+i+1-j0); j = next {
+			c := (j0 + j) / width
+			next = min(width*(c+1)-j0, len(row))
+			st.Blocks[(q0+i)/width*bands+c] += float64(sum(row[j:next]))
 		}
 		if st.rows() {
 			s.bands(st, h, q0, i, j0, j1)
@@ -230,17 +252,20 @@ func (s *statScratch) collect(st *AttnStats, h *AttnHead, q0, q1, j0, j1 int) {
 
 // bands adds a row of the tile to the sums of its bands.
 func (s *statScratch) bands(st *AttnStats, h *AttnHead, q0, i, j0, j1 int) {
-	q, bands := q0+i, AttnBands(h.T)
+	q, width, bands := q0+i, st.Width, AttnBands(h.T, st.Width)
 	a, c := s.a[i*keyTile:][:keyTile], s.c[i*keyTile:]
 	end := min(j1, q+1) - j0
 	j := min(max(st.Sink-j0, 0), end)
 	if j > 0 {
 		s.sink[i] += float64(sum(a[:j]))
+		if st.slopes() {
+			s.away[i] += float64(dot(a[:j], c[:j]))
+		}
 	}
 	single := q == 0 || h.Recent == 1 && h.Sink == 0
 	for j < end {
-		b := (q - j0 - j) / BandKeys
-		next := min(end, q-BandKeys*b+1-j0)
+		b := (q - j0 - j) / width
+		next := min(end, q-width*b+1-j0)
 		s.mass[i*bands+b] += float64(sum(a[j:next]))
 		if st.slopes() {
 			c := c[j:next]
@@ -268,12 +293,14 @@ func influence(a, c []float32, mean float32, single bool) float32 {
 	return s
 }
 
-// finish turns the sums of the rows [q0, q1) into what st asks for. What is kept is summed from the near end and what is
-// dropped from the far end, so that neither is a difference of nearly equal numbers.
+// finish turns the sums of the rows [q0, q1) into what st asks for. The change of a row is the mean of G-g over what is
+// kept. Over all keys A*(G-g) sums to zero, so that the sum over what is kept is the negative of that over what is dropped:
+// where little is kept the one is summed, from the near end, and where little is dropped the other, from the far end, so that
+// neither is a difference of nearly equal numbers.
 func (s *statScratch) finish(st *AttnStats, h *AttnHead, q0, q1 int) {
-	bands := AttnBands(h.T)
+	bands := AttnBands(h.T, st.Width)
 	for i := range q1 - q0 {
-		last := (q0 + i) / BandKeys
+		last := (q0 + i) / st.Width
 		mass, cent := s.mass[i*bands:][:last+1], s.cent[i*bands:][:last+1]
 		for b := 0; st.Bands != nil && b <= last; b++ {
 			st.Bands[b] += mass[b]
@@ -281,15 +308,19 @@ func (s *statScratch) finish(st *AttnStats, h *AttnHead, q0, q1 int) {
 		if st.Drop == nil && st.DropAbs == nil {
 			continue
 		}
-		for b := last - 1; b > 0; b-- {
-			cent[b] += cent[b+1]
+		s.tail[last+1] = 0
+		for b := last; b > 0; b-- {
+			s.tail[b] = s.tail[b+1] + cent[b]
 		}
-		kept := s.sink[i]
+		kept, near := s.sink[i], s.away[i]
 		for b := 1; b <= last; b++ {
-			kept += mass[b-1]
+			kept, near = kept+mass[b-1], near+cent[b-1]
 			effect := -float64(s.mean[i]) // nothing left
-			if kept > 0 {
-				effect = -cent[b] / kept
+			switch {
+			case kept >= 0.5:
+				effect = -s.tail[b] / kept
+			case kept > 0:
+				effect = near / kept
 			}
 			if st.Drop != nil {
 				st.Drop[b] += effect

@@ -7,16 +7,19 @@ import (
 )
 
 // newStats asks for everything about a head.
-func newStats(t, sink int, rows []int) AttnStats {
-	n := AttnBands(t)
+func newStats(t, sink, width int, rows []int) AttnStats {
+	n := AttnBands(t, width)
 	f := func(n int) []float64 { return make([]float64, n) }
-	return AttnStats{ColumnSums: f(t), Blocks: f(n * n), Bands: f(n), Rows: rows, ArgMax: make([]int, len(rows)),
+	return AttnStats{Width: width, ColumnSums: f(t), Blocks: f(n * n), Bands: f(n), Rows: rows, ArgMax: make([]int, len(rows)),
 		Peak: make([]float32, len(rows)), Sink: sink, Influence: f(n), Drop: f(n), DropAbs: f(n)}
 }
 
 // statsReference computes AttentionStats from whole rows in float64, Drop by leaving keys out and renormalising.
 func statsReference(st AttnStats, h AttnHead, g AttnGrad) {
-	n := AttnBands(h.T)
+	n, width := AttnBands(h.T, st.Width), st.Width
+	if width == 0 {
+		width = BandKeys
+	}
 	type cell struct{ a, slope float64 }
 	rows, means := make([]map[int]cell, h.T), make([]float64, h.T)
 	AttentionBackReference(nil, nil, nil, h, g, func(i, j int, a, slope, mean float64) {
@@ -25,9 +28,9 @@ func statsReference(st AttnStats, h AttnHead, g AttnGrad) {
 		}
 		rows[i][j], means[i] = cell{a, slope}, mean
 		st.ColumnSums[j] += a
-		st.Blocks[i/BandKeys*n+j/BandKeys] += a
+		st.Blocks[i/width*n+j/width] += a
 		if j >= st.Sink {
-			st.Bands[(i-j)/BandKeys] += a
+			st.Bands[(i-j)/width] += a
 		}
 	})
 	for i, row := range rows {
@@ -37,13 +40,13 @@ func statsReference(st AttnStats, h AttnHead, g AttnGrad) {
 				e = c.a * (c.slope - means[i]) / (1 - c.a)
 			}
 			if j >= st.Sink {
-				st.Influence[(i-j)/BandKeys] += math.Abs(e)
+				st.Influence[(i-j)/width] += math.Abs(e)
 			}
 		}
-		for b := 1; b <= i/BandKeys; b++ {
+		for b := 1; b <= i/width; b++ {
 			var s, p float64
 			for j, c := range row {
-				if j < st.Sink || i-j < BandKeys*b {
+				if j < st.Sink || i-j < width*b {
 					s += c.a
 					p += c.a * c.slope
 				}
@@ -69,9 +72,10 @@ func TestAttentionStatsAgainstReference(t *testing.T) {
 			h.Sink, h.Recent = mask[0], mask[1]
 			g := randomGrad(18, h, 1)
 			rows := []int{h.T - 1, 0, h.T / 2, h.T - 1}
-			for _, sink := range []int{0, 4, 130} {
-				t.Run(fmt.Sprint(s, mask, sink), func(t *testing.T) {
-					got, want := newStats(h.T, sink, rows), newStats(h.T, sink, rows)
+			for i, sink := range []int{0, 4, 130} {
+				width := []int{0, 16, 24, 8, 1, 200, 64}[(m+i)%7]
+				t.Run(fmt.Sprint(s, mask, sink, width), func(t *testing.T) {
+					got, want := newStats(h.T, sink, width, rows), newStats(h.T, sink, width, rows)
 					AttentionStats(got, h, g)
 					statsReference(want, h, g)
 					closeTo(t, "column sums", got.ColumnSums, want.ColumnSums, 1e-5)
@@ -84,7 +88,7 @@ func TestAttentionStatsAgainstReference(t *testing.T) {
 					if fmt.Sprint(got.ArgMax) != fmt.Sprint(want.ArgMax) {
 						t.Errorf("most attended keys %v, want %v", got.ArgMax, want.ArgMax)
 					}
-					part := AttnStats{Bands: make([]float64, AttnBands(h.T))}
+					part := AttnStats{Width: width, Bands: make([]float64, AttnBands(h.T, width))}
 					if sink == 0 && m == 0 { // less is asked for, nothing else is read
 						h := h
 						h.V = nil
@@ -102,11 +106,11 @@ func TestAttentionStatsDropIsTheMask(t *testing.T) {
 	const n, dim = 300, 16
 	h := randomHead(21, n, dim, 0)
 	g := randomGrad(22, h, 0)
-	st := newStats(n, 5, nil)
+	st := newStats(n, 5, 0, nil)
 	AttentionStats(st, h, g)
 	full, cut := make([]float64, n*dim), make([]float64, n*dim)
 	AttentionReference(full, nil, nil, h)
-	for b := 1; b < AttnBands(n); b++ {
+	for b := 1; b < AttnBands(n, 0); b++ {
 		m := h
 		m.Sink, m.Recent = 5, BandKeys*b
 		AttentionReference(cut, nil, nil, m)
@@ -124,7 +128,7 @@ func BenchmarkAttentionStats(b *testing.B) {
 	const n = 2048
 	h := randomHead(1, n, 64, 0)
 	g := randomGrad(2, h, 0)
-	all := newStats(n, 64, nil)
+	all := newStats(n, 64, 0, nil)
 	for _, c := range []struct {
 		name string
 		st   AttnStats

@@ -141,7 +141,7 @@ func (s *suite) everything(t *testing.T) []float32 {
 		keep(dq)
 		keep(dk)
 		keep(dv)
-		stats := newStats(n, h, 3, []int{n - 1, 90})
+		stats := newStats(n, h, 3, 24, []int{n - 1, 90})
 		s.d.AttnStatistics(stats, q, kv, kv, y, x, lse, shape, masks)
 		for _, v := range [][]float64{stats.ColumnSums, stats.Blocks, stats.Bands, stats.Influence, stats.Drop, stats.DropAbs} {
 			for _, f := range v {

@@ -10,16 +10,16 @@ import (
 )
 
 // newStats asks for everything.
-func newStats(t, h, sink int, rows []int) *device.AttnStats {
-	n := device.AttnBands(t)
+func newStats(t, h, sink, width int, rows []int) *device.AttnStats {
+	n := device.AttnBands(t, width)
 	f := func(n int) []float64 { return make([]float64, h*n) }
-	return &device.AttnStats{ColumnSums: f(t), Blocks: f(n * n), Bands: f(n), Rows: rows, ArgMax: make([]int, h*len(rows)),
+	return &device.AttnStats{Width: width, ColumnSums: f(t), Blocks: f(n * n), Bands: f(n), Rows: rows, ArgMax: make([]int, h*len(rows)),
 		Peak: make([]float32, h*len(rows)), Sink: sink, Influence: f(n), Drop: f(n), DropAbs: f(n)}
 }
 
 // attnStatistics: all statistics of every shape and mask.
 func (s *suite) attnStatistics(t *testing.T) {
-	for _, c := range attentionCases() {
+	for i, c := range attentionCases() {
 		t.Run(fmt.Sprintf("T%d_H%d_G%d_K%d_%d", c.t, c.h, c.g, c.k, len(c.masks)), func(t *testing.T) {
 			shape := device.AttnShape{T: c.t, H: c.h, G: c.g, K: c.k, Scale: float32(1 / math.Sqrt(float64(c.k)))}
 			q, qs := s.buf(t, device.F32, values(c.t*c.h*c.k, 38))
@@ -29,14 +29,15 @@ func (s *suite) attnStatistics(t *testing.T) {
 			out, lse := s.out(t, c.t*c.h*c.k), s.out(t, c.h*c.t)
 			s.d.Attention(out, lse, q, k, v, shape, c.masks)
 			rows := []int{0, c.t - 1, c.t / 2}
-			got, want := newStats(c.t, c.h, 2, rows), newStats(c.t, c.h, 2, rows)
+			width := []int{0, 16, 40}[i%3]
+			got, want := newStats(c.t, c.h, 2, width, rows), newStats(c.t, c.h, 2, width, rows)
 			s.d.AttnStatistics(got, q, k, v, out, dout, lse, shape, c.masks)
 			for h := range c.h {
 				head := referenceHead(qs, ks, vs, shape, c.masks, h)
 				statsReference(want, h, head, num.AttnGrad{DOut: grads[h*c.k:], LDO: c.h * c.k})
 			}
 			sameStats(t, got, want)
-			plain := &device.AttnStats{Sink: 2, Bands: make([]float64, len(got.Bands))}
+			plain := &device.AttnStats{Sink: 2, Width: width, Bands: make([]float64, len(got.Bands))}
 			s.d.AttnStatistics(plain, q, k, nil, nil, nil, lse, shape, c.masks)
 			nearBoth(t, "bands alone", plain.Bands, want.Bands, 1e-4)
 		})
@@ -69,8 +70,10 @@ func nearBoth(t *testing.T, what string, got, want []float64, tol float64) {
 
 // statsReference fills in want for one head, in float64 over whole rows.
 func statsReference(want *device.AttnStats, h int, head num.AttnHead, g num.AttnGrad) {
-	const width = device.BandKeys
-	n := device.AttnBands(head.T)
+	n, width := device.AttnBands(head.T, want.Width), want.Width
+	if width == 0 {
+		width = device.BandKeys
+	}
 	column, block, band := want.ColumnSums[h*head.T:], want.Blocks[h*n*n:], want.Bands[h*n:]
 	attention, slopes, means := make([][]float64, head.T), make([][]float64, head.T), make([]float64, head.T)
 	num.AttentionBackReference(nil, nil, nil, head, g, func(i, j int, a, slope, mean float64) {
