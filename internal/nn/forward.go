@@ -108,7 +108,14 @@ func (b *Block) attention(x []float32, t int, p *Pass) (stop bool, err error) {
 	b.position(t)
 	shape := device.AttnShape{T: t, H: a.H, G: a.G, K: a.K, Scale: float32(1 / math.Sqrt(float64(a.K)))}
 	masks := b.masksOf(p)
-	dev.Attention(s.o, s.lse, s.q, s.k, s.v, shape, masks)
+	if p.Attend != nil {
+		err = b.attendBy(p, shape)
+	} else {
+		dev.Attention(s.o, s.lse, s.q, s.k, s.v, shape, masks)
+	}
+	if err != nil {
+		return false, err
+	}
 	if err := b.tapAttn(p, shape, masks); err != nil {
 		return false, err
 	}
@@ -202,10 +209,9 @@ func (b *Block) tapAttn(p *Pass, shape device.AttnShape, masks []device.Mask) er
 	if p.TapAttn == nil {
 		return nil
 	}
-	s, dev := &b.model.scratch, b.model.Dev
-	hk, gk, ht := shape.T*shape.H*shape.K, shape.T*shape.G*shape.K, shape.H*shape.T
-	st := &AttnState{Shape: shape, Masks: masks, Dev: dev, DevQ: s.q, DevK: s.k, DevV: s.v,
-		Q: s.view(1, s.q, hk), K: s.view(2, s.k, gk), V: s.view(3, s.v, gk), Out: s.view(4, s.o, hk), LSE: s.view(5, s.lse, ht)}
+	s, dev, ht := &b.model.scratch, b.model.Dev, shape.H*shape.T
+	st := b.attnState(shape)
+	st.Masks, st.LSE = masks, s.view(5, s.lse, ht)
 	if p.ColumnSums {
 		if err := s.fit(want{&s.sums, shape.H, shape.T}); err != nil {
 			return err
@@ -214,5 +220,27 @@ func (b *Block) tapAttn(p *Pass, shape device.AttnShape, masks []device.Mask) er
 		st.ColumnSums = s.view(6, s.sums, ht)
 	}
 	p.TapAttn(st)
+	return nil
+}
+
+// attnState returns what both hooks of attention see.
+func (b *Block) attnState(shape device.AttnShape) *AttnState {
+	s, hk, gk := &b.model.scratch, shape.T*shape.H*shape.K, shape.T*shape.G*shape.K
+	return &AttnState{Shape: shape, Dev: b.model.Dev, DevQ: s.q, DevK: s.k, DevV: s.v,
+		Q: s.view(1, s.q, hk), K: s.view(2, s.k, gk), V: s.view(3, s.v, gk), Out: s.view(4, s.o, hk)}
+}
+
+// attendBy lets the pass do the attention.
+func (b *Block) attendBy(p *Pass, shape device.AttnShape) error {
+	if p.ColumnSums {
+		panic("nn: column sums of an attention that the pass does itself")
+	}
+	s, st := &b.model.scratch, b.attnState(shape)
+	if err := p.Attend(st); err != nil {
+		return err
+	}
+	if b.model.Dev.Host(s.o) == nil {
+		b.model.Dev.Upload(s.o, 0, st.Out)
+	}
 	return nil
 }
