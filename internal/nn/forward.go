@@ -2,17 +2,21 @@ package nn
 
 import (
 	"fmt"
-	"math"
 
 	"modelpress/internal/arch"
 	"modelpress/internal/device"
 )
 
 // Forward runs the block over one window: x [T, D] is replaced by the block's output.
+
 //
+
 // Beside the weights it holds 4*(T*(2D + 2HK + 2GK + H) + 2*min(T, 1024)*F) bytes on the device, H*T more floats for
+
 // column sums, T*(2HK + H) for a Mix, and T instead of min(T, 1024) rows of the FFN under a Tap or a stop; the host holds 4*T*K bytes of rotary
+
 // tables. This memory belongs to the model and is reused: calls of a size seen before allocate no buffer.
+
 func (b *Block) Forward(x []float32, t int, p *Pass) error {
 	if p == nil {
 		p = &Pass{}
@@ -25,19 +29,23 @@ func (b *Block) Forward(x []float32, t int, p *Pass) error {
 }
 
 // Attend is the first half of Forward, attention alone: x becomes what enters the feed-forward sub-layer.
+
 func (b *Block) Attend(x []float32, t int, p *Pass) error {
 	_, err := b.part(x, t, p, b.attention)
 	return err
 }
 
 // FeedForward is the second half of Forward, from what Attend has left.
+
 func (b *Block) FeedForward(x []float32, t int, p *Pass) error {
 	_, err := b.part(x, t, p, b.ffn)
 	return err
 }
 
 // Project is the end of either half: it adds the output of the projection O or Down to x [T, D], for its input
+
 // in [T, In] as a Tap shows it. Bits are those of Forward.
+
 func (b *Block) Project(x []float32, r arch.Role, in []float32, t int) error {
 	l := b.linears[r]
 	if r != arch.O && r != arch.Down || l.w == nil {
@@ -61,6 +69,7 @@ func (b *Block) Project(x []float32, r arch.Role, in []float32, t int) error {
 }
 
 // part runs one half of the block over x.
+
 func (b *Block) part(x []float32, t int, p *Pass, half func(x []float32, t int, p *Pass) (bool, error)) (stop bool, err error) {
 	m := b.model
 	if t <= 0 || len(x) < t*m.Arch.D {
@@ -80,6 +89,7 @@ func (b *Block) part(x []float32, t int, p *Pass, half func(x []float32, t int, 
 }
 
 // addOutput adds the output of a projection for its input to the states in scratch, and copies them to x.
+
 func (b *Block) addOutput(x []float32, in device.Buf, r arch.Role, t int) {
 	s, dev := &b.model.scratch, b.model.Dev
 	b.linear(s.n, in, r, t)
@@ -88,79 +98,13 @@ func (b *Block) addOutput(x []float32, in device.Buf, r arch.Role, t int) {
 }
 
 // attention adds the attention sub-layer to x. It reports whether the pass stops here.
-func (b *Block) attention(x []float32, t int, p *Pass) (stop bool, err error) {
-	a, s, dev := b.arch, &b.model.scratch, b.model.Dev
-	if !a.HasAttention() {
-		return p.HasStop && p.StopAfter <= SiteO, nil
-	}
-	hk, gk := a.H*a.K, a.G*a.K
-	if err := s.fit(want{&s.q, t, hk}, want{&s.o, t, hk}, want{&s.k, t, gk}, want{&s.v, t, gk}, want{&s.lse, a.H, t}); err != nil {
-		return false, err
-	}
-	dev.Upload(s.x, 0, x)
-	b.normalize(s.n, s.x, b.attnNorm, t)
-	if b.tap(p, SiteQKV, s.n, t, b.model.Arch.D) {
-		return true, nil
-	}
-	if err := b.project(t, p.keep); err != nil {
-		return false, err
-	}
-	shape, masks := b.shape(t), b.masksOf(p)
-	if p.Mix == nil {
-		dev.Attention(s.o, s.lse, s.q, s.k, s.v, shape, masks)
-	} else if err := b.mix(p.Mix, shape, masks); err != nil {
-		return false, err
-	}
-	if err := b.tapAttn(p, shape, masks); err != nil {
-		return false, err
-	}
-	if b.tap(p, SiteO, s.o, t, hk) {
-		return true, nil
-	}
-	b.addOutput(x, s.o, arch.O, t)
-	return false, nil
-}
-
-func (b *Block) shape(t int) device.AttnShape {
-	a := b.arch
-	return device.AttnShape{T: t, H: a.H, G: a.G, K: a.K, Scale: float32(1 / math.Sqrt(float64(a.K)))}
-}
 
 // project computes queries, keys and values from the normed states in scratch, normalizes the heads of q and k where the
+
 // family does, and rotates them. Where keep is set what the heads' norms start from stays in scratch.
-func (b *Block) project(t int, keep bool) error {
-	a, s, m := b.arch, &b.model.scratch, b.model
-	q, k := s.q, s.k
-	if keep && b.qNorm.w != nil {
-		if err := s.fit(want{&s.back.q0, t, a.H * a.K}); err != nil {
-			return err
-		}
-		q = s.back.q0
-	}
-	if keep && b.kNorm.w != nil {
-		if err := s.fit(want{&s.back.k0, t, a.G * a.K}); err != nil {
-			return err
-		}
-		k = s.back.k0
-	}
-	b.linear(q, s.n, arch.Q, t)
-	b.linear(k, s.n, arch.K, t)
-	b.linear(s.v, s.n, arch.V, t)
-	if b.qNorm.w != nil {
-		m.Dev.RMSNorm(s.q, q, b.qNorm.w, t*a.H, a.K, m.Arch.Eps)
-	}
-	if b.kNorm.w != nil {
-		m.Dev.RMSNorm(s.k, k, b.kNorm.w, t*a.G, a.K, m.Arch.Eps)
-	}
-	if m.Arch.Rope != nil {
-		cos, sin := m.rotary(a.K, t)
-		m.Dev.RoPE(s.q, t, a.H, a.K, cos, sin)
-		m.Dev.RoPE(s.k, t, a.G, a.K, cos, sin)
-	}
-	return nil
-}
 
 // mix computes both attentions of a Mix and their blend.
+
 func (b *Block) mix(x *Mix, shape device.AttnShape, masks []device.Mask) error {
 	s, dev, hk := &b.model.scratch, b.model.Dev, shape.H*shape.K
 	if err := s.fit(want{&s.full, shape.T, hk}, want{&s.other, shape.T, hk}, want{&s.lse2, shape.H, shape.T}); err != nil {
@@ -173,6 +117,7 @@ func (b *Block) mix(x *Mix, shape device.AttnShape, masks []device.Mask) error {
 }
 
 // ffn adds the feed-forward sub-layer to x, some rows at a time unless a tap wants to see them all.
+
 func (b *Block) ffn(x []float32, t int, p *Pass) (stop bool, err error) {
 	a, s, d := b.arch, &b.model.scratch, b.model.Arch.D
 	if !a.HasFFN() {
@@ -219,6 +164,7 @@ func (b *Block) ffnPart(x []float32, t int, p *Pass) (stop bool) {
 func (b *Block) normalize(y, x device.Buf, n norm, t int) { b.model.normalize(y, x, n, t) }
 
 // linear computes y = x·Wᵀ + b of a projection over t rows.
+
 func (b *Block) linear(y, x device.Buf, r arch.Role, t int) {
 	l := b.linears[r]
 	b.model.Dev.MatMulNT(y, x, l.w, t, l.out, l.in, 0)
@@ -228,6 +174,7 @@ func (b *Block) linear(y, x device.Buf, r arch.Role, t int) {
 }
 
 // tap shows the input of a site to the pass and reports whether the pass stops there.
+
 func (b *Block) tap(p *Pass, site Site, x device.Buf, rows, cols int) bool {
 	if p.Tap != nil {
 		p.Tap(site, b.model.scratch.view(0, x, rows*cols), rows, cols)
@@ -235,28 +182,8 @@ func (b *Block) tap(p *Pass, site Site, x device.Buf, rows, cols int) bool {
 	return p.HasStop && p.StopAfter == site
 }
 
-func (b *Block) tapAttn(p *Pass, shape device.AttnShape, masks []device.Mask) error {
-	if p.TapAttn == nil {
-		return nil
-	}
-	s, dev := &b.model.scratch, b.model.Dev
-	st := b.attnState(shape, masks)
-	if p.ColumnSums {
-		if err := s.fit(want{&s.sums, shape.H, shape.T}); err != nil {
-			return err
-		}
-		dev.AttnColumnSums(s.sums, s.q, s.k, s.lse, shape, masks)
-		st.ColumnSums = s.view(6, s.sums, shape.H*shape.T)
-	}
-	p.TapAttn(st)
-	return nil
-}
+// attend computes the output of attention from queries, keys and values in scratch, as the pass asks for it.
+
+// attendBy lets the pass do the attention.
 
 // attnState shows what attention has left in scratch.
-func (b *Block) attnState(shape device.AttnShape, masks []device.Mask) *AttnState {
-	s := &b.model.scratch
-	hk, gk, ht := shape.T*shape.H*shape.K, shape.T*shape.G*shape.K, shape.H*shape.T
-	return &AttnState{Shape: shape, Masks: masks, Dev: b.model.Dev,
-		DevQ: s.q, DevK: s.k, DevV: s.v, DevOut: s.o, DevLSE: s.lse,
-		Q: s.view(1, s.q, hk), K: s.view(2, s.k, gk), V: s.view(3, s.v, gk), Out: s.view(4, s.o, hk), LSE: s.view(5, s.lse, ht)}
-}

@@ -21,6 +21,9 @@ type Pass struct {
 	// Masks holds one mask per KV head and replaces the layer's own; nil keeps the layer's own: full attention, or its
 	// sliding window. A caller that plans masks for a layer with a window must keep them within it.
 	Masks []device.Mask
+	// Attend replaces attention: it must write the whole of AttnState.Out, the only part that it may change. LSE is not set
+	// then, and ColumnSums must not be asked for. An error of it is that of the pass. Masks are of no consequence.
+	Attend func(a *AttnState) error
 	// Tap is called with the input of the linear layers at each site of the block, x [rows, cols] with rows = T. x must
 	// not be changed and is valid during the call only.
 	Tap func(s Site, x []float32, rows, cols int)
@@ -48,8 +51,8 @@ type Mix struct {
 	Alpha []float32     // [G]
 }
 
-// AttnState is what attention has computed. Slices and buffers are valid during the call of TapAttn only and must not be
-// changed.
+// AttnState is what attention has computed. Slices and buffers are valid during the call of TapAttn or Attend only and must
+// not be changed, but for Out by Attend.
 type AttnState struct {
 	Shape      device.AttnShape
 	Masks      []device.Mask // those in force, nil for full attention

@@ -1,0 +1,128 @@
+package nn
+
+import (
+	"math"
+
+	"modelpress/internal/arch"
+	"modelpress/internal/device"
+)
+
+func (b *Block) attention(x []float32, t int, p *Pass) (stop bool, err error) {
+	a, s, dev := b.arch, &b.model.scratch, b.model.Dev
+	if !a.HasAttention() {
+		return p.HasStop && p.StopAfter <= SiteO, nil
+	}
+	hk, gk := a.H*a.K, a.G*a.K
+	if err := s.fit(want{&s.q, t, hk}, want{&s.o, t, hk}, want{&s.k, t, gk}, want{&s.v, t, gk}, want{&s.lse, a.H, t}); err != nil {
+		return false, err
+	}
+	dev.Upload(s.x, 0, x)
+	b.normalize(s.n, s.x, b.attnNorm, t)
+	if b.tap(p, SiteQKV, s.n, t, b.model.Arch.D) {
+		return true, nil
+	}
+	if err := b.project(t, p.keep); err != nil {
+		return false, err
+	}
+	shape, masks := b.shape(t), b.masksOf(p)
+	if err := b.attend(p, shape, masks); err != nil {
+		return false, err
+	}
+	if err := b.tapAttn(p, shape, masks); err != nil {
+		return false, err
+	}
+	if b.tap(p, SiteO, s.o, t, hk) {
+		return true, nil
+	}
+	b.addOutput(x, s.o, arch.O, t)
+	return false, nil
+}
+
+func (b *Block) shape(t int) device.AttnShape {
+	a := b.arch
+	return device.AttnShape{T: t, H: a.H, G: a.G, K: a.K, Scale: float32(1 / math.Sqrt(float64(a.K)))}
+}
+
+func (b *Block) project(t int, keep bool) error {
+	a, s, m := b.arch, &b.model.scratch, b.model
+	q, k := s.q, s.k
+	if keep && b.qNorm.w != nil {
+		if err := s.fit(want{&s.back.q0, t, a.H * a.K}); err != nil {
+			return err
+		}
+		q = s.back.q0
+	}
+	if keep && b.kNorm.w != nil {
+		if err := s.fit(want{&s.back.k0, t, a.G * a.K}); err != nil {
+			return err
+		}
+		k = s.back.k0
+	}
+	b.linear(q, s.n, arch.Q, t)
+	b.linear(k, s.n, arch.K, t)
+	b.linear(s.v, s.n, arch.V, t)
+	if b.qNorm.w != nil {
+		m.Dev.RMSNorm(s.q, q, b.qNorm.w, t*a.H, a.K, m.Arch.Eps)
+	}
+	if b.kNorm.w != nil {
+		m.Dev.RMSNorm(s.k, k, b.kNorm.w, t*a.G, a.K, m.Arch.Eps)
+	}
+	if m.Arch.Rope != nil {
+		cos, sin := m.rotary(a.K, t)
+		m.Dev.RoPE(s.q, t, a.H, a.K, cos, sin)
+		m.Dev.RoPE(s.k, t, a.G, a.K, cos, sin)
+	}
+	return nil
+}
+
+func (b *Block) tapAttn(p *Pass, shape device.AttnShape, masks []device.Mask) error {
+	if p.TapAttn == nil {
+		return nil
+	}
+	s, dev := &b.model.scratch, b.model.Dev
+	st := b.attnState(shape, masks)
+	if p.ColumnSums {
+		if err := s.fit(want{&s.sums, shape.H, shape.T}); err != nil {
+			return err
+		}
+		dev.AttnColumnSums(s.sums, s.q, s.k, s.lse, shape, masks)
+		st.ColumnSums = s.view(6, s.sums, shape.H*shape.T)
+	}
+	p.TapAttn(st)
+	return nil
+}
+
+func (b *Block) attend(p *Pass, shape device.AttnShape, masks []device.Mask) error {
+	s := &b.model.scratch
+	switch {
+	case p.Attend != nil:
+		return b.attendBy(p, shape)
+	case p.Mix != nil:
+		return b.mix(p.Mix, shape, masks)
+	}
+	b.model.Dev.Attention(s.o, s.lse, s.q, s.k, s.v, shape, masks)
+	return nil
+}
+
+func (b *Block) attendBy(p *Pass, shape device.AttnShape) error {
+	if p.ColumnSums || p.Mix != nil || p.keep {
+		panic("nn: column sums, a mix or a way back of an attention that the pass does itself")
+	}
+	st := b.attnState(shape, nil)
+	st.LSE, st.DevLSE = nil, nil
+	if err := p.Attend(st); err != nil {
+		return err
+	}
+	if s := &b.model.scratch; b.model.Dev.Host(s.o) == nil {
+		b.model.Dev.Upload(s.o, 0, st.Out)
+	}
+	return nil
+}
+
+func (b *Block) attnState(shape device.AttnShape, masks []device.Mask) *AttnState {
+	s := &b.model.scratch
+	hk, gk, ht := shape.T*shape.H*shape.K, shape.T*shape.G*shape.K, shape.H*shape.T
+	return &AttnState{Shape: shape, Masks: masks, Dev: b.model.Dev,
+		DevQ: s.q, DevK: s.k, DevV: s.v, DevOut: s.o, DevLSE: s.lse,
+		Q: s.view(1, s.q, hk), K: s.view(2, s.k, gk), V: s.view(3, s.v, gk), Out: s.view(4, s.o, hk), LSE: s.view(5, s.lse, ht)}
+}
