@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 
+	"modelpress/formats/manifest"
 	"modelpress/internal/device"
 	"modelpress/internal/nn"
 	"modelpress/internal/num"
@@ -17,14 +18,19 @@ var ErrNotFinite = errors.New("logits are not finite")
 // EvalOptions says how a model is run for an evaluation. The zero value is the dense model, all positions, states in
 // memory.
 type EvalOptions struct {
-	// Masks gives the masks of a layer's KV heads under an attention plan; nil, or a nil result, for the layer's own.
+	// Masks gives the masks of a layer's KV heads; nil, or a nil result, for the layer's own. It has no effect with a Plan.
 	Masks func(layer int) []device.Mask
+	// Plan is an attention plan to run the model under as a runtime would serve it; nil for none. The prompt of a retrieval
+	// task is prefilled and its answer decoded; of other windows the first half is prefilled and the rest decoded.
+	Plan *manifest.Plan
 	// ScoreFrom leaves out predictions made at earlier positions. llama.cpp scores windows of n from position n/2.
 	ScoreFrom int
 
 	Dir      string // where hidden states go once they pass MemLimit; "" for the system's temporary directory
 	MemLimit int64  // bytes of hidden states kept in memory; 0 for no limit
 	Progress func(done, total int)
+
+	prompt func(window int) int // tokens that are prefilled under Plan
 }
 
 // chunkLogits bounds the logits held at a time (64 MiB as f32).
@@ -39,7 +45,15 @@ func run(ctx context.Context, m *nn.Model, windows [][]int32, opt EvalOptions, e
 	if err != nil {
 		return err
 	}
-	err = m.Run(ctx, windows, nn.RunOptions{Masks: opt.Masks, States: states, Progress: opt.Progress}, each)
+	if opt.Plan == nil {
+		err = m.Run(ctx, windows, nn.RunOptions{Masks: opt.Masks, States: states, Progress: opt.Progress}, each)
+		return errors.Join(err, states.Close())
+	}
+	prompt := opt.prompt
+	if prompt == nil {
+		prompt = func(i int) int { return len(windows[i]) / 2 }
+	}
+	_, err = m.Serve(ctx, windows, nn.ServeOptions{Plan: opt.Plan, Prompt: prompt, States: states, Progress: opt.Progress}, each)
 	return errors.Join(err, states.Close())
 }
 

@@ -24,7 +24,7 @@ type Comparison struct {
 
 // Compare runs both models over the windows, block by block, one model after the other. Only their final hidden states
 // are kept, in memory or on disk; both sets of logits are computed side by side for a bounded number of rows at a time.
-// opt.Masks applies to the model only, opt.MemLimit to the states of each model. ref and m may be one model, to measure
+// opt.Masks and opt.Plan apply to the model only, opt.MemLimit to the states of each model. ref and m may be one model, to measure
 // an attention plan alone.
 func Compare(ctx context.Context, ref, m *nn.Model, w Windows, opt EvalOptions) (Comparison, error) {
 	if ref.Arch.V != m.Arch.V {
@@ -44,7 +44,7 @@ func Compare(ctx context.Context, ref, m *nn.Model, w Windows, opt EvalOptions) 
 // compare fills kept with the reference's final states and then runs the model.
 func compare(ctx context.Context, ref, m *nn.Model, w Windows, opt EvalOptions, kept *nn.States) (Comparison, error) {
 	half := opt
-	half.Masks = nil
+	half.Masks, half.Plan = nil, nil
 	half.Progress = part(opt.Progress, 0)
 	if err := run(ctx, ref, w.IDs, half, func(i int, h []float32) error { return kept.Put(i, h) }); err != nil {
 		return Comparison{}, fmt.Errorf("reference: %w", err)

@@ -1,6 +1,9 @@
 package heads
 
-import "modelpress/internal/arch"
+import (
+	"modelpress/formats/manifest"
+	"modelpress/internal/arch"
+)
 
 // Cache is the size of a KV cache at one length.
 type Cache struct {
@@ -44,4 +47,29 @@ func tokensKept(length, window int) int64 {
 		return int64(window)
 	}
 	return int64(length)
+}
+
+// PlanBytes counts the bytes of keys and values of one sequence of the given length under an attention plan, in decoding, KV
+// head by KV head: what the policy keeps, never more than the layer's own window, in whole pages where the plan rounds up, and
+// without the key channels that a mask leaves out. Policies that drop nothing from the cache keep every token. A nil plan is
+// the dense model.
+func PlanBytes(p *manifest.Plan, m *arch.Model, valueBytes, length int) Cache {
+	c := Cache{Length: length}
+	for l, layer := range m.Layers {
+		own := tokensKept(length, layer.Window)
+		for g := range kvHeads(layer) {
+			c.Dense += int64(2*layer.K*valueBytes) * own
+			if p == nil {
+				c.Planned = c.Dense
+				continue
+			}
+			pol, _ := p.Resolve(l, g, manifest.Decoding, length)
+			kept := own
+			if span := pol.Span(length); span >= 0 {
+				kept = min(own, int64(p.Pages(span)))
+			}
+			c.Planned += int64((layer.K+p.KeyChannels(l, g, layer.K))*valueBytes) * kept
+		}
+	}
+	return c
 }

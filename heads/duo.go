@@ -90,7 +90,7 @@ func Duo(ctx context.Context, m *nn.Model, prompts []calib.Prompt, opt DuoOption
 	}
 	if opt.Resume != nil {
 		if err := d.decode(opt.Resume); err != nil {
-			return nil, nil, fmt.Errorf("heads: duo state: %w", err)
+			return nil, nil, fmt.Errorf("heads: duo: %w", err)
 		}
 	}
 	if err := d.teach(ctx); err != nil {

@@ -15,10 +15,13 @@ import (
 // 64-bit integers for counts); and the SHA-256 of all that.
 const duoMark = "modelpress-duo-1"
 
-// Errors of states that are not those of a run.
+// ErrState is what a state of interrupted training that does not fit the run is refused with.
+var ErrState = errors.New("state of interrupted training")
+
+// What is wrong with a state.
 var (
-	errDuoState = errors.New("is not whole")
-	errDuoRun   = errors.New("belongs to another run: options, model, prompts or key differ")
+	errDuoState = fmt.Errorf("%w: is not whole", ErrState)
+	errDuoRun   = fmt.Errorf("%w: belongs to another run: options, model, prompts or key differ", ErrState)
 )
 
 // identity hashes all that the gates depend on besides the weights, for which StateKey stands.

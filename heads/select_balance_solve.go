@@ -7,8 +7,8 @@ import (
 	"sort"
 )
 
-// choice is the best set of heads of one layer for a count and the busiest load of each number of ranks.
-type choice struct {
+// balanceChoice is the best set of heads of one layer for a count and the busiest load of each number of ranks.
+type balanceChoice struct {
 	count int
 	loads []int
 	score float64
@@ -32,8 +32,8 @@ func (b *balance) solve(units [][]float64) ([][]bool, error) {
 		at[i] = math.Inf(-1)
 	}
 	at[0] = 0
-	layers := make([][]choice, len(units))
-	taken := make([][]uint16, len(units)) // 1 + the choice that led to a state
+	layers := make([][]balanceChoice, len(units))
+	taken := make([][]uint16, len(units)) // 1 + the balanceChoice that led to a state
 	for l, row := range units {
 		if layers[l] = b.choices(row); len(layers[l]) >= math.MaxUint16 {
 			return nil, fmt.Errorf("heads: layer %d: %d KV heads leave too many cases over %v ranks", l, len(row), b.ranks)
@@ -64,11 +64,11 @@ func (b *balance) solve(units [][]float64) ([][]bool, error) {
 }
 
 func (b *balance) infeasible(i int) error {
-	return fmt.Errorf("heads: no choice of %d full heads keeps the busiest of %d ranks at %d of them", b.count, b.ranks[i], b.limit[i])
+	return fmt.Errorf("heads: no balanceChoice of %d full heads keeps the busiest of %d ranks at %d of them", b.count, b.ranks[i], b.limit[i])
 }
 
 // step adds one layer to every state.
-func (b *balance) step(at []float64, choices []choice) (next []float64, taken []uint16) {
+func (b *balance) step(at []float64, choices []balanceChoice) (next []float64, taken []uint16) {
 	next, taken = make([]float64, len(at)), make([]uint16, len(at))
 	for i := range next {
 		next[i] = math.Inf(-1)
@@ -92,7 +92,7 @@ func (b *balance) step(at []float64, choices []choice) (next []float64, taken []
 	return next, taken
 }
 
-// move writes the loads beyond the least possible after a choice, and reports whether the rest can still meet the bounds.
+// move writes the loads beyond the least possible after a balanceChoice, and reports whether the rest can still meet the bounds.
 func (b *balance) move(over, from []int, n, to int, loads []int) bool {
 	for i, p := range b.parts {
 		load := ceilDiv(n, p) + from[i] + loads[i]
@@ -122,13 +122,13 @@ func (b *balance) unpack(s int) (n int, over []int) {
 }
 
 // choices lists what one layer can contribute, without those that another of the same count beats in everything.
-func (b *balance) choices(row []float64) []choice {
+func (b *balance) choices(row []float64) []balanceChoice {
 	order := make([]int, len(row))
 	for h := range order {
 		order[h] = h
 	}
 	sort.SliceStable(order, func(i, j int) bool { return row[order[i]] > row[order[j]] })
-	all := []choice{{loads: make([]int, len(b.ranks)), full: make([]bool, len(row))}}
+	all := []balanceChoice{{loads: make([]int, len(b.ranks)), full: make([]bool, len(row))}}
 	caps := make([]int, len(b.ranks))
 	var each func(i int)
 	each = func(i int) {
@@ -147,9 +147,9 @@ func (b *balance) choices(row []float64) []choice {
 		}
 		return all[i].score > all[j].score
 	})
-	var kept []choice
+	var kept []balanceChoice
 	for _, c := range all {
-		if !slices.ContainsFunc(kept, func(k choice) bool { return k.count == c.count && below(k.loads, c.loads) }) {
+		if !slices.ContainsFunc(kept, func(k balanceChoice) bool { return k.count == c.count && below(k.loads, c.loads) }) {
 			kept = append(kept, c)
 		}
 	}
@@ -157,9 +157,9 @@ func (b *balance) choices(row []float64) []choice {
 }
 
 // greedy takes heads in order where they fit the caps of their blocks, and notes each step.
-func (b *balance) greedy(row []float64, order, caps []int) []choice {
-	var out []choice
-	c := choice{loads: make([]int, len(caps)), full: make([]bool, len(row))}
+func (b *balance) greedy(row []float64, order, caps []int) []balanceChoice {
+	var out []balanceChoice
+	c := balanceChoice{loads: make([]int, len(caps)), full: make([]bool, len(row))}
 	load := make([]map[int]int, len(caps))
 	for i := range load {
 		load[i] = map[int]int{}
@@ -180,7 +180,7 @@ func (b *balance) greedy(row []float64, order, caps []int) []choice {
 		c.count++
 		c.score += row[h]
 		c.full[h] = true
-		out = append(out, choice{c.count, slices.Clone(c.loads), c.score, slices.Clone(c.full)})
+		out = append(out, balanceChoice{c.count, slices.Clone(c.loads), c.score, slices.Clone(c.full)})
 	}
 	return out
 }

@@ -21,7 +21,7 @@ const fast = `version: 1
 seed: 3
 target: [hf, vllm, llama.cpp]
 calibration: {sequences: 6, holdout: 2, length: 128}
-heads: {score: projected_error, full_share: 0.25, sink: 4, recent: 32}
+heads: {method: projected_error, full_share: 0.25, sink: 4, recent: 32}
 quantize: {method: rsq, bits: 4, group_size: 64}
 `
 

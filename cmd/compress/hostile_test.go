@@ -32,7 +32,7 @@ var hostileBase = testmodel.Options{D: 64, H: 4, G: 2, F: 128, V: 128, Seed: 9}
 const (
 	hostileRTN  = "quantize: {method: rtn, group_size: 32}"
 	hostileGPTQ = "calibration: {sequences: 6, holdout: 2, length: 32}\nquantize: {method: gptq, group_size: 32}"
-	hostileRSQ  = "calibration: {sequences: 6, holdout: 2, length: 32}\nquantize: {method: rsq, group_size: 32}\nheads: {score: projected_error, full_share: 0.5, sink: 2, recent: 8}"
+	hostileRSQ  = "calibration: {sequences: 6, holdout: 2, length: 32}\nquantize: {method: rsq, group_size: 32}\nheads: {method: projected_error, full_share: 0.5, sink: 2, recent: 8}"
 )
 
 // TestHostileInputs prints a line for each case with -v: the exit code and the error.

@@ -40,8 +40,10 @@ func (a *app) planCmd() *cobra.Command {
 					return err
 				}
 			}
+			env := a.env()
+			env.StateFile = out + ".state"
 			plan, err := pipeline.Plan(cmd.Context(), pipeline.PlanOptions{ModelDir: model, Recipe: r, RecipeDigest: digest,
-				Data: data, AllowRemoteCode: remote, Tool: tool(), Env: a.env()})
+				Data: data, AllowRemoteCode: remote, Tool: tool(), Env: env})
 			if err != nil {
 				return err
 			}

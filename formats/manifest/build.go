@@ -3,6 +3,8 @@ package manifest
 import (
 	"errors"
 	"fmt"
+	"math/bits"
+	"strconv"
 )
 
 // New returns a plan for a model in which every head sees everything, to be narrowed by the caller.
@@ -87,18 +89,35 @@ func (p *Plan) KVBytes(length, elementBytes int) (planned, dense int64, ok bool)
 			if span < 0 {
 				return 0, 0, false
 			}
-			planned += row * int64(p.pages(span))
-			dense += row * int64(p.pages(length))
+			planned += row * int64(p.Pages(span))
+			dense += row * int64(p.Pages(length))
 		}
 	}
 	return planned, dense, true
 }
 
-// pages rounds a number of tokens up to whole pages, where the plan says so.
-func (p *Plan) pages(tokens int) int {
+// Pages rounds a number of cached tokens up to whole pages, where the plan says so.
+func (p *Plan) Pages(tokens int) int {
 	page := p.Phases.Decode.Page
 	if p.Phases.Decode.Round != "up" || page < 2 {
 		return tokens
 	}
 	return (tokens + page - 1) / page * page
+}
+
+// KeyChannels returns how many of the dim channels of a KV head's keys are kept: all, or those of its mask.
+func (p *Plan) KeyChannels(layer, kvHead, dim int) int {
+	h := p.head(layer, kvHead)
+	if h == nil || h.KChannelMask == "" {
+		return dim
+	}
+	n := 0
+	for _, c := range h.KChannelMask {
+		v, err := strconv.ParseUint(string(c), 16, 8)
+		if err != nil {
+			return dim
+		}
+		n += bits.OnesCount64(v)
+	}
+	return min(n, dim)
 }

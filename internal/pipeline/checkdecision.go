@@ -52,21 +52,28 @@ func (a *applier) checkQuantize() (f faults) {
 	return f
 }
 
-// checkHeads checks what cannot be computed again without data: one score and one verdict for every KV head of the model.
+// checkHeads checks what cannot be computed again without data: a valid attention plan over this very model.
 func (a *applier) checkHeads() (f faults) {
 	if a.h == nil {
 		return nil
 	}
-	r := a.recipe.Heads
-	f.add(a.h.Sink != r.Sink || a.h.Recent != r.Recent || a.h.Page != r.Page, "the decision of step %s does not follow from the settings", stepHeads)
-	f.add(len(a.h.Full) != len(a.s.arch.Layers) || len(a.h.Scores) != len(a.h.Full), "the decision of step %s has verdicts for %d layers and scores for %d, the model has %d", stepHeads,
-		len(a.h.Full), len(a.h.Scores), len(a.s.arch.Layers))
+	if a.h.Plan == nil {
+		f.add(true, "the decision of step %s has no attention plan", stepHeads)
+		return f
+	}
+	f.add(a.h.Method != a.recipe.Heads.Method || a.h.Plan.Phases.Decode.Page != a.recipe.Heads.Page,
+		"the decision of step %s does not follow from the settings", stepHeads)
+	for _, fault := range a.h.Plan.Validate() {
+		f.add(true, "the attention plan: %s", fault)
+	}
 	if len(f) > 0 {
 		return f
 	}
-	for l := range a.h.Full {
-		have, want := len(a.h.Full[l]), a.s.arch.Layers[l].G
-		f.add(have != want || len(a.h.Scores[l]) != want, "the decision of step %s is for %d KV heads in layer %d, the model has %d", stepHeads, have, l, want)
+	if err := checkPlanFits(a.h.Plan, a.s.arch); err != nil {
+		return append(f, err)
+	}
+	if err := a.h.Plan.CheckModel(a.plan.Source.WeightsDigest, a.plan.Source.HeadersDigest, ""); err != nil {
+		f = append(f, err)
 	}
 	return f
 }

@@ -100,7 +100,7 @@ func TestAttentionPlan(t *testing.T) {
 		if name == "gpt2" {
 			section = "{method: rtn, bits: 3, group_size: 32}"
 		}
-		b := newBench(t, testmodel.Named(name), "calibration: {sequences: 4, holdout: 2, length: 32}\nheads: {score: projected_error, full_share: 0.5, sink: 2, recent: 8, page: 4}\nquantize: "+section)
+		b := newBench(t, testmodel.Named(name), "calibration: {sequences: 4, holdout: 2, length: 32}\nheads: {method: projected_error, full_share: 0.5, sink: 2, recent: 8, page: 4}\nquantize: "+section)
 		p, rep, out := b.run()
 		doc, err := os.ReadFile(filepath.Join(out, manifestName))
 		b.check(err)

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"modelpress/formats"
+	"modelpress/formats/manifest"
 	"modelpress/internal/arch"
 	"modelpress/quantize"
 )
@@ -150,23 +151,13 @@ func uniqueStrings(in []string) []string {
 	return out
 }
 
-// headsDecision is every choice and piece of evidence of the attention plan.
+// headsDecision is every choice and piece of evidence of the attention plan: the plan itself, over the source's digests, but
+// for what is measured on the result.
 type headsDecision struct {
-	Method   string          `json:"method"`
-	Unit     string          `json:"unit"`
-	Samples  int             `json:"samples"`
-	Digest   string          `json:"data_digest"`
-	Seed     uint64          `json:"seed"`
-	Scores   [][]json.Number `json:"scores"` // [layer][KV head], six digits after the point
-	Full     [][]bool        `json:"full"`   // [layer][KV head]
-	Sink     int             `json:"sink"`
-	Recent   int             `json:"recent"`
-	Page     int             `json:"page"`
-	Share    json.Number     `json:"full_share"`
-	Cut      json.Number     `json:"cut"`
-	TiesAt   int             `json:"ties_at_cut"`
-	HeldOut  []metric        `json:"held_out"` // measured on the source model at plan time
-	Retrieve *Retrieval      `json:"retrieval,omitempty"`
+	Method  string         `json:"method"`
+	Plan    *manifest.Plan `json:"plan"`
+	HeldOut []metric       `json:"held_out"` // measured on the source model at plan time
+	Notes   []string       `json:"notes,omitempty"`
 }
 
 // metric is one measured quantity without and with the attention plan.

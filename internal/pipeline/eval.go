@@ -9,7 +9,6 @@ import (
 	"modelpress/formats"
 	"modelpress/formats/manifest"
 	"modelpress/heads"
-	"modelpress/internal/device"
 	"modelpress/internal/nn"
 )
 
@@ -74,14 +73,13 @@ func Evaluate(ctx context.Context, o EvalOptions) (*Evaluation, error) {
 }
 
 type evaluator struct {
-	o     EvalOptions
-	s     *source
-	m     *nn.Model
-	tok   *calib.Tokenizer
-	plan  *manifest.Plan
-	masks func(int) []device.Mask
-	set   calib.Windows
-	out   *Evaluation
+	o    EvalOptions
+	s    *source
+	m    *nn.Model
+	tok  *calib.Tokenizer
+	plan *manifest.Plan
+	set  calib.Windows
+	out  *Evaluation
 }
 
 // loadPlan reads the attention plan that was asked for and ties it to the model: a plan for another model is refused.
@@ -108,8 +106,7 @@ func (e *evaluator) loadPlan() error {
 		return &Error{Kind: KindStale, Err: err, Hint: "use the plan that lies beside these weights"}
 	}
 	e.out.Plan = sumDigest(doc)
-	e.masks, err = planMasks(e.plan, e.s.arch, e.s.arch.MaxPosition)
-	return err
+	return checkPlanFits(e.plan, e.s.arch)
 }
 
 func (e *evaluator) loadTokenizer() error {
@@ -139,7 +136,7 @@ func (e *evaluator) text(ctx context.Context) error {
 		return err
 	}
 	e.set, e.out.Tokens = w, w.Tokens()
-	opt := e.o.Env.eval(e.masks, nil)
+	opt := e.o.Env.eval(e.plan, nil)
 	opt.ScoreFrom = e.o.ScoreFrom
 	if e.o.Reference == "" {
 		tick, stop := counter(e.o.Env.Progress, "perplexity")
@@ -207,7 +204,7 @@ func (e *evaluator) needles(ctx context.Context) error {
 	if err := e.s.checkPositions("prompts", longestPrompt(prompts)); err != nil {
 		return err
 	}
-	r, err := retrieval(ctx, e.m, prompts, e.masks, e.o.Env, "needles")
+	r, err := retrieval(ctx, e.m, prompts, e.plan, e.o.Env, "needles")
 	e.out.Retrieval = &r
 	return err
 }
@@ -234,31 +231,9 @@ func (e *evaluator) prompts() ([]calib.Prompt, error) {
 
 // cache counts the bytes of keys and values in bf16 at a few lengths.
 func (e *evaluator) cache() {
-	const bf16Bytes = 2
 	for n := 512; n <= max(512, e.s.arch.MaxPosition); n *= 4 {
-		c := heads.KVBytes(e.s.arch, nil, 0, 0, bf16Bytes, n)
-		if e.plan != nil {
-			c.Planned = plannedBytes(e.plan, e.s, n, bf16Bytes)
-		}
-		e.out.KV = append(e.out.KV, c)
+		e.out.KV = append(e.out.KV, heads.PlanBytes(e.plan, e.s.arch, bf16Bytes, n))
 	}
-}
-
-// plannedBytes counts the cache under an attention plan in decoding, head by head.
-func plannedBytes(p *manifest.Plan, s *source, length, valueBytes int) int64 {
-	var total int64
-	for l := range s.arch.Layers {
-		a := &s.arch.Layers[l]
-		for g := range a.G {
-			pol, _ := p.Resolve(l, g, manifest.Decoding, length)
-			span := pol.Span(length)
-			if a.Window > 0 {
-				span = min(span, a.Window)
-			}
-			total += int64(span) * int64(2*a.K*valueBytes)
-		}
-	}
-	return total
 }
 
 // spread returns n elements at even distances, all of them where n is 0 or too large.

@@ -143,7 +143,7 @@ func (a *applier) documents(d *modelDigests, q *quality) error {
 		return err
 	}
 	if a.h != nil {
-		doc, err := manifest.Encode(attentionPlan(a.h, a.s, *d, a.plan.Tool, a.plan.PlanID, q, a.recipe.Gates))
+		doc, err := manifest.Encode(attentionPlan(a.h, *d, a.plan.Tool, a.plan.PlanID, q, a.recipe.Gates))
 		if err != nil {
 			return err
 		}

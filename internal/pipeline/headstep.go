@@ -2,39 +2,52 @@ package pipeline
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"sort"
+	"strings"
 
 	"modelpress/calib"
 	"modelpress/formats"
-	"modelpress/heads"
-	"modelpress/internal/arch"
-	"modelpress/internal/device"
-	"modelpress/internal/nn"
-
+	"modelpress/formats/manifest"
 	"modelpress/formats/planfile"
+	"modelpress/heads"
+	"modelpress/internal/nn"
 )
 
-// decideHeads scores every KV head on the calibration side, keeps the best share full, and measures the resulting plan on
-// the held-out side at the very sink and window sizes that it ships.
-func decideHeads(ctx context.Context, s *source, r *Recipe, set *dataset, env Env) (*headsDecision, error) {
-	m := s.model(env.Device)
-	scores, digest, err := scoreHeads(ctx, m, r, set, env)
-	if err != nil {
-		return nil, unfit(err)
+// headJob is the making of an attention plan: planners narrow the draft one after the other.
+type headJob struct {
+	m    *nn.Model
+	r    *Recipe
+	set  *dataset
+	env  Env
+	plan *manifest.Plan
+}
+
+// decideHeads profiles the model on the calibration side, decides what every KV head keeps and looks at, and measures the plan
+// on the held-out side at the very sizes that it ships. A plan that breaks a gate there is an error.
+func decideHeads(ctx context.Context, s *source, r *Recipe, set *dataset, tool planfile.Tool, d modelDigests, env Env) (*headsDecision, error) {
+	j := &headJob{m: s.model(env.Device), r: r, set: set, env: env, plan: heads.Draft(s.arch)}
+	identify(j.plan, s, tool, d)
+	j.plan.Phases.Decode = manifest.DecodePhase{Page: r.Heads.Page, Round: "up"}
+	for _, step := range []func(context.Context) error{j.decode, j.prefill, j.keyChannels, j.evidence} {
+		if err := step(ctx); err != nil {
+			return nil, unfit(err)
+		}
 	}
-	sel := heads.Select(scores.KV, r.Heads.FullShare)
-	h := &headsDecision{Method: scores.Method, Unit: scores.Unit, Samples: scores.Samples, Digest: digest, Seed: r.Seed,
-		Scores: numbers(scores.KV), Full: sel.Full, Sink: r.Heads.Sink, Recent: r.Heads.Recent, Page: r.Heads.Page,
-		Share: exactly(r.Heads.FullShare), TiesAt: sel.TiesAtCut, Cut: "0"}
-	if sel.Count > 0 {
-		h.Cut = number(sel.Cut)
+	j.plan.Requires = j.plan.Needs()
+	j.plan.Budget = kvBudget(j.plan, s.arch)
+	if faults := j.plan.Validate(); len(faults) > 0 {
+		return nil, fmt.Errorf("pipeline: the attention plan is not valid: %w", &manifest.FaultsError{Faults: faults})
 	}
+	h := &headsDecision{Method: r.Heads.Method, Plan: j.plan}
 	h.warn(set, env)
-	h.HeldOut, err = measurePlan(ctx, m, h, set, env)
-	return h, err
+	var err error
+	if h.HeldOut, err = measurePlan(ctx, j.m, h.Plan, set, env); err != nil {
+		return nil, err
+	}
+	return h, gatePlan(h.HeldOut, r.Gates)
 }
 
 // unfit gives an error that is nobody else's the class of wrong recipes: package heads refuses options that do not fit the
@@ -48,169 +61,130 @@ func unfit(err error) error {
 	return &Error{Kind: KindUsage, Err: err, Hint: "change the sections heads and calibration of the recipe, or give other data"}
 }
 
-// scoreHeads returns the scores of the recipe's method, larger for heads that need the whole cache, and the digest of the
-// data behind them.
-func scoreHeads(ctx context.Context, m *nn.Model, r *Recipe, set *dataset, env Env) (*heads.Scores, string, error) {
-	tick, stop := counter(env.Progress, "scoring heads")
-	defer stop()
-	h, how := r.Heads, heads.Options{Dir: env.Scratch, MemLimit: env.stateLimit(), Progress: tick}
-	switch h.Score {
-	case "wu":
-		sc, err := heads.Wu(ctx, m, set.profile, how)
-		return sc, calib.PromptsDigest(set.profile), err
-	case "echo", "induction":
-		opt := heads.RazorOptions{Seed: r.Seed, BOS: set.bos, Options: how}
-		if set.bos != nil {
-			opt.Exclude = []int32{*set.bos}
-		}
-		echo, induction, err := heads.Razor(ctx, m, opt)
-		if h.Score == "echo" {
-			return echo, "", err
-		}
-		return induction, "", err
+// options says how the model is run for a measure, with a progress bar of the given name.
+func (j *headJob) options(name string) (heads.Options, func()) {
+	tick, stop := counter(j.env.Progress, name)
+	return heads.Options{Dir: j.env.Scratch, MemLimit: j.env.stateLimit(), Progress: tick}, stop
+}
+
+// longest is the number of tokens that the plan's sizes are meant for where the recipe does not say.
+func (j *headJob) budgetLength() int {
+	if n := j.r.Heads.BudgetLength; n > 0 {
+		return n
 	}
-	loss, err := heads.StreamingLoss(ctx, m, set.set.Calib, heads.StreamingOptions{Sink: h.Sink, Recent: h.Recent, Options: how})
-	if err != nil {
-		return nil, "", err
-	}
-	return loss.Projected, set.set.Calib.Digest, nil
-}
-
-// hides reports whether a streaming head of the plan fails to see something of a sequence of length tokens.
-func (h *headsDecision) hides(length int) bool { return length > h.Sink+h.Recent }
-
-// warn says where the held-out side is too short to tell what the plan costs.
-func (h *headsDecision) warn(set *dataset, env Env) {
-	if n := set.set.Heldout.Longest(); n > 0 && !h.hides(n) {
-		env.warn("held-out windows of %d tokens hide nothing from %d sinks and %d recent tokens: perplexity says nothing about the attention plan", n, h.Sink, h.Recent)
-	}
-	if n := longestPrompt(set.held); n > 0 && !h.hides(n) {
-		env.warn("held-out prompts of %d tokens hide nothing from %d sinks and %d recent tokens: needles say nothing about the attention plan", n, h.Sink, h.Recent)
-	}
-}
-
-// measurePlan compares the model with and without the attention plan on held-out data from which the plan hides something.
-func measurePlan(ctx context.Context, m *nn.Model, h *headsDecision, set *dataset, env Env) ([]metric, error) {
-	masks := h.masks(m.Arch)
-	list := []metric{}
-	if w := set.set.Heldout; h.hides(w.Longest()) {
-		dense, err := perplexity(ctx, m, w, nil, env, "held-out text, dense")
-		if err != nil {
-			return nil, err
-		}
-		plan, err := perplexity(ctx, m, w, masks, env, "held-out text, planned")
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, metric{namePerplexity, number(dense.PPL), number(plan.PPL)})
-	}
-	if h.hides(longestPrompt(set.held)) {
-		dense, err := retrieval(ctx, m, set.held, nil, env, "needles, dense")
-		if err != nil {
-			return nil, err
-		}
-		plan, err := retrieval(ctx, m, set.held, masks, env, "needles, planned")
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, metric{nameNeedle, number(dense.Accuracy), number(plan.Accuracy)},
-			metric{nameNeedleNLL, number(dense.AnswerNLL), number(plan.AnswerNLL)})
-	}
-	return list, nil
-}
-
-func perplexity(ctx context.Context, m *nn.Model, w calib.Windows, masks func(int) []device.Mask, env Env, name string) (calib.PerplexityResult, error) {
-	tick, stop := counter(env.Progress, name)
-	defer stop()
-	return calib.Perplexity(ctx, m, w, env.eval(masks, tick))
-}
-
-func retrieval(ctx context.Context, m *nn.Model, prompts []calib.Prompt, masks func(int) []device.Mask, env Env, name string) (calib.RetrievalResult, error) {
-	tick, stop := counter(env.Progress, name)
-	defer stop()
-	return calib.Retrieval(ctx, m, prompts, env.eval(masks, tick))
-}
-
-// eval says how models are run for a measurement.
-func (e Env) eval(masks func(int) []device.Mask, tick func(done, total int)) calib.EvalOptions {
-	return calib.EvalOptions{Masks: masks, Dir: e.Scratch, MemLimit: e.stateLimit(), Progress: tick}
-}
-
-func (h *headsDecision) masks(m *arch.Model) func(layer int) []device.Mask {
-	return heads.Masks(h.Full, h.Sink, h.Recent, m)
-}
-
-// numbers rounds scores to the digits that plans hold and selection compares.
-func numbers(rows [][]float64) [][]json.Number {
-	out := make([][]json.Number, len(rows))
-	for l, row := range rows {
-		out[l] = make([]json.Number, len(row))
-		for g, v := range row {
-			out[l][g] = number(heads.Round(v))
+	n := j.set.set.Calib.Longest()
+	if t := j.r.Retrieval; t != nil {
+		for _, l := range t.Lengths {
+			n = max(n, l)
 		}
 	}
-	return out
+	return n
 }
 
-// counts returns the number of full heads and of all heads.
-func (h *headsDecision) counts() (full, total int) {
-	for _, row := range h.Full {
-		for _, f := range row {
-			total++
-			if f {
-				full++
-			}
-		}
-	}
-	return full, total
-}
-
+// summary counts heads by what they decode under.
 func (h *headsDecision) summary() string {
-	full, total := h.counts()
-	return fmt.Sprintf("%d of %d kv heads streaming (sink %d, recent %d), %d full by %s", total-full, total, h.Sink, h.Recent, full, h.Method)
+	count := map[string]int{}
+	total := 0
+	for l := range h.Plan.Model.Layers {
+		_, g := h.Plan.Counts(l)
+		for k := range g {
+			_, id := h.Plan.Resolve(l, k, manifest.Decoding, h.Plan.Model.MaxPosition)
+			count[id]++
+			total++
+		}
+	}
+	var parts []string
+	for _, id := range sortedKeys(count) {
+		if id != heads.PolicyFull {
+			parts = append(parts, fmt.Sprintf("%d %s", count[id], describePolicy(h.Plan.Policies[id])))
+		}
+	}
+	if len(parts) > 4 {
+		parts = append(parts[:3], fmt.Sprintf("%d policies more", len(parts)-3))
+	}
+	s := fmt.Sprintf("%d of %d kv heads full by %s", count[heads.PolicyFull], total, h.Method)
+	if len(parts) > 0 {
+		s = fmt.Sprintf("%s, %s", strings.Join(parts, ", "), s)
+	}
+	return s
+}
+
+// describePolicy says what a policy keeps in a few words.
+func describePolicy(p manifest.Policy) string {
+	switch p.Kind {
+	case manifest.KindStreaming:
+		s := fmt.Sprintf("streaming (sink %d, recent %d)", p.Sink, p.Recent)
+		if p.Compensation {
+			s = fmt.Sprintf("streaming (sink %d, recent %d, compensation)", p.Sink, p.Recent)
+		}
+		return s
+	case manifest.KindElastic:
+		return fmt.Sprintf("elastic (%g + %g·N)", p.Alpha, p.Beta)
+	case manifest.KindTokenTopK:
+		return fmt.Sprintf("%s (%d tokens)", p.Selector, p.Budget)
+	}
+	return p.Kind
 }
 
 func (h *headsDecision) rows() []planfile.Row {
-	rows := []planfile.Row{{Mark: "~", Scope: layerRange(0, len(h.Full)), Text: h.summary()}}
+	rows := []planfile.Row{{Mark: "~", Scope: layerRange(0, h.Plan.Model.Layers), Text: h.summary()}}
+	if b := h.Plan.Budget; b != nil && len(b.DensityAt) > 0 {
+		rows = append(rows, planfile.Row{Mark: "=", Scope: "kv cache", Text: densities(b)})
+	}
 	for _, m := range h.HeldOut {
 		rows = append(rows, planfile.Row{Mark: "=", Scope: "held out", Text: fmt.Sprintf("%s %s -> %s", m.Name, m.Dense, m.Plan)})
 	}
 	return rows
 }
 
-func layerRange(lo, hi int) string {
-	if hi-lo == 1 {
-		return fmt.Sprintf("layer %d", lo)
+// densities writes the share of the dense cache that is kept at the shortest and the longest counted length.
+func densities(b *manifest.Budget) string {
+	var lengths []int
+	for key := range b.DensityAt {
+		var n int
+		fmt.Sscan(key, &n)
+		lengths = append(lengths, n)
 	}
-	return fmt.Sprintf("layers %d-%d", lo, hi-1)
-}
-
-func (q *quantDecision) summary() string {
-	group := fmt.Sprintf("g%d", q.Group)
-	if q.Group == -1 {
-		group = "per channel"
-	}
-	sym := "symmetric"
-	if !q.Symmetric {
-		sym = "asymmetric"
-	}
-	s := fmt.Sprintf("%d matrices to int%d %s %s by %s, %s", len(q.Modules), q.Bits, group, sym, q.Method, q.Output)
-	if q.Rotation != nil {
-		s += fmt.Sprintf(", rotated (%s, seed %d)", q.Rotation.Kind, q.Rotation.Seed)
-	}
-	return s
-}
-
-// rows gives one line per reason with its bytes.
-func (q *quantDecision) rows(p *planfile.Plan) []planfile.Row {
-	marks := map[string]string{reasonPacked: "~", reasonDequant: "~", reasonRotated: "~", reasonFolded: "~", reasonUntied: "+"}
-	var rows []planfile.Row
-	for _, c := range p.Summary() {
-		mark := marks[c.Reason]
-		if mark == "" {
-			mark = "="
+	sort.Ints(lengths)
+	var parts []string
+	for _, n := range []int{lengths[0], lengths[len(lengths)-1]} {
+		parts = append(parts, fmt.Sprintf("%.1f %% at %d tokens", 100*b.DensityAt[fmt.Sprint(n)], n))
+		if len(lengths) == 1 {
+			break
 		}
-		rows = append(rows, planfile.Row{Mark: mark, Scope: fmt.Sprintf("%d tensors", c.Tensors), Text: c.Reason, Delta: c.After - c.Before})
 	}
-	return rows
+	return strings.Join(parts, ", ")
 }
+
+// warn says where the held-out side is too short to tell what the plan costs.
+func (h *headsDecision) warn(set *dataset, env Env) {
+	for _, side := range []struct {
+		what   string
+		length int
+		lost   string
+	}{{"windows", set.set.Heldout.Longest(), "perplexity says"}, {"prompts", longestPrompt(set.held), "needles say"}} {
+		if side.length > 0 && !hides(h.Plan, side.length) {
+			env.warn("held-out %s of %d tokens are short enough to be seen as a whole: %s nothing about the attention plan", side.what, side.length, side.lost)
+		}
+	}
+}
+
+// hides reports whether under the plan some query fails to see something of a sequence of length tokens.
+func hides(p *manifest.Plan, length int) bool {
+	for l := range p.Model.Layers {
+		_, g := p.Counts(l)
+		for h := range g {
+			pol, _ := p.Resolve(l, h, manifest.Decoding, length)
+			if span := pol.Span(length); pol.Kind != manifest.KindFull && (span < 0 || span < length) || p.KeyChannels(l, h, p.Model.HeadDim) < p.Model.HeadDim {
+				return true
+			}
+			pre, _ := p.Resolve(l, h, manifest.Prefill, length)
+			if span := pre.Span(length); pre.Kind != manifest.KindFull && (span < 0 || span < length) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+var _ = calib.PromptsDigest

@@ -111,9 +111,9 @@ func judgeBytes(s *source, set *dataset, models, states int64) int64 {
 		return programBytes
 	}
 	const f32 = 4
-	m, w, z := s.arch, set.set.Heldout, sizesOf(s)
-	longest := max(w.Longest(), longestPrompt(set.held))
-	kept := f32 * int64(m.D) * int64(max(w.Tokens(), promptTokens(set.held)))
+	m, z := s.arch, sizesOf(s)
+	longest := max(set.set.Heldout.Longest(), set.longest())
+	kept := f32 * int64(m.D) * int64(set.heldTokens())
 	return programBytes + z.store*z.block + models*z.store*int64(m.V)*int64(m.D) + logitBytes(m, longest) +
 		models*min(states, kept) + windowBytes(m, longest)
 }

@@ -80,13 +80,6 @@ func (p *planner) decide(context.Context) error {
 			return err
 		}
 	}
-	if p.r.Heads != nil {
-		for l := range p.s.arch.Layers {
-			if p.s.arch.Layers[l].G == 0 {
-				return errKind(KindUsage, "remove the heads section", "an attention plan for a model with layers without attention (layer %d) is not made by this version", l)
-			}
-		}
-	}
 	p.vs = preflight(p.s.arch, p.r.Target, p.q)
 	if err := refusal(p.vs); err != nil {
 		return err
@@ -129,8 +122,12 @@ func (p *planner) heads(ctx context.Context) error {
 	if p.r.Heads == nil {
 		return nil
 	}
-	var err error
-	p.h, err = decideHeads(ctx, p.s, p.r, p.set, p.o.Env)
+	config, err := configDigest(p.s.ck.Config())
+	if err != nil {
+		return err
+	}
+	d := modelDigests{weights: p.src.WeightsDigest, headers: p.src.HeadersDigest, config: config}
+	p.h, err = decideHeads(ctx, p.s, p.r, p.set, p.o.Tool, d, p.o.Env)
 	return err
 }
 
@@ -194,14 +191,8 @@ func calibrationOf(d *dataset) *planfile.Calibration {
 		}
 		return &planfile.TokenSet{Digest: w.Digest, Sequences: len(w.IDs), Length: w.Longest(), Tokens: int64(w.Tokens())}
 	}
-	prompts := func(name string, list []calib.Prompt) []planfile.PromptSet {
-		if len(list) == 0 {
-			return nil
-		}
-		return []planfile.PromptSet{{Name: name, Digest: calib.PromptsDigest(list), Count: len(list), Length: longestPrompt(list)}}
-	}
 	return &planfile.Calibration{Digest: d.set.Digest, Calib: tokens(d.set.Calib), Heldout: tokens(d.set.Heldout),
-		Prompts: append(prompts("profile", d.profile), prompts("held_out", d.held)...)}
+		Prompts: d.promptSets()}
 }
 
 // estimate states what apply will need, by the formulas of its parts.

@@ -13,7 +13,7 @@ const (
 	stepHeads    = "heads"
 	stepQuantize = "quantize"
 
-	headsVersion    = 1
+	headsVersion    = 2
 	quantizeVersion = 2
 )
 
@@ -92,6 +92,8 @@ func gateRows(g Gates) []planfile.Gate {
 	add(metricPPLRatio, g.PPLRatio)
 	add(metricKL, g.KL)
 	add(metricNeedleDrop, g.NeedleDrop)
+	add(metricPlanPPL, g.PlanPPLRatio)
+	add(metricPlanKL, g.PlanKL)
 	return rows
 }
 
@@ -100,6 +102,8 @@ const (
 	metricPPLRatio   = "perplexity_ratio"
 	metricKL         = "kl_mean"
 	metricNeedleDrop = "needle_accuracy_drop"
+	metricPlanPPL    = "attention_plan_perplexity_ratio"
+	metricPlanKL     = "attention_plan_kl"
 )
 
 // targetRows gives the verdict for each target, sorted by name.

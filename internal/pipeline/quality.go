@@ -9,13 +9,6 @@ import (
 	"modelpress/internal/nn"
 )
 
-// The names of measured quantities in reports and attention plans.
-const (
-	namePerplexity = "perplexity"
-	nameNeedle     = "needle_accuracy"
-	nameNeedleNLL  = "needle_answer_nll"
-)
-
 // quality is what the result is worth on held-out data. Numbers have six decimal digits.
 type quality struct {
 	Source *comparison `json:"against_source,omitempty"` // dense result against the source model
@@ -66,7 +59,7 @@ func measure(ctx context.Context, src, result *nn.Model, h *headsDecision, set *
 		return q, nil
 	}
 	var err error
-	if q.Plan, err = measurePlan(ctx, result, h, set, env); err != nil {
+	if q.Plan, err = measurePlan(ctx, result, h.Plan, set, env); err != nil {
 		return nil, err
 	}
 	for _, m := range q.Plan {
@@ -77,15 +70,16 @@ func measure(ctx context.Context, src, result *nn.Model, h *headsDecision, set *
 	return q, nil
 }
 
-// planPassed reports whether the attention plan keeps the needle gate, at the sizes that it ships: without retrieval prompts
-// nothing that the gate bounds was measured. A recipe without the gate allows no drop.
+// planPassed reports whether the attention plan keeps the gates, at the sizes that it ships: without retrieval prompts nothing
+// was measured that tells whether it retrieves. A recipe without the needle gate allows no drop.
 func (q *quality) planPassed(g Gates) bool {
-	for _, m := range q.Plan {
-		if m.Name == nameNeedle {
-			return toFloat(m.Plan) >= toFloat(m.Dense)-g.NeedleDrop-1e-9
-		}
+	c := costOf(q.Plan)
+	passed := c.needles && c.drop <= g.NeedleDrop+1e-9
+	for _, b := range planGates(g) {
+		v, ok := b.of(c)
+		passed = passed && ok && v <= b.bound+1e-9
 	}
-	return false
+	return passed
 }
 
 // gateResult is the verdict on one gate.
@@ -120,7 +114,11 @@ func (q *quality) value(metric string) (float64, bool) {
 	case metric == metricKL && q.Source != nil:
 		return toFloat(q.Source.KL), true
 	case metric == metricNeedleDrop && q.Prompts > 0:
-		return toFloat(q.NeedleSource) - toFloat(q.Needle), true
+		return max(toFloat(q.NeedleSource)-toFloat(q.Needle), costOf(q.Plan).drop), true
+	case metric == metricPlanPPL && q.Source != nil:
+		return costOf(q.Plan).ratio, true // 1 where the plan hides nothing of what it is judged by
+	case metric == metricPlanKL && q.Source != nil:
+		return costOf(q.Plan).kl, true
 	}
 	return 0, false
 }

@@ -204,7 +204,7 @@ func none(string) bool { return false }
 func TestIdentityOfHeads(t *testing.T) {
 	for _, c := range testmodel.Cases() {
 		m := testmodel.New(c.Options)
-		b := newBench(t, m, "calibration: {sequences: 2, holdout: 1, length: 32}\nheads: {score: projected_error, full_share: 1, sink: 2, recent: 8}")
+		b := newBench(t, m, "calibration: {sequences: 2, holdout: 1, length: 32}\nheads: {method: projected_error, full_share: 1, sink: 2, recent: 8}")
 		if c.Name == "llama-pruned" {
 			if _, err := b.plan(); KindOf(err) != KindUsage {
 				t.Errorf("%s: %v", c.Name, err)

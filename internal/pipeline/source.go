@@ -12,6 +12,7 @@ import (
 	"modelpress/formats"
 	"modelpress/formats/hf"
 	"modelpress/formats/packed"
+	"modelpress/formats/planfile"
 	"modelpress/internal/arch"
 	"modelpress/internal/device"
 	"modelpress/internal/nn"
@@ -31,6 +32,9 @@ type Env struct {
 	// Scratch is the directory for hidden states past stateMemory; "" for the system's temporary one. Apply uses the
 	// partial output, which is known to have room.
 	Scratch string
+	// StateFile is where a long step of planning keeps what an interrupted run needs to go on; "" for nowhere. It is gone once
+	// the step is done.
+	StateFile string
 	// MaxMemory is the budget of resident bytes that a run plans for and keeps; 0 for none.
 	MaxMemory int64
 
@@ -189,6 +193,11 @@ func bosID(config []byte) *int32 {
 type dataset struct {
 	set           *calib.Set
 	profile, held []calib.Prompt
+	train         []calib.Prompt // several needles each, to train gates on
+	tasks         []task         // what heads.validate asks for, of the held-out side
+	texts         []text
+	profiled      []sample // what a search of spans looks at, a length each, and what it compares candidates by
+	probe         sample
 	bos           *int32
 }
 
@@ -218,11 +227,64 @@ func loadData(ctx context.Context, s *source, r *Recipe, p DataPaths) (*dataset,
 		return nil, err
 	}
 	if r.Retrieval != nil {
-		if err := d.makePrompts(r, tok); err != nil {
+		if err := d.makePrompts(s, r, tok); err != nil {
 			return nil, err
 		}
 	}
-	return d, s.checkPositions("prompts", max(longestPrompt(d.profile), longestPrompt(d.held)))
+	return d, s.checkPositions("prompts", d.longest())
+}
+
+// longest is the length of the longest sequence among prompts and validation windows.
+func (d *dataset) longest() int {
+	n := max(longestPrompt(d.profile), longestPrompt(d.held), longestPrompt(d.train))
+	for _, t := range d.tasks {
+		n = max(n, longestPrompt(t.prompts))
+	}
+	for _, t := range d.texts {
+		n = max(n, t.windows.Longest())
+	}
+	for _, p := range append(d.profiled, d.probe) {
+		n = max(n, p.windows.Longest(), longestPrompt(p.prompts))
+	}
+	return n
+}
+
+// heldTokens is the most tokens that one held-out measurement runs over.
+func (d *dataset) heldTokens() int {
+	n := max(d.set.Heldout.Tokens(), promptTokens(d.held))
+	for _, t := range d.tasks {
+		n = max(n, promptTokens(t.prompts))
+	}
+	for _, t := range d.texts {
+		n = max(n, t.windows.Tokens())
+	}
+	return n
+}
+
+// promptSets says which prompts and validation windows there are.
+func (d *dataset) promptSets() []planfile.PromptSet {
+	var list []planfile.PromptSet
+	add := func(name, digest string, count, length int) {
+		if count > 0 {
+			list = append(list, planfile.PromptSet{Name: name, Digest: digest, Count: count, Length: length})
+		}
+	}
+	prompts := func(name string, p []calib.Prompt) { add(name, calib.PromptsDigest(p), len(p), longestPrompt(p)) }
+	prompts("profile", d.profile)
+	prompts("train", d.train)
+	prompts("held_out", d.held)
+	for i, p := range d.profiled {
+		prompts(fmt.Sprintf("spans_%d", i), p.prompts)
+		add(fmt.Sprintf("spans_text_%d", i), p.windows.Digest, len(p.windows.IDs), p.windows.Longest())
+	}
+	prompts("spans_probe", d.probe.prompts)
+	for _, t := range d.tasks {
+		prompts(fmt.Sprintf("held_out_%s@%d", t.kind, t.length), t.prompts)
+	}
+	for _, t := range d.texts {
+		add(fmt.Sprintf("held_out_text@%d", t.length), t.windows.Digest, len(t.windows.IDs), t.windows.Longest())
+	}
+	return list
 }
 
 func (d *dataset) build(s *source, r *Recipe, p DataPaths, tok *calib.Tokenizer) error {
@@ -284,7 +346,7 @@ func loadTokenizer(s *source) (*calib.Tokenizer, error) {
 func headersDigest(s *source) string { return hf.HeadersDigest(s.ck.Tensors()) }
 
 // makePrompts makes the prompts to profile on from the calibration side, and those to judge by from the held-out side.
-func (d *dataset) makePrompts(r *Recipe, tok *calib.Tokenizer) error {
+func (d *dataset) makePrompts(s *source, r *Recipe, tok *calib.Tokenizer) error {
 	if tok == nil {
 		return formats.Errorf(tokenizerName, "", "is missing, and the retrieval section of the recipe needs it")
 	}
@@ -297,10 +359,28 @@ func (d *dataset) makePrompts(r *Recipe, tok *calib.Tokenizer) error {
 	if d.profile, err = make(d.set.Calib, r.Seed*2+1); err != nil {
 		return err
 	}
-	if len(d.set.Heldout.IDs) > 0 {
-		d.held, err = make(d.set.Heldout, r.Seed*2+2)
+	if h := r.Heads; h != nil && h.Duo != nil {
+		opt := r.Retrieval.options(d.bos)
+		opt.Kind, opt.PerCell, opt.Seed = calib.MultiKey, h.Duo.Prompts, r.Seed*2+1
+		if d.train, err = calib.MakePrompts(tok, d.set.Calib.Flat(1), opt); err != nil {
+			return err
+		}
 	}
-	return err
+	if h := r.Heads; h != nil && h.MoA != nil {
+		if err := d.samples(s, r, tok); err != nil {
+			return err
+		}
+	}
+	if len(d.set.Heldout.IDs) == 0 {
+		return nil
+	}
+	if d.held, err = make(d.set.Heldout, r.Seed*2+2); err != nil {
+		return err
+	}
+	if r.Heads != nil && r.Heads.Validate != nil {
+		return d.validation(r, tok)
+	}
+	return nil
 }
 
 // longestPrompt counts the tokens of the longest prompt with its answer.

@@ -1,0 +1,110 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+
+	"modelpress/calib"
+	"modelpress/formats/manifest"
+	"modelpress/heads"
+)
+
+// moa chooses an elastic span for every KV head.
+func (j *headJob) moa(ctx context.Context) error {
+	h := j.r.Heads
+	longest := h.MoA.Lengths[len(h.MoA.Lengths)-1]
+	grid, err := heads.MoAGrid(longest, h.Sink, h.Recent)
+	if err != nil {
+		return err
+	}
+	how, stop := j.options("profiling influence")
+	defer stop()
+	opt := heads.MoAOptions{Budget: *h.KVBudget, Grid: grid, PerLayer: h.MoA.RulesPerLayer, Additive: h.MoA.Influence == "additive",
+		HeldOut: j.probe(ctx), Options: how}
+	for i, n := range h.MoA.Lengths {
+		in := heads.ProfileInput{Length: n, Samples: heads.WindowSamples(j.set.profiled[i].windows.IDs, n/2)}
+		answers, err := heads.PromptSamples(j.set.profiled[i].prompts)
+		if err != nil {
+			return err
+		}
+		in.Samples = append(in.Samples, answers...)
+		opt.Inputs = append(opt.Inputs, in)
+	}
+	if n := 2 * longest; n <= j.m.Arch.MaxPosition {
+		opt.Beyond = []int{n}
+	}
+	r, err := heads.MoA(ctx, j.m, opt)
+	if err != nil {
+		return err
+	}
+	r.Plan.Seed, r.Plan.Digest = j.r.Seed, j.set.profiled[len(j.set.profiled)-1].digest()
+	if r.WorstGap > 0.01 {
+		j.env.warn("the plans of the search may be up to %.1f %% from the best", 100*r.WorstGap)
+	}
+	return heads.WriteMoA(j.plan, r.Plan)
+}
+
+// probe returns the loss by which candidates are compared: the answers' and the text's, from a part of the calibration side that no
+// span was chosen by.
+func (j *headJob) probe(ctx context.Context) func(p *manifest.Plan) (float64, error) {
+	return func(p *manifest.Plan) (float64, error) {
+		quiet := j.env.eval(p, nil)
+		text, err := calib.Compare(ctx, j.m, j.m, j.set.probe.windows, quiet)
+		if err != nil {
+			return 0, err
+		}
+		answers, err := calib.Retrieval(ctx, j.m, j.set.probe.prompts, quiet)
+		return text.KL + answers.AnswerNLL, err
+	}
+}
+
+// sample is what a search looks at: windows and prompts of one length, of the calibration side.
+type sample struct {
+	windows calib.Windows
+	prompts []calib.Prompt
+}
+
+func (s sample) digest() string {
+	return sumDigest([]byte(s.windows.Digest + "\n" + calib.PromptsDigest(s.prompts) + "\n"))
+}
+
+// Sizes of the samples of a search.
+const (
+	profileWindows = 8
+	profilePrompts = 4 // for each depth
+)
+
+// samples makes what MoA profiles at each length, and a further sample to compare candidates by, half as long again as the
+// longest where the model has the positions.
+func (d *dataset) samples(s *source, r *Recipe, enc calib.Encoder) error {
+	flat := d.set.Calib.Flat(1)
+	make := func(length int, number uint64, from int) (sample, error) {
+		opt := r.Retrieval.options(d.bos)
+		opt.Kind, opt.Lengths, opt.PerCell, opt.Seed = calib.MultiKey, []int{length}, profilePrompts, r.Seed*2+1+1000*number
+		prompts, err := calib.MakePrompts(enc, flat, opt)
+		if err != nil {
+			return sample{}, fmt.Errorf("heads.moa: %w", err)
+		}
+		w := cutWindows(flat[min(from, len(flat)):], d.bos, length, profileWindows)
+		if len(w) == 0 {
+			w = cutWindows(flat, d.bos, length, profileWindows)
+		}
+		return sample{calib.NewWindows(w), prompts}, nil
+	}
+	lengths := r.Heads.MoA.Lengths
+	longest := lengths[len(lengths)-1]
+	for i, n := range lengths {
+		p, err := make(n, uint64(i+1), 0)
+		if err != nil {
+			return err
+		}
+		d.profiled = append(d.profiled, p)
+	}
+	beyond := longest + longest/2
+	if beyond > s.arch.MaxPosition {
+		beyond = longest
+	}
+	var err error
+	d.probe, err = make(beyond, uint64(len(lengths)+1), profileWindows*longest)
+	return err
+}

@@ -1,0 +1,167 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+
+	"modelpress/calib"
+	"modelpress/heads"
+)
+
+// decode narrows what every KV head keeps of the cache, by the recipe's method.
+func (j *headJob) decode(ctx context.Context) error {
+	switch h := j.r.Heads; {
+	case oneOf(h.Method, rankings...):
+		return j.rank(ctx)
+	case h.Method == "razor":
+		return j.razor(ctx)
+	case h.Method == "moa":
+		return j.moa(ctx)
+	case oneOf(h.Method, "headkv", "pyramid", "tidal"):
+		return j.tokens(ctx)
+	default:
+		return j.static(ctx)
+	}
+}
+
+// rank keeps the heads with the best scores full and lets the others stream.
+func (j *headJob) rank(ctx context.Context) error {
+	h := j.r.Heads
+	scores, from, err := j.scores(ctx, h.Method)
+	if err != nil {
+		return err
+	}
+	sel, err := j.selection(scores)
+	if err != nil {
+		return err
+	}
+	pol := heads.StreamingPolicy{Sink: h.Sink, Recent: h.Recent, Page: h.Page}
+	if err := heads.WriteStreaming(j.plan, j.m.Arch, sel, scores, pol, from); err != nil {
+		return err
+	}
+	if h.MinLength > 0 {
+		denseUpTo(j.plan, h.MinLength)
+	}
+	return nil
+}
+
+// selection turns scores into the heads that stay full: a share of heads, of whole layers, or as many as a share of bytes allows,
+// evenly over the ranks of tensor parallelism where that is asked for.
+func (j *headJob) selection(scores *heads.Scores) (heads.Selection, error) {
+	h := j.r.Heads
+	var sel heads.Selection
+	switch {
+	case h.Unit == "layer":
+		return heads.SelectLayers(scores.KV, *h.FullShare), nil
+	case h.KVBudget != nil:
+		var err error
+		sink, recent := heads.RoundUp(h.Sink, h.Page), heads.RoundUp(h.Recent, h.Page)
+		if sel, _, err = heads.SelectBudget(j.m.Arch, scores.KV, *h.KVBudget, sink, recent, j.budgetLength()); err != nil {
+			return sel, err
+		}
+	default:
+		sel = heads.Select(scores.KV, *h.FullShare)
+	}
+	if len(h.TensorParallel) == 0 {
+		return sel, nil
+	}
+	b, err := heads.SelectBalanced(scores.KV, sel.Count, h.Balance, h.TensorParallel...)
+	if err == nil && b.GivenUp > 0 {
+		j.env.warn("an even load over %v ranks gives up %s of the scores' sum", h.TensorParallel, number(b.GivenUp))
+	}
+	return b.Selection, err
+}
+
+// scores measures one score per KV head on the calibration side, larger for heads that need the whole cache.
+func (j *headJob) scores(ctx context.Context, method string) (*heads.Scores, heads.Record, error) {
+	how, stop := j.options("scoring heads by " + method)
+	defer stop()
+	from := heads.Record{Seed: j.r.Seed}
+	switch method {
+	case "wu":
+		from.Digest = calib.PromptsDigest(j.set.profile)
+		s, err := heads.Wu(ctx, j.m, j.set.profile, how)
+		return s, from, err
+	case "duo":
+		return j.duo(ctx, how)
+	case "echo", "induction":
+		echo, induction, err := heads.Razor(ctx, j.m, j.razorOptions(how))
+		if method == "echo" {
+			return echo, from, err
+		}
+		return induction, from, err
+	case "projected_error":
+		from.Digest = j.set.set.Calib.Digest
+		h := j.r.Heads
+		loss, err := heads.StreamingLoss(ctx, j.m, j.set.set.Calib, heads.StreamingOptions{Sink: h.Sink, Recent: h.Recent, Options: how})
+		if err != nil {
+			return nil, from, err
+		}
+		return loss.Projected, from, nil
+	}
+	return nil, from, fmt.Errorf("pipeline: no score is called %q", method)
+}
+
+func (j *headJob) razorOptions(how heads.Options) heads.RazorOptions {
+	opt := heads.RazorOptions{Seed: j.r.Seed, BOS: j.set.bos, Options: how}
+	if j.set.bos != nil {
+		opt.Exclude = []int32{*j.set.bos}
+	}
+	return opt
+}
+
+// razor keeps induction and echo heads full; the others have a compensation token for what they drop.
+func (j *headJob) razor(ctx context.Context) error {
+	how, stop := j.options("scoring heads by induction and echo")
+	defer stop()
+	echo, induction, err := heads.Razor(ctx, j.m, j.razorOptions(how))
+	if err != nil {
+		return err
+	}
+	h := j.r.Heads
+	return heads.WriteRazor(j.plan, j.m.Arch, echo, induction, heads.RazorPolicy{Sink: h.Sink, MinRecent: h.Recent, Page: h.Page},
+		heads.Record{Seed: j.r.Seed})
+}
+
+// duo trains gates on prompts of several needles. Training that was stopped goes on where it was.
+func (j *headJob) duo(ctx context.Context, how heads.Options) (*heads.Scores, heads.Record, error) {
+	h := j.r.Heads
+	opt := heads.DuoOptions{Sink: heads.RoundUp(h.Sink, h.Page), Recent: heads.RoundUp(h.Recent, h.Page), Steps: h.Duo.Steps, LR: h.Duo.LR,
+		Reg: h.Duo.Reg, Seed: j.r.Seed, Patience: h.Duo.Stable, StateKey: j.plan.Model.WeightsDigest, Options: how}
+	if h.Duo.Stable > 0 {
+		opt.Share = j.fullShare(opt.Sink, opt.Recent)
+	}
+	keep := j.env.keeper()
+	var err error
+	if opt.Resume, err = keep.load(); err != nil {
+		return nil, heads.Record{}, err
+	}
+	opt.Save = keep.save
+	s, log, err := heads.Duo(ctx, j.m, j.set.train, opt)
+	if err != nil {
+		return nil, heads.Record{}, keep.explain(err)
+	}
+	if log.Early {
+		j.env.warn("the ranking by gates is stable after %d of %d steps", log.Steps, h.Duo.Steps)
+	}
+	return s, heads.Record{Seed: j.r.Seed, Digest: calib.PromptsDigest(j.set.train)}, keep.done()
+}
+
+// fullShare is the share of heads that will stay full, as far as it can be told before they are scored.
+func (j *headJob) fullShare(sink, recent int) float64 {
+	h := j.r.Heads
+	if h.FullShare != nil {
+		return *h.FullShare
+	}
+	even := make([][]float64, len(j.m.Arch.Layers))
+	for l, a := range j.m.Arch.Layers {
+		if a.HasAttention() {
+			even[l] = make([]float64, a.G)
+		}
+	}
+	sel, _, err := heads.SelectBudget(j.m.Arch, even, *h.KVBudget, sink, recent, j.budgetLength())
+	if err != nil || sel.Total == 0 {
+		return 0 // said again, with a better word for it, once there are scores
+	}
+	return float64(sel.Count) / float64(sel.Total)
+}
