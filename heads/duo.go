@@ -71,8 +71,8 @@ type DuoLog struct {
 //
 //	Σ_{label rows} mean_D (h_full - h_mixed)² / labels + Reg * mean alpha
 //
-// with h the hidden states after the final norm, which the output head reads and in which the published code compares them,
-// and as label rows those that predict the answer. Steps are of AdamW (b1 0.9, b2 0.999, eps 1e-8, no decay), the rate at step s
+// with h the final hidden states, taken after the final norm since that is what the output head reads, and as label rows
+// those that predict the answer. Steps are of AdamW (b1 0.9, b2 0.999, eps 1e-8, no decay), the rate at step s
 //
 //	LR * min(1, max((s+1)/(N/5), 0.1), max((N-s)/(N/5), 0.1))
 //

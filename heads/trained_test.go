@@ -93,3 +93,23 @@ func TestTrainedHeads(t *testing.T) {
 		t.Logf("%s: %.3f", c.name, r.Accuracy)
 	}
 }
+
+// TestTrainedGates: a few steps open the gates of the heads that retrieve and close the others.
+func TestTrainedGates(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	m, prompts := trained(t)
+	s, _, err := Duo(t.Context(), m, prompts, DuoOptions{Sink: 4, Recent: 64, Steps: 24, Seed: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	best := SelectCount(s.KV, 8)
+	for l, row := range best.Full {
+		for g, full := range row {
+			if full != (l == 4) {
+				t.Errorf("gate %d.%d is %.2f", l, g, s.KV[l][g])
+			}
+		}
+	}
+}
