@@ -13,7 +13,6 @@ import (
 	"modelpress/internal/arch"
 	"modelpress/internal/device/cpu"
 	"modelpress/internal/pipeline"
-	"modelpress/internal/ui"
 )
 
 // recipe is how the plans of a method and budget are asked for. The budget holds at the calibration length.
@@ -47,7 +46,7 @@ func (s settings) make(ctx context.Context, method string, budget float64) (*man
 		return nil, err
 	}
 	p, err := pipeline.Plan(ctx, pipeline.PlanOptions{ModelDir: s.model, Recipe: r, Data: pipeline.DataPaths{Calib: s.calib, Heldout: s.heldout},
-		Tool: planfile.Tool{Name: "headplans", Version: "1"}, Env: pipeline.Env{Device: cpu.New(s.threads), Progress: ui.Discard{}}})
+		Tool: planfile.Tool{Name: "headplans", Version: "1"}, Env: pipeline.Env{Device: cpu.New(s.threads), Progress: silent{}}})
 	if err != nil {
 		return nil, fmt.Errorf("%s at %g: %w", method, budget, err)
 	}
@@ -104,3 +103,10 @@ func setAll(p *manifest.Plan, policy func(layer, head int) string) {
 	}
 	p.Requires = p.Needs()
 }
+
+// silent shows no progress.
+type silent struct{}
+
+func (silent) Start(string, int64) {}
+func (silent) Add(int64)           {}
+func (silent) Done()               {}

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
@@ -9,7 +10,6 @@ import (
 
 	"modelpress/formats/manifest"
 	"modelpress/internal/arch"
-	"modelpress/internal/device"
 	"modelpress/internal/nn"
 	"modelpress/internal/testmodel"
 	"modelpress/quantize"
@@ -126,32 +126,37 @@ func TestAttentionPlan(t *testing.T) {
 		h := &headsDecision{}
 		b.check(decodeDecision(p.Steps[0].Decision, h))
 		s := b.open(out)
-		full, total := h.counts()
-		if full*2 != total {
+		full, total := 0, 0
+		for _, row := range fullHeads(h.Plan, s.arch.MaxPosition) {
+			for _, f := range row {
+				total++
+				if f {
+					full++
+				}
+			}
+		}
+		// A layer whose own window is no longer than what a streaming head keeps has nothing to save and counts as full.
+		if full*2 < total || name != "mistral-swa" && full*2 != total {
 			t.Errorf("%s: %d of %d heads full", name, full, total)
 		}
-		masks, err := planMasks(m, s.arch, s.arch.MaxPosition)
-		b.check(err)
-		sameMasks(t, name, s.arch, masks, h.masks(s.arch))
+		if err := checkPlanFits(m, s.arch); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if got, want := sameBut(t, m), sameBut(t, h.Plan); got != want {
+			t.Errorf("%s: the plan shipped is not the one decided on\n%s\n%s", name, got, want)
+		}
 	}
 }
 
-// sameMasks compares masks by what they hide: nil stands for the layer's own mask on every head.
-func sameMasks(t *testing.T, name string, m *arch.Model, a, b func(int) []device.Mask) {
+// sameBut is a plan as JSON without what only the result knows.
+func sameBut(t *testing.T, p *manifest.Plan) string {
 	t.Helper()
-	for l := range m.Layers {
-		whole := func(list []device.Mask) []device.Mask {
-			if list != nil {
-				return list
-			}
-			list = make([]device.Mask, m.Layers[l].G)
-			for g := range list {
-				list[g].Recent = m.Layers[l].Window
-			}
-			return list
-		}
-		if x, y := whole(a(l)), whole(b(l)); !slices.Equal(x, y) {
-			t.Errorf("%s: layer %d: masks %v by the attention plan, %v by the decision", name, l, x, y)
-		}
+	c := *p
+	c.Producer, c.Quality = manifest.Producer{}, nil
+	c.Model.WeightsDigest, c.Model.HeadersDigest, c.Model.ConfigDigest = "", "", ""
+	b, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
 	}
+	return string(b)
 }

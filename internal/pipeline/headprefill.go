@@ -20,3 +20,13 @@ func (j *headJob) keyChannels(ctx context.Context) error {
 	}
 	return k.Write(j.plan, j.m.Arch, heads.Record{Seed: j.r.Seed, Digest: j.set.set.Calib.Digest})
 }
+
+// prefill plans sparse attention over the prompt.
+func (j *headJob) prefill(ctx context.Context) error {
+	if j.r.Heads.Prefill == nil {
+		return nil
+	}
+	panic("todo")
+}
+
+func (j *headJob) static(ctx context.Context) error { panic("todo") }

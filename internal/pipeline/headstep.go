@@ -8,7 +8,6 @@ import (
 	"sort"
 	"strings"
 
-	"modelpress/calib"
 	"modelpress/formats"
 	"modelpress/formats/manifest"
 	"modelpress/formats/planfile"
@@ -186,5 +185,3 @@ func hides(p *manifest.Plan, length int) bool {
 	}
 	return false
 }
-
-var _ = calib.PromptsDigest
