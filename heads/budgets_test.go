@@ -70,7 +70,7 @@ func TestHeadKVAgainstTheMatrix(t *testing.T) {
 func TestHeadKVFindsPlantedHeads(t *testing.T) {
 	pl, _, prompts := planted(t)
 	s := everyThreads(t, pl.Model, func(m *nn.Model) *Scores {
-		s, err := HeadKV(context.Background(), m, prompts, Options{})
+		s, err := HeadKV(context.Background(), m, prompts[:4], Options{})
 		if err != nil {
 			t.Fatal(err)
 		}

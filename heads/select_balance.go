@@ -10,21 +10,26 @@ import (
 type Balanced struct {
 	Selection
 	GivenUp float64    // sum of the scores of the best heads less that of the chosen ones
+	Least   float64    // what every balanceChoice within the bounds gives up at least: GivenUp, where the search was exact
 	Loads   []RankLoad // for each number of ranks asked for
 }
 
-// maxBalanceStates bounds the table of SelectBalanced, counted over all layers.
-const maxBalanceStates = 1 << 26
+// Bounds of the exact search: entries of its table over all layers, and steps.
+const (
+	maxBalanceStates = 1 << 26
+	maxBalanceSteps  = 1 << 28
+)
 
 // SelectBalanced chooses the count KV heads with the largest sum of scores (rounded as by [Round]) such that for each of
-// the numbers of ranks given, [RankLoad].Busiest is at most factor times the ideal load. It is exact: within a layer the
-// bounds of the ranks' blocks form a laminar matroid, for which taking the best head that fits is optimal (Edmonds, 1971),
-// and layers are put together by dynamic programming over the count and each busiest load. Where the best heads meet the
-// bounds, they are the result. Each number of ranks must divide the next. It is an error where no choice of count heads
-// meets the bounds. Where layers differ in their number of KV heads, ranks beyond it hold copies and the ideal is that of the
+// the numbers of ranks given, [RankLoad].Busiest is at most factor times the ideal load. Where the best heads meet these
+// bounds, they are the result. Within a layer the bounds of the ranks' blocks form a laminar matroid, for which taking the best
+// head that fits is optimal (Edmonds, 1971); layers are put together by dynamic programming over the count and each busiest
+// load, which is exact, or, where that table is too large, by prices of the loads, and Least says how far from the best the
+// result can be. Each number of ranks must divide the next. It is an error where no balanceChoice of count heads
+// is found that meets the bounds. Where layers differ in their number of KV heads, ranks beyond it hold copies and the ideal is that of the
 // layer that splits furthest, the stricter one.
 //
-// The table takes layers·(count+1)·Π(w+1)·2 bytes, w the loads between ideal and bound; more than 128 MiB is an error.
+// The table takes layers·(count+1)·Π(w+1)·2 bytes, w the loads between ideal and bound, and at most 128 MiB.
 func SelectBalanced(scores [][]float64, count int, factor float64, ranks ...int) (Balanced, error) {
 	best := SelectCount(scores, count)
 	if !(factor >= 1) || math.IsInf(factor, 0) || len(ranks) == 0 {
@@ -43,13 +48,14 @@ func SelectBalanced(scores [][]float64, count int, factor float64, ranks ...int)
 		return Balanced{}, err
 	}
 	b := newBalance(scores, best.Count, factor, ranks)
-	full := best.Full
-	if !b.meets(full) {
-		if full, err = b.solve(units); err != nil {
-			return Balanced{}, err
-		}
+	if b.meets(best.Full) {
+		return b.result(scores, units, best, best.Full, total(units, best.Full)), nil
 	}
-	return b.result(scores, units, best, full), nil
+	full, bound, err := b.solve(units)
+	if err != nil {
+		return Balanced{}, err
+	}
+	return b.result(scores, units, best, full, bound), nil
 }
 
 // scoreUnits returns rounded scores in whole millionths, whose sums are exact.
@@ -103,21 +109,29 @@ func (b *balance) meets(full [][]bool) bool {
 	return true
 }
 
-func (b *balance) result(scores, units [][]float64, best Selection, full [][]bool) Balanced {
+// total adds up the scores of full heads.
+func total(units [][]float64, full [][]bool) float64 {
+	var sum float64
+	for l, row := range full {
+		for h, f := range row {
+			if f {
+				sum += units[l][h]
+			}
+		}
+	}
+	return sum
+}
+
+func (b *balance) result(scores, units [][]float64, best Selection, full [][]bool, bound float64) Balanced {
 	out := Balanced{Selection: Selection{Full: full, Count: best.Count, Total: best.Total, Cut: math.Inf(1)}}
 	for _, r := range b.ranks {
 		load, _ := TensorParallel(full, r) // checked before
 		out.Loads = append(out.Loads, load)
 	}
-	var lost float64
 	for l, row := range full {
 		for h, f := range row {
 			if f {
 				out.Cut = math.Min(out.Cut, Round(scores[l][h]))
-				lost -= units[l][h]
-			}
-			if best.Full[l][h] {
-				lost += units[l][h]
 			}
 		}
 	}
@@ -128,6 +142,7 @@ func (b *balance) result(scores, units [][]float64, best Selection, full [][]boo
 			}
 		}
 	}
-	out.GivenUp = lost / 1e6
+	most := total(units, best.Full)
+	out.GivenUp, out.Least = (most-total(units, full))/1e6, (most-bound)/1e6
 	return out
 }

@@ -3,8 +3,6 @@ package heads
 import (
 	"fmt"
 	"math"
-	"slices"
-	"sort"
 )
 
 // balanceChoice is the best set of heads of one layer for a count and the busiest load of each number of ranks.
@@ -15,29 +13,53 @@ type balanceChoice struct {
 	full  []bool
 }
 
-// solve puts choices of layers together. A state is the count so far and, for each number of ranks, the busiest load so
-// far beyond the least possible for that count.
-func (b *balance) solve(units [][]float64) ([][]bool, error) {
-	states := b.count + 1
+// solve chooses heads within the bounds. bound is a sum of scores that no balanceChoice exceeds.
+func (b *balance) solve(units [][]float64) (full [][]bool, bound float64, err error) {
 	for i, w := range b.width {
 		if w < 0 {
-			return nil, b.infeasible(i)
-		}
-		if states *= w + 1; states > maxBalanceStates/max(1, len(units)) {
-			return nil, fmt.Errorf("heads: bounds on the loads of %v ranks leave too many cases; give fewer or a smaller factor", b.ranks)
+			return nil, 0, b.infeasible(i)
 		}
 	}
+	layers := make([][]balanceChoice, len(units))
+	all := 0
+	for l, row := range units {
+		if layers[l] = b.choices(row); len(layers[l]) >= math.MaxUint16 {
+			return nil, 0, fmt.Errorf("heads: layer %d: %d KV heads leave too many cases over %v ranks", l, len(row), b.ranks)
+		}
+		all += len(layers[l])
+	}
+	if states, ok := b.states(len(units), all); ok {
+		full, bound = b.exact(layers, states)
+	} else {
+		full, bound = b.dual(layers)
+	}
+	if full == nil {
+		return nil, 0, b.infeasible(0)
+	}
+	return full, bound, nil
+}
+
+// states is the size of the table of exact, and whether it is small enough.
+func (b *balance) states(layers, choices int) (int, bool) {
+	n := b.count + 1
+	for _, w := range b.width {
+		if n *= w + 1; n > maxBalanceStates/layers || n > maxBalanceSteps/choices {
+			return 0, false
+		}
+	}
+	return n, true
+}
+
+// exact puts choices of layers together by dynamic programming. A state is the count so far and, for each number of ranks,
+// the busiest load so far beyond the least possible for that count. It returns nil where nothing meets the bounds.
+func (b *balance) exact(layers [][]balanceChoice, states int) (full [][]bool, score float64) {
 	at := make([]float64, states)
 	for i := range at {
 		at[i] = math.Inf(-1)
 	}
 	at[0] = 0
-	layers := make([][]balanceChoice, len(units))
-	taken := make([][]uint16, len(units)) // 1 + the balanceChoice that led to a state
-	for l, row := range units {
-		if layers[l] = b.choices(row); len(layers[l]) >= math.MaxUint16 {
-			return nil, fmt.Errorf("heads: layer %d: %d KV heads leave too many cases over %v ranks", l, len(row), b.ranks)
-		}
+	taken := make([][]uint16, len(layers)) // 1 + the balanceChoice that led to a state
+	for l := range layers {
 		at, taken[l] = b.step(at, layers[l])
 	}
 	// All states with the full count meet every bound; the first of the best is taken.
@@ -48,11 +70,11 @@ func (b *balance) solve(units [][]float64) ([][]bool, error) {
 		}
 	}
 	if last < 0 {
-		return nil, b.infeasible(0)
+		return nil, 0
 	}
-	full := make([][]bool, len(units))
+	full = make([][]bool, len(layers))
 	n, over := b.unpack(last)
-	for l := len(units) - 1; l >= 0; l-- {
+	for l := len(layers) - 1; l >= 0; l-- {
 		c := layers[l][taken[l][b.pack(n, over)]-1]
 		full[l] = c.full
 		for i, p := range b.parts {
@@ -60,11 +82,11 @@ func (b *balance) solve(units [][]float64) ([][]bool, error) {
 		}
 		n -= c.count
 	}
-	return full, nil
+	return full, at[last]
 }
 
 func (b *balance) infeasible(i int) error {
-	return fmt.Errorf("heads: no balanceChoice of %d full heads keeps the busiest of %d ranks at %d of them", b.count, b.ranks[i], b.limit[i])
+	return fmt.Errorf("heads: found no balanceChoice of %d full heads that keeps the busiest of %d ranks at %d of them", b.count, b.ranks[i], b.limit[i])
 }
 
 // step adds one layer to every state.
@@ -119,78 +141,4 @@ func (b *balance) unpack(s int) (n int, over []int) {
 		s /= b.width[i] + 1
 	}
 	return s, over
-}
-
-// choices lists what one layer can contribute, without those that another of the same count beats in everything.
-func (b *balance) choices(row []float64) []balanceChoice {
-	order := make([]int, len(row))
-	for h := range order {
-		order[h] = h
-	}
-	sort.SliceStable(order, func(i, j int) bool { return row[order[i]] > row[order[j]] })
-	all := []balanceChoice{{loads: make([]int, len(b.ranks)), full: make([]bool, len(row))}}
-	caps := make([]int, len(b.ranks))
-	var each func(i int)
-	each = func(i int) {
-		if i == len(caps) {
-			all = append(all, b.greedy(row, order, caps)...)
-			return
-		}
-		for caps[i] = 1; caps[i] <= max(1, len(row)/b.ranks[i]); caps[i]++ {
-			each(i + 1)
-		}
-	}
-	each(0)
-	sort.SliceStable(all, func(i, j int) bool {
-		if all[i].count != all[j].count {
-			return all[i].count < all[j].count
-		}
-		return all[i].score > all[j].score
-	})
-	var kept []balanceChoice
-	for _, c := range all {
-		if !slices.ContainsFunc(kept, func(k balanceChoice) bool { return k.count == c.count && below(k.loads, c.loads) }) {
-			kept = append(kept, c)
-		}
-	}
-	return kept
-}
-
-// greedy takes heads in order where they fit the caps of their blocks, and notes each step.
-func (b *balance) greedy(row []float64, order, caps []int) []balanceChoice {
-	var out []balanceChoice
-	c := balanceChoice{loads: make([]int, len(caps)), full: make([]bool, len(row))}
-	load := make([]map[int]int, len(caps))
-	for i := range load {
-		load[i] = map[int]int{}
-	}
-	block := func(i, h int) int { return h * min(b.ranks[i], len(row)) / len(row) }
-	for _, h := range order {
-		fits := true
-		for i, most := range caps {
-			fits = fits && load[i][block(i, h)] < most
-		}
-		if !fits {
-			continue
-		}
-		for i := range caps {
-			load[i][block(i, h)]++
-			c.loads[i] = max(c.loads[i], load[i][block(i, h)])
-		}
-		c.count++
-		c.score += row[h]
-		c.full[h] = true
-		out = append(out, balanceChoice{c.count, slices.Clone(c.loads), c.score, slices.Clone(c.full)})
-	}
-	return out
-}
-
-// below reports whether no load of a exceeds that of b.
-func below(a, b []int) bool {
-	for i := range a {
-		if a[i] > b[i] {
-			return false
-		}
-	}
-	return true
 }

@@ -113,9 +113,73 @@ func TestSelectBalancedAtScale(t *testing.T) {
 	if b.Count != 128 || b.GivenUp <= 0 {
 		t.Errorf("%d heads, %g given up", b.Count, b.GivenUp)
 	}
+	if b.Least != b.GivenUp {
+		t.Errorf("an exact search gives up %g and proves %g", b.GivenUp, b.Least)
+	}
 	free, err := SelectBalanced(scores, 128, 8, 2, 4, 8)
 	if err != nil || !reflect.DeepEqual(free.Selection, SelectCount(scores, 128)) || free.GivenUp != 0 {
 		t.Errorf("without effective bounds: %v, %g given up", err, free.GivenUp)
+	}
+}
+
+// TestSelectBalancedByPrices: prices never give more than the exact search, nor prove less, and come near it; and models
+// whose table is too large are balanced with a small proven gap.
+func TestSelectBalancedByPrices(t *testing.T) {
+	rng := rand.New(rand.NewPCG(11, 6))
+	draw := func(layers, heads int) [][]float64 {
+		scores := make([][]float64, layers)
+		for l := range scores {
+			for range heads {
+				scores[l] = append(scores[l], rng.Float64()*rng.Float64())
+			}
+		}
+		return scores
+	}
+	compared := 0
+	for trial := range 20 {
+		scores := draw(6+trial%5, 8)
+		count := len(scores)*2 + rng.IntN(len(scores)*3)
+		b := newBalance(scores, count, 1.1+0.1*float64(trial%4), []int{2, 4})
+		if b.width[0] < 0 || b.width[1] < 0 {
+			continue
+		}
+		compared++
+		units, err := scoreUnits(scores)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var layers [][]balanceChoice
+		for _, row := range units {
+			layers = append(layers, b.choices(row))
+		}
+		states, ok := b.states(len(layers), 100)
+		if !ok {
+			t.Fatal("too large")
+		}
+		full, best := b.exact(layers, states)
+		if full == nil {
+			continue
+		}
+		got, bound := b.dual(layers)
+		if got == nil || !b.meets(got) {
+			t.Errorf("trial %d: bounds not met", trial)
+			continue
+		}
+		if v := total(units, got); v > best || bound < best*(1-1e-12) || v < 0.99*best || bound > 1.01*best {
+			t.Errorf("trial %d: prices give %g and prove %g, exact %g", trial, v, bound, best)
+		}
+	}
+	if compared < 10 {
+		t.Errorf("only %d trials compared", compared)
+	}
+	b, err := SelectBalanced(draw(80, 8), 320, 1.2, 2, 4, 8)
+	if err != nil || b.Count != 320 || b.GivenUp <= 0 || b.Least > b.GivenUp || b.GivenUp > 1.02*b.Least {
+		t.Errorf("%d heads, %g given up, at least %g, %v", b.Count, b.GivenUp, b.Least, err)
+	}
+	for _, l := range b.Loads {
+		if float64(l.Busiest) > 1.2*l.Ideal {
+			t.Errorf("%+v", l)
+		}
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"modelpress/calib"
 	"modelpress/formats/manifest"
 	"modelpress/internal/arch"
-	"modelpress/internal/device"
 	"modelpress/internal/nn"
 )
 
@@ -130,37 +129,6 @@ func (p *sinkPass) tap(layer, window int, r rows) {
 		}
 	}
 	p.hits[window][layer], p.mass[window][layer], p.even[window][layer] = hits, mass, even
-}
-
-// even returns the importance of each key where every query attends evenly to the keys that it sees.
-func (r rows) even() []float64 {
-	t := r.Shape.T
-	share := make([]float64, t+1) // [i], what keys get from the queries before i together
-	for i := range t {
-		share[i+1] = share[i] + 1/float64(i+1-r.low(i))
-	}
-	out := make([]float64, t)
-	for k := range out {
-		last := t
-		if r.window > 0 {
-			last = min(t, k+r.window)
-		}
-		out[k] = (share[last] - share[k]) / float64(t-k)
-	}
-	return out
-}
-
-// columnSums returns Σ_i A[h, i, j], [H, T].
-func (r rows) columnSums() ([]float64, error) {
-	lse, err := r.Dev.Alloc(device.F32, len(r.LSE))
-	if err != nil {
-		return nil, err
-	}
-	defer lse.Free()
-	r.Dev.Upload(lse, 0, r.LSE)
-	st := device.AttnStats{ColumnSums: make([]float64, r.Shape.H*r.Shape.T)}
-	r.Dev.AttnStatistics(&st, r.DevQ, r.DevK, nil, nil, nil, lse, r.Shape, r.Masks)
-	return st.ColumnSums, nil
 }
 
 func (p *sinkPass) sinks() *Sinks {
