@@ -10,7 +10,7 @@ import (
 type Balanced struct {
 	Selection
 	GivenUp float64    // sum of the scores of the best heads less that of the chosen ones
-	Least   float64    // what every balanceChoice within the bounds gives up at least: GivenUp, where the search was exact
+	Least   float64    // what every choice within the bounds gives up at least: GivenUp, where the search was exact
 	Loads   []RankLoad // for each number of ranks asked for
 }
 
@@ -25,7 +25,7 @@ const (
 // bounds, they are the result. Within a layer the bounds of the ranks' blocks form a laminar matroid, for which taking the best
 // head that fits is optimal (Edmonds, 1971); layers are put together by dynamic programming over the count and each busiest
 // load, which is exact, or, where that table is too large, by prices of the loads, and Least says how far from the best the
-// result can be. Each number of ranks must divide the next. It is an error where no balanceChoice of count heads
+// result can be. Each number of ranks must divide the next. It is an error where no choice of count heads
 // is found that meets the bounds. Where layers differ in their number of KV heads, ranks beyond it hold copies and the ideal is that of the
 // layer that splits furthest, the stricter one.
 //

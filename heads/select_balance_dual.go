@@ -6,8 +6,8 @@ import "math"
 const dualRounds = 300
 
 // dual chooses heads by Lagrangian relaxation (Everett, 1963), for cases too many for exact: each busiest load has a price, the
-// best balanceChoice under prices is found exactly layer by layer, and prices move towards where the bounds are met (Polyak's
-// step). It returns the best balanceChoice met within the bounds, nil where there was none, and the least of the sums that prices
+// best choice under prices is found exactly layer by layer, and prices move towards where the bounds are met (Polyak's
+// step). It returns the best choice met within the bounds, nil where there was none, and the least of the sums that prices
 // prove to be out of reach.
 func (b *balance) dual(layers [][]balanceChoice) (full [][]bool, bound float64) {
 	var scale float64
@@ -62,7 +62,7 @@ func (b *balance) dual(layers [][]balanceChoice) (full [][]bool, bound float64) 
 	return full, math.Max(bound, best)
 }
 
-// priced returns the balanceChoice of each layer whose scores less the prices of its loads are largest in sum, among those of the
+// priced returns the choice of each layer whose scores less the prices of its loads are largest in sum, among those of the
 // full count, with its score and loads.
 func (b *balance) priced(layers [][]balanceChoice, price []float64) (picks []int, score float64, loads []int) {
 	at := make([]float64, b.count+1)

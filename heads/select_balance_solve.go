@@ -13,7 +13,7 @@ type balanceChoice struct {
 	full  []bool
 }
 
-// solve chooses heads within the bounds. bound is a sum of scores that no balanceChoice exceeds.
+// solve chooses heads within the bounds. bound is a sum of scores that no choice exceeds.
 func (b *balance) solve(units [][]float64) (full [][]bool, bound float64, err error) {
 	for i, w := range b.width {
 		if w < 0 {
@@ -58,7 +58,7 @@ func (b *balance) exact(layers [][]balanceChoice, states int) (full [][]bool, sc
 		at[i] = math.Inf(-1)
 	}
 	at[0] = 0
-	taken := make([][]uint16, len(layers)) // 1 + the balanceChoice that led to a state
+	taken := make([][]uint16, len(layers)) // 1 + the choice that led to a state
 	for l := range layers {
 		at, taken[l] = b.step(at, layers[l])
 	}
@@ -86,7 +86,7 @@ func (b *balance) exact(layers [][]balanceChoice, states int) (full [][]bool, sc
 }
 
 func (b *balance) infeasible(i int) error {
-	return fmt.Errorf("heads: found no balanceChoice of %d full heads that keeps the busiest of %d ranks at %d of them", b.count, b.ranks[i], b.limit[i])
+	return fmt.Errorf("heads: found no choice of %d full heads that keeps the busiest of %d ranks at %d of them", b.count, b.ranks[i], b.limit[i])
 }
 
 // step adds one layer to every state.
@@ -114,7 +114,7 @@ func (b *balance) step(at []float64, choices []balanceChoice) (next []float64, t
 	return next, taken
 }
 
-// move writes the loads beyond the least possible after a balanceChoice, and reports whether the rest can still meet the bounds.
+// move writes the loads beyond the least possible after a choice, and reports whether the rest can still meet the bounds.
 func (b *balance) move(over, from []int, n, to int, loads []int) bool {
 	for i, p := range b.parts {
 		load := ceilDiv(n, p) + from[i] + loads[i]

@@ -314,6 +314,6 @@ var hostileRecipes = []hostile{
 	{name: "recipe that refers to itself", recipe: "quantize: &a {ignore: *a}", code: 3, want: "recipe"},
 	{name: "recipe with a slow expression is fine", recipe: "quantize: {method: rtn, group_size: 32, ignore: ['re:(a*)*b', lm_head, 're:.*k_proj']}", code: 3, want: "matches no module"},
 	{name: "rotation impossible", recipe: "quantize: {method: rtn, bits: 3, group_size: 32, rotate: hadamard}", options: gpt2, code: 3, want: "rotate"},
-	{name: "heads of a pruned model", options: testmodel.Options{D: 64, H: 4, G: 2, F: 128, V: 128, Seed: 9, PerLayer: map[int]testmodel.Sizes{1: {NoAttention: true}}}, recipe: hostileRSQ, calib: true, code: 3, want: "layers without attention (layer 1)"},
+	{name: "heads of a pruned model", options: testmodel.Options{D: 64, H: 4, G: 2, F: 128, V: 128, Seed: 9, PerLayer: map[int]testmodel.Sizes{1: {NoAttention: true}}}, recipe: hostileRSQ, calib: true, code: 3, want: "layer 1 has other head counts"},
 	{name: "induction in a short context is fine", options: with(func(o *testmodel.Options) { o.Context = 16 }), recipe: "calibration: {sequences: 4, holdout: 0, length: 16}\nheads: {method: induction, full_share: 0.5, sink: 1, recent: 4}", calib: true, code: 0},
 }

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+
+	"modelpress/heads"
 )
 
 // checkDecisions refuses a plan whose parts do not belong together: settings out of their bounds, decisions that do not follow
@@ -65,6 +67,15 @@ func (a *applier) checkHeads() (f faults) {
 		"the decision of step %s does not follow from the settings", stepHeads)
 	for _, fault := range a.h.Plan.Validate() {
 		f.add(true, "the attention plan: %s", fault)
+	}
+	if h := a.recipe.Heads; oneOf(h.Method, rankings...) {
+		pol, ok := a.h.Plan.Policies[heads.PolicyStreaming]
+		f.add(ok && (pol.Sink != heads.RoundUp(h.Sink, h.Page) || pol.Recent != heads.RoundUp(h.Recent, h.Page)),
+			"the decision of step %s does not follow from the settings", stepHeads)
+	}
+	for _, id := range sortedKeys(a.h.Plan.Policies) {
+		pol := a.h.Plan.Policies[id]
+		f.add(!pol.Known(), "the attention plan: policy %q is of a kind that this build does not know", id)
 	}
 	if len(f) > 0 {
 		return f
