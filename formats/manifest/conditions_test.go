@@ -129,7 +129,9 @@ func TestExportConditions(t *testing.T) {
 		if c.loss == "" {
 			if err != nil || len(out.Files) == 0 {
 				t.Errorf("%s: %v", c.name, err)
+				continue
 			}
+			sameKeys(t, c.name, f, c.p, out)
 			continue
 		}
 		var lost *LossError
@@ -146,6 +148,50 @@ func TestExportConditions(t *testing.T) {
 			t.Errorf("%s, lossy, read again: %v", c.name, err)
 		}
 	}
+}
+
+// sameKeys imports an export that lost nothing and compares what every head keeps, and sees in prefill.
+func sameKeys(t *testing.T, name string, f *Format, p *Plan, out *Exported) {
+	t.Helper()
+	var o Options
+	if f.Dir {
+		sparsity := recommendedSparsity(t, out.Notes)
+		o.Sparsity = &sparsity
+	}
+	if f.Name == "golden-stick" { // sizes are its settings
+		o.Sink, o.Recent = 64, 256
+	}
+	in, err := f.Import(out.Files, model(4, 8, 2), o)
+	if err != nil {
+		t.Errorf("%s, read again: %v", name, err)
+		return
+	}
+	for l := range 4 {
+		for q := range 8 {
+			for _, n := range []int{1, 100, 300, 4096, 20000, 131072} {
+				a, _ := p.Resolve(l, q/4, Decoding, n)
+				b, _ := in.Plan.Resolve(l, q/4, Decoding, n)
+				if a.Span(n) != b.Span(n) {
+					t.Errorf("%s: layer %d head %d decodes %d tokens by %s, was %s", name, l, q/4, n, b.Kind, a.Kind)
+				}
+				a, _ = p.ResolveQuery(l, q, Prefill, n)
+				b, _ = in.Plan.ResolveQuery(l, q, Prefill, n)
+				i, j := mustJSON(t, a), mustJSON(t, b)
+				if i != j && !(f.Name == "moa" && a.Span(n) == b.Span(n)) && f.Name != "tensorrt-llm" {
+					t.Errorf("%s: layer %d query head %d prefills %d tokens by %s, was %s", name, l, q, n, j, i)
+				}
+			}
+		}
+	}
+}
+
+func mustJSON(t *testing.T, p Policy) string {
+	t.Helper()
+	text, err := p.MarshalJSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 func wuEvidence(p *Plan) {
