@@ -343,3 +343,95 @@ func TestPyFloat(t *testing.T) { // as Python 3 prints them
 		}
 	}
 }
+
+// A training run's config.json has more keys than readers want, some of them null; scores stay as they are beside the clipped ones.
+func TestDuoTrainingDirectory(t *testing.T) {
+	files := example(t, duoExample[0])
+	files = append(files, File{duoConfigFile, []byte(`{"model_name": "models/Llama-3-8B", "config_name": null, "dataset_format": "multiple_passkey", "lr": 0.02,
+ "num_steps": 2000, "sink_size": 128, "recent_size": 256, "deploy_sink_size": null, "deploy_recent_size": null, "enable_pp": false, "seed": 42}`)})
+	in, err := FormatByName("duo").Import(files, model(32, 32, 8), Options{Sink: 64, Recent: 256})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := in.Plan
+	if e := p.Evidence[0]; e.Seed != 42 || e.Scores[0][4] != -9.250640869140625e-05 {
+		t.Errorf("seed %d, score %v", e.Seed, e.Scores[0][4])
+	}
+	if s := *p.Layers[0].KVHeads[4].Score; s != 0 {
+		t.Errorf("score %v is not clipped", s)
+	}
+	if pol := p.Policies["s"]; pol.Sink != 64 || pol.Recent != 256 {
+		t.Errorf("sizes %d and %d, want those asked for", pol.Sink, pol.Recent)
+	}
+	if p.Phases.Prefill.FirstChunk != "dense" || p.Phases.Prefill.ChunkMask != "chunk" {
+		t.Errorf("%+v", p.Phases.Prefill)
+	}
+	full, all := p.FullHeads(99999)
+	if full != 128 || all != 256 || p.Selection.TargetFullRatio != 0.5 {
+		t.Errorf("%d of %d heads are full", full, all)
+	}
+}
+
+// What a file may say in a way that exports do not use.
+func TestOtherSpellings(t *testing.T) {
+	streams := func(format, text string, layers int, o Options) string {
+		t.Helper()
+		in, err := FormatByName(format).Import([]File{{"x", []byte(text)}}, model(layers, 8, 2), o)
+		if err != nil {
+			t.Fatalf("%s: %v", format, err)
+		}
+		var b strings.Builder
+		for l := range layers {
+			pol, _ := in.Plan.Resolve(l, 0, Decoding, 99999)
+			b.WriteByte("fs"[bit(pol.Kind == KindStreaming)])
+		}
+		return b.String()
+	}
+	gguf := func(n string) string {
+		return `[{"key":"gemma3.attention.sliding_window","value":1024},{"key":"gemma3.attention.sliding_window_pattern","value":` + n + `},{"key":"x","value":"y"}]`
+	}
+	scores := `{"0-0":[0,1],"0-1":[0],"0-2":[0],"0-3":[0],"0-4":[0],"0-5":[0],"0-6":[0],"0-7":[0],` +
+		`"1-0":[0],"1-1":[0.1],"1-2":[0],"1-3":[0],"1-4":[0],"1-5":[0.9],"1-6":[0],"1-7":[0]}`
+	for _, c := range []struct {
+		format, text string
+		layers       int
+		o            Options
+		want         string
+	}{
+		{"gguf", gguf("6"), 13, Options{}, "sssssfsssssfs"},
+		{"gguf", gguf("0"), 2, Options{}, "ss"},
+		{"gguf", gguf("1"), 2, Options{}, "ff"},
+		{"tensorrt-llm", `{"kv_cache_config":{"max_attention_window":[512,131072]}}`, 5, Options{}, "sfsfs"},
+		{"golden-stick", `{"1":[0,1]}`, 3, Options{}, "sfs"},
+		{"rtp-llm", `{"model_type":"qwen2","x":null,"headwise_config":{"sink_token_num":4,"swa_token_num":8,"seqlen_threshold":0}}`, 2, Options{}, "ff"},
+		{"layer-types", `{"layer_types":["full_attention","full_attention"],"sliding_window":null,"rope_scaling":null}`, 2, Options{}, "ff"},
+		{"retrieval-head", scores, 2, Options{Sparsity: share(0.5)}, "fs"}, // 0.5 and 0.9 are highest, of layer 1 that is head 1
+		{"retrieval-head", scores, 2, Options{}, "ff"},
+		{"xattention", "a_16=[ [1,1,1,1,1,1,1,1,], ]# b", 1, Options{}, "f"},
+	} {
+		if got := streams(c.format, c.text, c.layers, c.o); got != c.want {
+			t.Errorf("%s %.60s: %s, want %s", c.format, c.text, got, c.want)
+		}
+	}
+}
+
+// Errors name the format and the file.
+func TestImportErrorNames(t *testing.T) {
+	_, err := FormatByName("moa").Import([]File{{"moa.json", []byte("{}")}}, model(2, 4, 2), Options{})
+	if err == nil || err.Error() != "manifest: moa (moa.json): malformed file: alphas is missing" {
+		t.Error(err)
+	}
+	_, err = FormatByName("moa").Import(nil, model(2, 4, 2), Options{})
+	if err == nil || err.Error() != "manifest: moa: malformed file: 0 files, want one" {
+		t.Error(err)
+	}
+	if FormatByName("none") != nil {
+		t.Error("a format of no name")
+	}
+	if _, err := FormatByName("duo").Import(example(t, duoExample...), model(32, 32, 8), Options{Sparsity: share(1.5)}); err == nil {
+		t.Error("a sparsity of 1.5")
+	}
+	if _, err := FormatByName("moa").Import(nil, model(1<<16, 1<<16, 1), Options{}); !errors.Is(err, ErrUnfit) {
+		t.Error(err)
+	}
+}

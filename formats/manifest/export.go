@@ -245,7 +245,7 @@ func (x *export) streams(ids [][]string) streams {
 	return s
 }
 
-// spans counts the cache where heads stream as s says.
+// span counts the cache of a head that streams or not as s says.
 func (s streams) span(layer, kvHead, length int) int {
 	if s.full[layer][kvHead] {
 		return length

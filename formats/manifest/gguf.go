@@ -39,7 +39,7 @@ func writeGGUF(x *export) error {
 	})
 	x.file(ggufFile, fmt.Appendf(nil, `[{"key": "%s%s", "type": "uint32", "value": %d}, {"key": "%s%s", "type": "array:bool", "value": %s}]`,
 		arch, ggufWindow, size, arch, ggufPattern, pattern))
-	x.note("llama.cpp reads these keys for the architectures that it knows to slide, and for no others")
+	x.note("llama.cpp reads these keys for the architectures that it knows to slide, and for no others; leave layers as they are that slide in the model itself")
 	return nil
 }
 

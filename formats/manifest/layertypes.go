@@ -31,7 +31,7 @@ func writeLayerTypes(x *export) error {
 		return `"` + layerFull + `"`
 	})
 	x.file(layerTypesFile, []byte(`{"`+layerTypesKey+`": `+types+`, "`+slidingKey+`": `+size+"}"))
-	x.note("put the keys into the model's config.json; Qwen models need use_sliding_window true besides")
+	x.note("put the keys into the model's config.json, but leave layers as they are that slide in the model itself; Qwen models need use_sliding_window true besides")
 	return nil
 }
 

@@ -6,7 +6,7 @@ import (
 	"strconv"
 )
 
-// ErrMapping: a plan cannot be carried over to a changed model.
+// ErrMapping says that a plan cannot be carried over to a changed model, as it was changed.
 var ErrMapping = errors.New("the plan cannot be mapped")
 
 // mapping carries a plan over to a model of other heads: for each new layer, the old one and the old KV heads that each new KV head
