@@ -113,16 +113,16 @@ func (x *export) gates(full [][]bool) [][]float64 {
 	if raw != nil || !scored {
 		return out
 	}
-	scale := 1.0
+	scale := 0.5 // halves, so that no difference overflows
 	if lo >= 0 && hi <= 1 {
 		lo = 0
 	} else {
 		x.note("scores of %v to %v are brought into 0 to 1", lo, hi)
-		scale = math.Max(hi-lo, math.SmallestNonzeroFloat64)
+		scale = math.Max(hi/2-lo/2, math.SmallestNonzeroFloat64)
 	}
 	for l := range out {
 		for g := range out[l] {
-			out[l][g] = (*x.entries[l][g].Score - lo) / scale
+			out[l][g] = (*x.entries[l][g].Score/2 - lo/2) / scale
 		}
 	}
 	return out
