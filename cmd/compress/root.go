@@ -61,7 +61,7 @@ func (a *app) root() *cobra.Command {
 	f.IntVar(&a.threads, "threads", 0, "threads to compute with; 0 for all cores. Results do not depend on it")
 	f.StringVar(&a.maxMemory, "max-memory", "", "memory to stay within, such as 4GiB. Results do not depend on it")
 	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	c.AddCommand(a.planCmd(), a.showCmd(), a.applyCmd(), a.verifyCmd(), a.evalCmd(), a.inspectCmd(), a.versionCmd())
+	c.AddCommand(a.planCmd(), a.showCmd(), a.applyCmd(), a.verifyCmd(), a.evalCmd(), a.inspectCmd(), a.manifestCmd(), a.versionCmd())
 	for _, sub := range c.Commands() {
 		a.mark(sub)
 	}
@@ -70,6 +70,9 @@ func (a *app) root() *cobra.Command {
 
 // mark notes when a command begins its work. Any error before that is a wrong command line, whichever check of cobra's found it.
 func (a *app) mark(c *cobra.Command) {
+	for _, sub := range c.Commands() {
+		a.mark(sub)
+	}
 	work := c.RunE
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		a.began = true

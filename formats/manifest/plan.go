@@ -60,8 +60,9 @@ type Rope struct {
 	Scaling map[string]any `json:"scaling"` // as config.json has it; nil for none
 }
 
-// Permutation records that heads stand in another order than in the original model. KVHeads[l][i] is the original index of the
-// KV head that is now i in layer l; its query heads moved with it.
+// Permutation records where the heads of a model come from. KVHeads[l][i] is the original index of the KV head that is now i in
+// layer l; its query heads moved with it. Dropped heads do not appear. Where n heads were merged into each, head i came from
+// entries i*n to i*n+n-1.
 type Permutation struct {
 	KVHeads [][]int `json:"kv_heads"`
 }
@@ -115,7 +116,8 @@ type KVHead struct {
 	Score   *float64             `json:"score,omitempty"` // by selection.method
 	KVBits  []int                `json:"kv_bits,omitempty"`
 	QHeads  map[string]QueryHead `json:"q_heads,omitempty"`
-	// KChannelMask names the channels of keys that are kept, as hex digits, the highest bit of the first for channel 0.
+	// KChannelMask has a bit for each channel of the head's keys, set where it is kept: ceil(K/4) lower-case hex digits, channel 0
+	// in the highest bit of the first, bits past K zero. "" keeps all.
 	KChannelMask string `json:"k_channel_mask,omitempty"`
 }
 
@@ -174,6 +176,13 @@ type Evidence struct {
 	Per        string      `json:"per,omitempty"` // what a score belongs to: "kv_head" (also where absent), "q_head" or "layer"
 	Scores     [][]float64 `json:"scores"`        // [layer][head], one a layer per "layer"
 }
+
+// What the scores of evidence belong to.
+const (
+	PerKVHead = "kv_head"
+	PerQHead  = "q_head"
+	PerLayer  = "layer"
+)
 
 // Counts returns the query and KV heads of a layer, by its entry where that states them.
 func (p *Plan) Counts(layer int) (heads, kvHeads int) {

@@ -21,6 +21,14 @@ const (
 	KindSinkScaled    = "sink_scaled"    // attention sinks past the first tokens turned down (ACT, arXiv:2406.15765)
 )
 
+// The selectors of block_topk and token_topk.
+const (
+	SelectXAttention = "xattention" // block_topk: sums along antidiagonals of a block
+	SelectMeanPool   = "mean_pool"  // block_topk: products of mean queries and mean keys (MInference's block_sparse)
+	SelectSnapKV     = "snapkv"     // token_topk: the votes of the prompt's last queries
+	SelectAttention  = "attention"  // token_topk: the attention of one layer at each step (TidalDecode, arXiv:2410.05076)
+)
+
 // Policy says which keys a head sees besides causality. Which fields mean something depends on Kind; docs/MANIFEST.md has
 // the table. Sizes count tokens.
 type Policy struct {
@@ -110,13 +118,13 @@ var kinds = map[string][]field{
 		{name: "force_slash", ptr: func(p *Policy) any { return &p.ForceSlash }, optional: true},
 	},
 	KindBlockTopK: {
-		fBlock, fSelect("xattention", "mean_pool"),
+		fBlock, fSelect(SelectXAttention, SelectMeanPool),
 		{name: "stride", ptr: func(p *Policy) any { return &p.Stride }, optional: true},
 		{name: "threshold", ptr: func(p *Policy) any { return &p.Threshold }, optional: true},
 		{name: "blocks", ptr: func(p *Policy) any { return &p.Blocks }, optional: true},
 	},
 	KindTokenTopK: {
-		fSelect("snapkv", "attention"),
+		fSelect(SelectSnapKV, SelectAttention),
 		{name: "budget", ptr: func(p *Policy) any { return &p.Budget }, min: 1},
 		{name: "window", ptr: func(p *Policy) any { return &p.Window }, min: 1},
 		{name: "pool", ptr: func(p *Policy) any { return &p.Pool }, optional: true},
@@ -260,7 +268,7 @@ func (p *Policy) validate(v *validator, path string) {
 		}
 	}
 	switch {
-	case p.Kind == KindBlockTopK && p.Selector == "mean_pool":
+	case p.Kind == KindBlockTopK && p.Selector == SelectMeanPool:
 		v.check(p.Blocks >= 1, path+".blocks", "%d is not at least 1", p.Blocks)
 	case p.Kind == KindBlockTopK:
 		v.check(p.Stride >= 1, path+".stride", "%d is not at least 1", p.Stride)
@@ -274,10 +282,11 @@ func (p *Policy) validate(v *validator, path string) {
 }
 
 // Span returns how many tokens of a sequence the policy keeps in the cache once length tokens are processed, sinks
-// included, or -1 where that is only known at run time. Length is what Policy.Length says for elastic policies.
+// included, or -1 where that is only known at run time. Length is what Policy.Length says for elastic policies. A policy that
+// chooses anew at each step, or that may come back to any key, keeps all of them.
 func (p *Policy) Span(length int) int {
 	switch p.Kind {
-	case KindFull, KindSinkScaled:
+	case KindFull, KindSinkScaled, KindPower:
 		return length
 	case KindStreaming:
 		return min(length, p.Sink+p.Recent)
@@ -287,7 +296,25 @@ func (p *Policy) Span(length int) int {
 		blocks := math.Ceil(span / float64(p.Block))
 		return int(math.Min(float64(length), blocks*float64(p.Block)))
 	case KindTokenTopK:
+		if p.Selector == SelectAttention {
+			return length
+		}
 		return min(length, max(p.Budget, p.Window))
+	case KindLocalStride:
+		return p.strideSpan(length)
 	}
 	return -1
+}
+
+// strideSpan counts the tokens in the local blocks of the last query and in the columns of blocks before them.
+func (p *Policy) strideSpan(length int) int {
+	if length < 1 {
+		return 0
+	}
+	far := max(0, (length-1)/p.Block+1-p.LocalBlocks) // blocks before the local ones
+	columns := 0
+	if far > p.Offset {
+		columns = (far-p.Offset-1)/p.VertStride + 1
+	}
+	return length - (far-columns)*p.Block
 }

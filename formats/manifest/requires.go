@@ -7,7 +7,7 @@ func (p *Plan) Needs() []string {
 	need := map[string]bool{FeatureCachePosition: p.RopePositions == "within_cache"}
 	for _, id := range p.used() {
 		pol := p.Policies[id]
-		if pol.Kind == KindStreaming || pol.Kind == KindElastic {
+		if pol.Kind == KindStreaming || pol.Kind == KindElastic || pol.Kind == KindPower {
 			need[FeatureSinkTokens] = need[FeatureSinkTokens] || pol.Sink > 0
 			need[FeatureCompensation] = need[FeatureCompensation] || pol.Compensation
 		}
@@ -33,10 +33,7 @@ func (p *Plan) mixed(l *Layer) bool {
 	_, kvHeads := l.counts(&p.Model)
 	var first Rules
 	for i := range l.KVHeads {
-		r := l.KVHeads[i].Decode
-		if len(r) == 0 {
-			r = Always(p.Defaults.Decode)
-		}
+		r := p.rules(&l.KVHeads[i])
 		if i == 0 {
 			first = r
 		} else if !sameRules(first, r) {
@@ -44,6 +41,14 @@ func (p *Plan) mixed(l *Layer) bool {
 		}
 	}
 	return len(l.KVHeads) > 0 && len(l.KVHeads) < kvHeads && !sameRules(first, Always(p.Defaults.Decode))
+}
+
+// rules returns what a KV head decodes by.
+func (p *Plan) rules(h *KVHead) Rules {
+	if h == nil || len(h.Decode) == 0 {
+		return Always(p.Defaults.Decode)
+	}
+	return h.Decode
 }
 
 func sameRules(a, b Rules) bool {

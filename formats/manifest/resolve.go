@@ -106,7 +106,7 @@ func KnownFeatures() []string {
 	return []string{FeatureCompensation, FeaturePerKVHead, FeaturePerLayerHeads, FeatureShared, FeatureSinkTokens, FeatureCachePosition}
 }
 
-// Capabilities is what a reader can do.
+// Capabilities is what a reader can do. A kind with a selector is able of all of them, "kind:selector" of one.
 type Capabilities struct {
 	Kinds    []string
 	Features []string
@@ -123,8 +123,12 @@ func (p *Plan) Usable(c Capabilities) error {
 	}
 	seen := map[string]bool{}
 	for _, id := range p.used() {
-		k := p.Policies[id].Kind
-		if !seen[k] && !contains(c.Kinds, k) {
+		pol := p.Policies[id]
+		k := pol.Kind
+		if pol.Selector != "" {
+			k += ":" + pol.Selector
+		}
+		if !seen[k] && !contains(c.Kinds, k) && !contains(c.Kinds, pol.Kind) {
 			missing = append(missing, "policy kind "+k)
 		}
 		seen[k] = true

@@ -116,10 +116,47 @@ func TestSpan(t *testing.T) {
 		{elastic, 100, 100},
 		{Policy{Kind: KindElastic, Alpha: 10, Beta: 0.5, Block: 64, Min: 64}, 1000, 512}, // 510 in whole blocks
 		{Policy{Kind: KindTokenTopK, Budget: 100, Window: 32}, 1000, 100},
+		{Policy{Kind: KindTokenTopK, Selector: SelectAttention, Budget: 100, Window: 32}, 1000, 1000},
+		{Policy{Kind: KindPower, Sink: 4, Block: 16, LocalBlocks: 2}, 1000, 1000},
+		{Policy{Kind: KindSinkScaled, Threshold: 0.1}, 1000, 1000},
 		{Policy{Kind: KindBlockTopK}, 1000, -1},
 	} {
 		if got := c.p.Span(c.length); got != c.want {
 			t.Errorf("%+v at %d: %d, want %d", c.p, c.length, got, c.want)
+		}
+	}
+}
+
+// What a stride keeps in the cache, against a count token by token.
+func TestStrideSpan(t *testing.T) {
+	for _, p := range []Policy{
+		{Kind: KindLocalStride, Block: 4, LocalBlocks: 2, VertStride: 3},
+		{Kind: KindLocalStride, Block: 1, LocalBlocks: 1, VertStride: 1},
+		{Kind: KindLocalStride, Block: 8, LocalBlocks: 3, VertStride: 2, Offset: 5},
+	} {
+		for length := range 200 {
+			want := 0
+			for j := range length {
+				c, last := j/p.Block, (length-1)/p.Block
+				if last-c < p.LocalBlocks || c >= p.Offset && (c-p.Offset)%p.VertStride == 0 {
+					want++
+				}
+			}
+			if got := p.Span(length); got != want {
+				t.Fatalf("%+v keeps %d of %d, want %d", p, got, length, want)
+			}
+		}
+	}
+}
+
+// A reader may know one selector of a kind and not another.
+func TestUsableSelectors(t *testing.T) {
+	p := small()
+	p.Policies["m"] = Policy{Kind: KindBlockTopK, Block: 64, Selector: SelectMeanPool, Blocks: 8}
+	p.Defaults.Prefill = "m"
+	for kind, ok := range map[string]bool{KindBlockTopK: true, "block_topk:mean_pool": true, "block_topk:xattention": false} {
+		if err := p.Usable(Capabilities{Kinds: []string{KindFull, kind}}); (err == nil) != ok {
+			t.Errorf("%s: %v", kind, err)
 		}
 	}
 }

@@ -24,7 +24,10 @@ func (f Fault) String() string { return f.Path + ": " + f.Msg }
 
 // Validate returns every fault, sorted by path. Unknown policy kinds and required features are no faults: see Usable.
 func (p *Plan) Validate() []Fault {
-	v := &validator{}
+	v := &validator{layer: map[int]*Layer{}}
+	for i := len(p.Layers) - 1; i >= 0; i-- {
+		v.layer[p.Layers[i].Layer] = &p.Layers[i]
+	}
 	v.document(p)
 	v.model(&p.Model)
 	v.policies(p)
@@ -41,7 +44,18 @@ func (p *Plan) Validate() []Fault {
 	return v.faults
 }
 
-type validator struct{ faults []Fault }
+type validator struct {
+	faults []Fault
+	layer  map[int]*Layer // the entry of each layer that has one
+}
+
+// counts is [Plan.Counts] without a search.
+func (v *validator) counts(p *Plan, layer int) (heads, kvHeads int) {
+	if l := v.layer[layer]; l != nil {
+		return l.counts(&p.Model)
+	}
+	return p.Model.Heads, p.Model.KVHeads
+}
 
 func (v *validator) addf(path, format string, args ...any) {
 	v.faults = append(v.faults, Fault{path, fmt.Sprintf(format, args...)})
@@ -117,7 +131,7 @@ func (v *validator) model(m *Model) {
 	if m.Permutation != nil {
 		v.check(len(m.Permutation.KVHeads) == m.Layers, "model.permutation.kv_heads", "%d layers, the model has %d", len(m.Permutation.KVHeads), m.Layers)
 		for l, order := range m.Permutation.KVHeads {
-			v.check(isPermutation(order), fmt.Sprintf("model.permutation.kv_heads[%d]", l), "is no permutation")
+			v.check(distinct(order), fmt.Sprintf("model.permutation.kv_heads[%d]", l), "has an index twice or out of range")
 		}
 	}
 }
@@ -128,10 +142,11 @@ func (v *validator) heads(path string, heads, kvHeads int) {
 	v.check(kvHeads < 1 || heads%kvHeads == 0, path+".num_attention_heads", "%d is no multiple of %d KV heads", heads, kvHeads)
 }
 
-func isPermutation(order []int) bool {
-	seen := make([]bool, len(order))
-	for _, i := range order {
-		if i < 0 || i >= len(order) || seen[i] {
+// distinct reports whether all are indices of heads and no two are the same.
+func distinct(list []int) bool {
+	seen := map[int]bool{}
+	for _, i := range list {
+		if i < 0 || i >= maxHeads || seen[i] {
 			return false
 		}
 		seen[i] = true

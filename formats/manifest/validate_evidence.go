@@ -70,17 +70,39 @@ func (g Gate) passes(m Metric) bool {
 	return m.Plan >= m.Dense-g.MaxDrop-1e-9
 }
 
+// per is Per, spelled out.
+func (e *Evidence) per() string {
+	if e.Per == "" {
+		return PerKVHead
+	}
+	return e.Per
+}
+
+// scores returns how many scores a layer has.
+func (v *validator) scores(p *Plan, layer int, per string) int {
+	heads, kvHeads := v.counts(p, layer)
+	switch per {
+	case PerQHead:
+		return heads
+	case PerLayer:
+		return 1
+	}
+	return kvHeads
+}
+
 func (v *validator) evidence(p *Plan) {
 	for i, e := range p.Evidence {
 		path := fmt.Sprintf("evidence[%d]", i)
 		v.check(e.Method != "", path+".method", "is empty")
 		v.check(e.Unit != "", path+".unit", "is empty")
 		v.check(e.Samples >= 0, path+".samples", "is negative")
-		v.oneOf(path+".per", e.Per, "", "kv_head", "q_head", "layer")
+		v.oneOf(path+".per", e.Per, "", PerKVHead, PerQHead, PerLayer)
 		if e.DataDigest != "" {
 			v.digest(path+".data_digest", e.DataDigest, "sha256:")
 		}
+		v.check(len(e.Scores) == 0 || len(e.Scores) == p.Model.Layers, path+".scores", "%d layers, the model has %d", len(e.Scores), p.Model.Layers)
 		for l, row := range e.Scores {
+			v.check(len(row) == 0 || len(row) == v.scores(p, l, e.Per), fmt.Sprintf("%s.scores[%d]", path, l), "%d scores per %s", len(row), e.per())
 			for g, s := range row {
 				v.finite(fmt.Sprintf("%s.scores[%d][%d]", path, l, g), s)
 			}

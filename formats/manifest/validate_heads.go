@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sort"
 	"strconv"
+	"strings"
 )
 
 func (v *validator) policies(p *Plan) {
@@ -63,9 +64,10 @@ func (v *validator) layers(p *Plan) {
 		v.check(l.Layer >= 0 && l.Layer < p.Model.Layers, path+".layer", "%d is not in 0..%d", l.Layer, p.Model.Layers-1)
 		v.check(!seen[l.Layer], path+".layer", "layer %d appears twice", l.Layer)
 		seen[l.Layer] = true
-		v.layer(p, path, l)
+		v.entry(p, path, l)
 	}
 	for n := 0; n < min(p.Model.Layers, maxLayers); n++ {
+		v.origins(p, n)
 		if !seen[n] {
 			v.covered(p, fmt.Sprintf("layer %d", n))
 		}
@@ -78,7 +80,7 @@ func (v *validator) covered(p *Plan, what string) {
 	v.check(p.Defaults.Prefill != "", "defaults.prefill", "%s has no prefill policy", what)
 }
 
-func (v *validator) layer(p *Plan, path string, l *Layer) {
+func (v *validator) entry(p *Plan, path string, l *Layer) {
 	heads, kvHeads := l.counts(&p.Model)
 	if l.NoAttention {
 		v.check(len(l.KVHeads) == 0 && l.Heads == 0 && l.KVHeadCount == 0, path+".no_attention", "is true, and the layer has heads")
@@ -88,7 +90,7 @@ func (v *validator) layer(p *Plan, path string, l *Layer) {
 	v.check(l.SourceLayer == nil || *l.SourceLayer >= l.Layer, path+".source_layer", "is before layer %d", l.Layer)
 	v.oneOf(path+".select", l.Select, "none", "tokens", "blocks")
 	if s := l.ShareAttentionWith; s != nil {
-		from := p.layer(*s)
+		from := v.layer[*s]
 		v.check(*s >= 0 && *s < l.Layer, path+".share_attention_with", "%d is not an earlier layer", *s)
 		v.check(from != nil && (from.Select == "tokens" || from.Select == "blocks"), path+".share_attention_with", "layer %d selects nothing", *s)
 	}
@@ -103,6 +105,34 @@ func (v *validator) layer(p *Plan, path string, l *Layer) {
 	}
 	if len(seen) < kvHeads {
 		v.covered(p, fmt.Sprintf("a KV head of layer %d", l.Layer))
+	}
+	v.selectors(p, path, l, kvHeads)
+}
+
+// origins checks that each KV head of a layer has the same number of original ones.
+func (v *validator) origins(p *Plan, layer int) {
+	if p.Model.Permutation == nil || layer >= len(p.Model.Permutation.KVHeads) {
+		return
+	}
+	_, kvHeads := v.counts(p, layer)
+	n := len(p.Model.Permutation.KVHeads[layer])
+	ok := n == 0 && kvHeads == 0 || n > 0 && kvHeads > 0 && n%kvHeads == 0
+	v.check(ok, fmt.Sprintf("model.permutation.kv_heads[%d]", layer), "%d indices for %d KV heads", n, kvHeads)
+}
+
+// selectors checks that KV heads which attend to the tokens that another layer's attention chose have a counterpart there.
+func (v *validator) selectors(p *Plan, path string, l *Layer, kvHeads int) {
+	if l.ShareAttentionWith == nil || kvHeads == 0 {
+		return
+	}
+	for i := range l.KVHeads {
+		for _, r := range p.rules(&l.KVHeads[i]) {
+			if pol := p.Policies[r.Use]; pol.Kind == KindTokenTopK && pol.Selector == SelectAttention {
+				_, g := v.counts(p, *l.ShareAttentionWith)
+				v.check(g == kvHeads, path+".share_attention_with", "layer %d has %d KV heads, this one %d", *l.ShareAttentionWith, g, kvHeads)
+				return
+			}
+		}
 	}
 }
 
@@ -126,6 +156,9 @@ func (v *validator) head(p *Plan, path string, h *KVHead, heads, kvHeads int) {
 			v.check(b >= 1 && b <= 32, path+".kv_bits", "%d is not in 1..32", b)
 		}
 	}
+	if h.KChannelMask != "" {
+		v.channels(path+".k_channel_mask", h.KChannelMask, p.Model.HeadDim)
+	}
 	for _, key := range sortedKeys(h.QHeads) {
 		at := path + ".q_heads." + key
 		n, err := strconv.Atoi(key)
@@ -134,4 +167,18 @@ func (v *validator) head(p *Plan, path string, h *KVHead, heads, kvHeads int) {
 		v.check(h.QHeads[key].Prefill != "", at+".prefill", "is empty")
 		v.ref(p, at+".prefill", h.QHeads[key].Prefill)
 	}
+}
+
+// channels checks a mask of head_dim channels: as many hex digits as they take, and nothing in the bits that are left over.
+func (v *validator) channels(path, mask string, headDim int) {
+	if headDim < 1 || headDim > maxHeads {
+		return // a fault of its own
+	}
+	digits := (headDim + 3) / 4
+	if len(mask) != digits || strings.Trim(mask, "0123456789abcdef") != "" {
+		v.addf(path, "want %d lower-case hex digits, got %.80q", digits, mask)
+		return
+	}
+	last := strings.IndexByte("0123456789abcdef", mask[digits-1])
+	v.check(last&(1<<(4*digits-headDim)-1) == 0, path, "has bits past channel %d", headDim-1)
 }
