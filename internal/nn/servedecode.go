@@ -21,7 +21,7 @@ type decodeHead struct {
 	choose  *choice
 	shared  [][]Span            // selections to read, by step
 	offers  map[choice][][]Span // selections to make
-	row     rowAttention
+	row     RowAttention
 	q       []float32 // a query without the channels that keys have not
 	pairs   int64
 }
