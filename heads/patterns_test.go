@@ -362,16 +362,16 @@ func TestPlannerRefusals(t *testing.T) {
 	m := open(t, testmodel.Named("llama-gqa"))
 	ctx, w := context.Background(), patternWindows(m)
 	for name, err := range map[string]error{
-		"short":      second(MInference(ctx, m, w, Draft(m.Arch), MInferenceOptions{Sink: 90, Recent: 6})),
-		"no recent":  second(MInference(ctx, m, w, Draft(m.Arch), MInferenceOptions{Sink: 9})),
-		"no windows": second(MInference(ctx, m, calib.Windows{}, Draft(m.Arch), MInferenceOptions{Sink: 1, Recent: 6})),
-		"no entries": second(MInference(ctx, m, w, manifest.New(manifest.Model{Layers: 2}, manifest.Producer{}), MInferenceOptions{Sink: 1, Recent: 6})),
-		"share":      second(XAttention(ctx, m, w, Draft(m.Arch), XAttentionOptions{Share: 1.5})),
-		"grid":       second(XAttention(ctx, m, w, Draft(m.Arch), XAttentionOptions{Share: 0.5, Grid: []float64{math.NaN()}})),
-		"x windows":  second(XAttention(ctx, m, calib.Windows{}, Draft(m.Arch), XAttentionOptions{Share: 0.5})),
-		"phase":      second(Static(ctx, m, w, Draft(m.Arch), StaticOptions{Density: 0.5})),
-		"density":    second(Static(ctx, m, w, Draft(m.Arch), StaticOptions{Density: 0.001, Prefill: true})),
-		"stride":     second(Static(ctx, m, w, Draft(m.Arch), StaticOptions{Density: 0.5, Prefill: true, Strides: []int{0}})),
+		"short":      patternError(MInference(ctx, m, w, Draft(m.Arch), MInferenceOptions{Sink: 90, Recent: 6})),
+		"no recent":  patternError(MInference(ctx, m, w, Draft(m.Arch), MInferenceOptions{Sink: 9})),
+		"no windows": patternError(MInference(ctx, m, calib.Windows{}, Draft(m.Arch), MInferenceOptions{Sink: 1, Recent: 6})),
+		"no entries": patternError(MInference(ctx, m, w, manifest.New(manifest.Model{Layers: 2}, manifest.Producer{}), MInferenceOptions{Sink: 1, Recent: 6})),
+		"share":      patternError(XAttention(ctx, m, w, Draft(m.Arch), XAttentionOptions{Share: 1.5})),
+		"grid":       patternError(XAttention(ctx, m, w, Draft(m.Arch), XAttentionOptions{Share: 0.5, Grid: []float64{math.NaN()}})),
+		"x windows":  patternError(XAttention(ctx, m, calib.Windows{}, Draft(m.Arch), XAttentionOptions{Share: 0.5})),
+		"phase":      patternError(Static(ctx, m, w, Draft(m.Arch), StaticOptions{Density: 0.5})),
+		"density":    patternError(Static(ctx, m, w, Draft(m.Arch), StaticOptions{Density: 0.001, Prefill: true})),
+		"stride":     patternError(Static(ctx, m, w, Draft(m.Arch), StaticOptions{Density: 0.5, Prefill: true, Strides: []int{0}})),
 	} {
 		if err == nil || !strings.HasPrefix(err.Error(), "heads: ") {
 			t.Errorf("%s: %v", name, err)
@@ -379,4 +379,4 @@ func TestPlannerRefusals(t *testing.T) {
 	}
 }
 
-func second(_ *Patterns, err error) error { return err }
+func patternError(_ *Patterns, err error) error { return err }

@@ -492,7 +492,7 @@ func (o *serveOracle) evict(p manifest.Policy, alive []bool, i int) {
 		if i < 0 {
 			continue
 		}
-		if p.Kind == manifest.KindLocalStride || p.Kind == manifest.KindPower || p.Kind == manifest.KindStreaming {
+		if p.Kind == manifest.KindLocalStride || p.Kind == manifest.KindStreaming {
 			alive[j] = needed
 		}
 		if p.Kind != manifest.KindStreaming && !o.inWindow(i, j) {
