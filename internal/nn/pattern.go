@@ -106,19 +106,3 @@ func (p *StridePattern) Spans(dst []Span, i int) []Span {
 	}
 	return dst
 }
-
-// needed reports whether key j is seen by a query of [i, n).
-func (p *StridePattern) needed(j, i, n int) bool {
-	if p.Power && j < p.Sink {
-		return true
-	}
-	c, r, last := j/p.Block, i/p.Block, (n-1)/p.Block
-	if !p.Power || r-c < p.LocalBlocks {
-		return p.sees(r, c)
-	}
-	d := 1
-	for d < r-c {
-		d *= 2
-	}
-	return c+d <= last
-}

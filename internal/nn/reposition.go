@@ -30,7 +30,7 @@ func (m *Model) turner(k, t int) *turner {
 // (StreamingLLM, arXiv:2309.17453, section 3.2), the query at the last one. Keys are as they were rotated for their
 // positions, which position gives by row (nil where they are the same): two places differ from two positions by one
 // rotation, which the query takes.
-func (w *rowAttention) within(t *turner, q, k []float32, ld int, scale float32, spans []Span, position []int, i int) {
+func (w *RowAttention) within(t *turner, q, k []float32, ld int, scale float32, spans []Span, position []int, i int) {
 	n := Covered(spans)
 	w.room(n)
 	if cap(w.turned) < len(q) {

@@ -43,9 +43,9 @@ type ServeOptions struct {
 //   - kv_bits below 16 round the cached rows, per token and head, to levels between their least and largest value;
 //     prefill reads unrounded ones. k_channel_mask leaves channels out of the scores of decoding.
 //
-// Memory beyond that of the model, for a layer with KV heads in work: 8*T*K bytes per KV head for its cache, 24*T bytes
-// per thread, 16*(T-P) bytes per window, and for a layer whose selection is shared 16 bytes per selected span, step, KV
-// head and window.
+// Memory beyond that of the model, for T tokens of which P are the prompt: up to 16*T*K bytes per KV head of one layer for
+// its cache, 28*T bytes per thread, 16*(T-P) bytes per window, and for a layer whose selection is shared 16 bytes per
+// selected span, step, KV head and window.
 type Server struct {
 	m       *Model
 	opt     ServeOptions

@@ -196,6 +196,10 @@ func TestServeFeatures(t *testing.T) {
 			},
 			"tokens shared": func(p *manifest.Plan) { share(p, kinds["attention"], "tokens") },
 			"blocks shared": func(p *manifest.Plan) { share(p, kinds["mean_pool"], "blocks") },
+			"source's share": func(p *manifest.Plan) {
+				share(p, manifest.Full(), "tokens")
+				p.Policies["d"] = kinds["attention"]
+			},
 		} {
 			if family == "gpt2" && strings.HasPrefix(name, "within") {
 				continue
@@ -207,6 +211,88 @@ func TestServeFeatures(t *testing.T) {
 					serveAgainstOracle(t, m, ServeOptions{Plan: plan, Chunk: c}, 43, 30)
 				}
 			})
+		}
+	}
+}
+
+// TestServeLong: caches that drop far more than they hold, whose rows move.
+func TestServeLong(t *testing.T) {
+	for _, family := range []string{"llama-gqa", "mistral-swa"} {
+		m := describe(t, testmodel.Named(family), cpu.New(2))
+		for name, pol := range servedPolicies() {
+			if family == "mistral-swa" && pol.Compensation {
+				continue
+			}
+			for _, positions := range []string{"absolute", "within_cache"} {
+				if positions != "absolute" && (pol.Compensation || name != "streaming" && name != "snapkv") {
+					continue
+				}
+				t.Run(family+"/"+name+"/"+positions, func(t *testing.T) {
+					plan := uniform(m, manifest.Full(), pol)
+					plan.RopePositions = positions
+					serveAgainstOracle(t, m, ServeOptions{Plan: plan}, 230, 40)
+				})
+			}
+		}
+	}
+}
+
+// TestServeWindows: windows served together give what each gives alone, also where layers share selections.
+func TestServeWindows(t *testing.T) {
+	m := describe(t, testmodel.Named("llama-gqa"), cpu.New(2))
+	kinds := servedPolicies()
+	shared := uniform(m, kinds["vertical"], manifest.Full())
+	share(shared, kinds["attention"], "tokens")
+	for name, plan := range map[string]*manifest.Plan{"streaming": uniform(m, kinds["streaming"], kinds["streaming"]), "shared": shared} {
+		windows := [][]int32{testmodel.Windows(1, 30, m.Arch.V, 1)[0], testmodel.Windows(1, 50, m.Arch.V, 2)[0], testmodel.Windows(1, 9, m.Arch.V, 3)[0]}
+		prompts := []int{20, 50, 0}
+		var got [][]float32
+		opt := ServeOptions{Plan: plan, Chunk: 8, Prompt: func(w int) int { return prompts[w] }}
+		all, err := m.Serve(t.Context(), windows, opt, func(_ int, h []float32) error {
+			got = append(got, slices.Clone(h))
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var bytes int64
+		for w := range windows {
+			want, st := served(t, m, ServeOptions{Plan: plan, Chunk: 8}, windows[w], prompts[w])
+			if maxDiff(t, got[w], want) != 0 || fmt.Sprint(st.Windows[0]) != fmt.Sprint(all.Windows[w]) {
+				t.Errorf("%s, window %d: differs by %g; counts %+v and %+v", name, w, maxDiff(t, got[w], want), all.Windows[w], st.Windows[0])
+			}
+			bytes += st.Windows[0].PeakKVBytes
+		}
+		if total := all.Total(); total.PeakKVBytes != bytes || total.Tokens != 89 || total.Prompt != 70 {
+			t.Errorf("%s: totals %+v", name, total)
+		}
+	}
+}
+
+// TestServeMaxNew: rules and spans are resolved at the length that may be reached, not at the one that is.
+func TestServeMaxNew(t *testing.T) {
+	m := describe(t, testmodel.Named("qwen3"), cpu.New(2))
+	ids := testmodel.Windows(1, 44, m.Arch.V, 6)[0]
+	elastic := uniform(m, manifest.Full(), manifest.Policy{Kind: manifest.KindElastic, Beta: 0.25, Sink: 4, Block: 4, Min: 4, Length: "prompt_plus_max_new"})
+	for maxNew, recent := range map[int]int{0: 8, 14: 8, 34: 12} { // spans of 11, 11 and 16 tokens, in blocks of 4
+		want, a := served(t, m, ServeOptions{Plan: uniform(m, manifest.Full(), manifest.Streaming(4, recent))}, ids, 30)
+		got, b := served(t, m, ServeOptions{Plan: elastic, MaxNew: maxNew}, ids, 30)
+		if maxDiff(t, got, want) != 0 || fmt.Sprint(a) != fmt.Sprint(b) {
+			t.Errorf("%d new tokens: differs by %g", maxNew, maxDiff(t, got, want))
+		}
+	}
+}
+
+// TestServeWithoutPrompt: decoding every token under a streaming plan is attention under its mask.
+func TestServeWithoutPrompt(t *testing.T) {
+	m := describe(t, testmodel.Named("llama-bias"), cpu.New(2))
+	ids := testmodel.Windows(1, 200, m.Arch.V, 8)[0]
+	want := plainRun(t, m, ids, func(int) []device.Mask { return slices.Repeat([]device.Mask{{Sink: 2, Recent: 11}}, 4) })
+	plan := uniform(m, manifest.Full(), manifest.Streaming(2, 11))
+	for _, stepwise := range []bool{false, true} {
+		got, st := served(t, m, ServeOptions{Plan: plan, stepwise: stepwise}, ids, 0)
+		if d := maxDiff(t, got, want); d > 2e-5 || st.Total().PeakKVTokens != int64(2*4*13) {
+			t.Errorf("stepwise %t: differs by %g, %d tokens held", stepwise, d, st.Total().PeakKVTokens)
 		}
 	}
 }

@@ -21,7 +21,7 @@ type decodeHead struct {
 	choose  *choice
 	shared  [][]Span            // selections to read, by step
 	offers  map[choice][][]Span // selections to make
-	row     rowAttention
+	row     RowAttention
 	q       []float32 // a query without the channels that keys have not
 	pairs   int64
 }
@@ -126,10 +126,9 @@ func (d *decodeHead) admit(i int) {
 			}
 		}
 		return
-	case manifest.KindLocalStride, manifest.KindPower:
-		if i%d.pol.Block == 0 { // sights change from block to block
-			n := max(d.w.t, d.w.s.length(d.w.window))
-			d.cache.sweep(func(j int) bool { return d.stride.needed(j, i, n) })
+	case manifest.KindLocalStride:
+		if r := i / d.pol.Block; i%d.pol.Block == 0 { // a block that is out of sight stays so
+			d.cache.sweep(func(j int) bool { return d.stride.sees(r, j/d.pol.Block) })
 		}
 	}
 	d.leaveWindow(i)

@@ -492,7 +492,7 @@ func (o *serveOracle) evict(p manifest.Policy, alive []bool, i int) {
 		if i < 0 {
 			continue
 		}
-		if p.Kind == manifest.KindLocalStride || p.Kind == manifest.KindPower || p.Kind == manifest.KindStreaming {
+		if p.Kind == manifest.KindLocalStride || p.Kind == manifest.KindStreaming {
 			alive[j] = needed
 		}
 		if p.Kind != manifest.KindStreaming && !o.inWindow(i, j) {
@@ -594,6 +594,9 @@ func (o *serveOracle) offer(g, i int, alive []bool, rows *cachedRows) {
 	for _, l := range o.plan.Layers {
 		if l.ShareAttentionWith != nil && *l.ShareAttentionWith == o.layer {
 			p, _ := o.plan.Resolve(l.Layer, g, manifest.Decoding, o.total)
+			if p.Kind == manifest.KindFull {
+				p, _ = o.plan.Resolve(o.layer, g, manifest.Decoding, o.total)
+			}
 			o.chosen[[3]int{o.layer, g, i}] = o.selects(p, g, i, alive, rows)
 		}
 	}

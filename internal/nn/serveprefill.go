@@ -40,7 +40,7 @@ type prefillRun struct {
 	h    int
 	head num.AttnHead
 	pol  manifest.Policy
-	row  rowAttention
+	row  RowAttention
 	turn *turner
 	gone *dropped // keys dropped so far, where a mean stands in for them
 }

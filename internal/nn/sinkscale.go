@@ -27,7 +27,7 @@ func SinkColumns(h num.AttnHead, lo, hi, skip int, threshold float64) []int {
 // rescale multiplies the weights of the sinks (ascending) by factor and those of all other keys so that the row sums to 1
 // again (ACT, equations 4 to 6). A row that sees hardly anything but sinks stays as it is. position gives the position of
 // a row of keys; nil where they are the same.
-func (w *rowAttention) rescale(spans []Span, sinks []int, factor float64, position []int) {
+func (w *RowAttention) rescale(spans []Span, sinks []int, factor float64, position []int) {
 	var at []int // weights of sinks
 	total, rest, n, next := 0.0, 0.0, 0, 0
 	for _, s := range spans {

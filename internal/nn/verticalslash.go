@@ -42,7 +42,7 @@ func (v *VerticalSlash) Spans(dst []Span, i int) []Span {
 // distance i-j, both [hi]. The window of h is in force. Memory: 20*hi bytes.
 func Estimate(h num.AttnHead, lo, hi, lastQ int) (columns, diagonals []float64) {
 	columns, diagonals = make([]float64, hi), make([]float64, hi)
-	var w rowAttention
+	var w RowAttention
 	for i := max(lo, hi-lastQ); i < hi; i++ {
 		low := MaskPattern{Recent: h.Recent}.low(i)
 		w.scores(queryOf(h, i), h.K, h.LDK, h.Scale, []Span{{low, i + 1}})
@@ -106,4 +106,40 @@ func order(scores []float64) []int {
 		return cmp.Compare(a, b)
 	})
 	return idx
+}
+
+// Pairs returns how many query-key pairs t queries see: columns and diagonals are counted in full, less the one pair in
+// which a column and a diagonal meet where it lies within the t rows.
+func (v *VerticalSlash) Pairs(t int) int64 {
+	var n int64
+	below := func(list []Span) (n int64) { // Σ t-x over x < t
+		for _, s := range list {
+			for x := s.Lo; x < min(s.Hi, t); x++ {
+				n += int64(t - x)
+			}
+		}
+		return n
+	}
+	n = below(v.Columns) + below(v.Diagonals)
+	// Diagonals below t-c meet column c: as c rises, fewer do.
+	last, met := len(v.Diagonals)-1, int64(Covered(v.Diagonals))
+	end := 0
+	if last >= 0 {
+		end = v.Diagonals[last].Hi
+	}
+	for _, s := range v.Columns {
+		for c := s.Lo; c < min(s.Hi, t); c++ {
+			for last >= 0 && end > t-c {
+				end--
+				met--
+				if end <= v.Diagonals[last].Lo {
+					if last--; last >= 0 {
+						end = v.Diagonals[last].Hi
+					}
+				}
+			}
+			n -= met
+		}
+	}
+	return n
 }
