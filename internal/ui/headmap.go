@@ -55,7 +55,7 @@ const (
 	MaxMapLength = 1 << 28
 )
 
-// ErrMapSize: the plan has more layers or heads than a map can show.
+// ErrMapSize says that the plan has more layers or heads than a map can show.
 var ErrMapSize = errors.New("too many heads to draw")
 
 // NewHeadMap lays out a plan that is free of faults. length is the number of tokens that policies are resolved and sizes counted at, 1 to
