@@ -45,59 +45,55 @@ type move struct {
 	opens       bool      // `to` is not used in the layer yet
 }
 
-// uses counts the heads of each layer under each rule, and the distinct rules.
-func (p *program) uses(c *choice) (use [][]int, distinct []int) {
-	use, distinct = make([][]int, len(p.rules)), make([]int, len(p.rules))
-	for l := range use {
-		use[l] = make([]int, p.R)
-		for _, r := range c.rule[p.first[l]:p.first[l+1]] {
-			if use[l][r]++; use[l][r] == 1 {
-				distinct[l]++
-			}
+// moves returns every move in a layer that leaves it with at most k rules: heads ascending, then what all heads of one rule do; rules
+// ascending. They hold until the layer's own rules change.
+func (p *program) moves(c *choice, lambda []float64, l int) []move {
+	use, distinct := make([]int, p.R), 0
+	for _, r := range c.rule[p.first[l]:p.first[l+1]] {
+		if use[r]++; use[r] == 1 {
+			distinct++
 		}
 	}
-	return use, distinct
-}
-
-// moves calls try with every move that leaves each layer with at most k rules, layer by layer. try
-// must not keep the move or change c.
-func (p *program) moves(c *choice, lambda []float64, try func(*move)) {
-	use, distinct := p.uses(c)
-	m := move{total: make([]float64, len(p.rows))}
-	for l := range p.rules {
-		for h := p.first[l]; h < p.first[l+1]; h++ {
-			from := c.rule[h]
-			for _, to := range p.rules[l] {
-				if to == from || use[l][to] == 0 && distinct[l] == p.k && use[l][from] > 1 {
-					continue
-				}
-				m.layer, m.head, m.from, m.to, m.opens = l, h, from, to, use[l][to] == 0
-				p.weigh(&m, h, h+1, c, lambda)
-				try(&m)
-			}
-		}
-		if p.k == p.R {
-			continue // single heads reach everything
-		}
-		for from, n := range use[l] {
-			if n < 2 {
+	var list []move
+	for h := p.first[l]; h < p.first[l+1]; h++ {
+		from := c.rule[h]
+		for _, to := range p.rules[l] {
+			if to == from || use[to] == 0 && distinct == p.k && use[from] > 1 {
 				continue
 			}
-			for _, to := range p.rules[l] {
-				if to != from {
-					m.layer, m.head, m.from, m.to, m.opens = l, -1, from, to, use[l][to] == 0
-					p.weigh(&m, p.first[l], p.first[l+1], c, lambda)
-					try(&m)
-				}
+			list = append(list, move{layer: l, head: h, from: from, to: to, opens: use[to] == 0})
+		}
+	}
+	for from, n := range use {
+		if n < 2 || p.k == p.R { // with any number of rules, single heads reach everything
+			continue
+		}
+		for _, to := range p.rules[l] {
+			if to != from {
+				list = append(list, move{layer: l, head: -1, from: from, to: to, opens: use[to] == 0})
 			}
 		}
 	}
+	totals := make([]float64, len(list)*len(p.rows))
+	for i := range list {
+		m := &list[i]
+		m.total = totals[i*len(p.rows) : (i+1)*len(p.rows)]
+		lo, hi := m.span(p)
+		p.weigh(m, lo, hi, c, lambda)
+	}
+	return list
+}
+
+// span is the range of heads that a move looks at.
+func (m *move) span(p *program) (lo, hi int) {
+	if m.head < 0 {
+		return p.first[m.layer], p.first[m.layer+1]
+	}
+	return m.head, m.head + 1
 }
 
 // weigh sums what a move changes over the heads lo to hi that have its rule.
 func (p *program) weigh(m *move, lo, hi int, c *choice, lambda []float64) {
-	m.loss = 0
-	clear(m.total)
 	first, w := p.first[m.layer], p.first[m.layer+1]-p.first[m.layer]
 	from, to := first*p.R+m.from*w-first, first*p.R+m.to*w-first
 	for h := lo; h < hi; h++ {
@@ -118,21 +114,11 @@ func (p *program) weigh(m *move, lo, hi int, c *choice, lambda []float64) {
 
 // apply carries a move out and sums anew.
 func (p *program) apply(c *choice, m *move) {
-	lo, hi := m.head, m.head+1
-	if m.head < 0 {
-		lo, hi = p.first[m.layer], p.first[m.layer+1]
-	}
+	lo, hi := m.span(p)
 	for h := lo; h < hi; h++ {
 		if c.rule[h] == m.from {
 			c.rule[h] = m.to
 		}
 	}
 	p.sum(c)
-}
-
-// copyOf is a move that may be kept.
-func (m *move) copyOf() *move {
-	n := *m
-	n.total = append([]float64(nil), m.total...)
-	return &n
 }

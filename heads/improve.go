@@ -18,22 +18,33 @@ func (p *program) improveAll(d *dual) *choice {
 }
 
 // rounds bounds the steps of one improvement.
-const rounds = 400
+const rounds = 150
 
 // improve is a local search: the best single move that keeps the limits, else the best pair of moves, else the best new set of rules for a
 // layer, until none of them helps.
 func (p *program) improve(c *choice, d *dual) *choice {
+	moves := make([][]move, len(p.rules))
 	for range rounds {
-		next := p.bestMoves(c, d.lambda)
+		next := p.bestMoves(c, d.lambda, moves)
 		if next == nil {
 			next = p.resettle(c, d)
 		}
 		if next == nil {
 			break
 		}
+		for l := range moves {
+			if lo, hi := p.first[l], p.first[l+1]; !slices.Equal(c.rule[lo:hi], next.rule[lo:hi]) {
+				moves[l] = nil
+			}
+		}
 		c = next
 	}
 	return c
+}
+
+// leastGain is what an improvement must bring: a ten-millionth of the loss.
+func (p *program) leastGain(c *choice) float64 {
+	return math.Max(float64(1e-7*math.Abs(c.loss)), float64(1e-12*p.fMag))
 }
 
 // room is what the limits leave, and the loss that it could at most be exchanged for at the given prices. A set of moves that keeps the limits
@@ -48,24 +59,30 @@ func (p *program) room(c *choice, lambda []float64) (left []float64, worth float
 }
 
 // maxMoves bounds the moves that are paired.
-const maxMoves = 4000
+const maxMoves = 1000
 
 // bestMoves returns the choice after the move, or the pair of moves, that lowers the loss most; nil where none does.
-func (p *program) bestMoves(c *choice, lambda []float64) *choice {
+// moves keeps those of layers that have not changed.
+func (p *program) bestMoves(c *choice, lambda []float64, moves [][]move) *choice {
 	left, worth := p.room(c, lambda)
-	least := float64(1e-12 * p.fMag)
 	var list []*move
 	var cheapest float64
-	single, gain := (*move)(nil), -least
-	p.moves(c, lambda, func(m *move) {
-		cheapest = math.Min(cheapest, m.price)
-		if m.loss < gain && fits(left, m.total, nil) {
-			single, gain = m.copyOf(), m.loss
+	single, gain := (*move)(nil), -p.leastGain(c)
+	for l := range p.rules {
+		if moves[l] == nil {
+			moves[l] = p.moves(c, lambda, l)
 		}
-		if single == nil && m.price+cheapest < worth {
-			list = append(list, m.copyOf())
+		for i := range moves[l] {
+			m := &moves[l][i]
+			cheapest = math.Min(cheapest, m.price)
+			if m.loss < gain && fits(left, m.total, nil) {
+				single, gain = m, m.loss
+			}
+			if single == nil && m.price+cheapest < worth {
+				list = append(list, m)
+			}
 		}
-	})
+	}
 	if single != nil {
 		return p.moved(c, single, nil)
 	}
@@ -159,7 +176,7 @@ func (p *program) resettleLayer(c *choice, d *dual, l int) *choice {
 	}
 	under := make([]float64, len(v)) // prices under another pressure; only the columns of the set are filled in
 	rule, found, total := make([]int, w), make([]int, 0, w), make([]float64, len(p.rows))
-	gain := -float64(1e-12 * p.fMag)
+	gain := -p.leastGain(c)
 	for i, a := range p.rules[l] {
 		for _, b := range p.rules[l][i:] {
 			if a != b && p.k == 1 || lesser(v[a*w:(a+1)*w], v[b*w:(b+1)*w]) >= worth {

@@ -9,8 +9,11 @@ import (
 // Knapsack is the choice of one rule for each KV head: a multiple-choice knapsack with a budget for each length, MoA's plan search
 // (arXiv:2406.14909, equation 5). It is solved without an external solver: a Lagrangian relaxation with one multiplier for each
 // budget gives a lower bound and near-feasible choices, which are repaired and improved, and a bounded search closes small instances.
+// For up to three distinct rules a layer (and 48 rules) the relaxation is solved exactly over sets of rules; for more, its bound is that of any
+// number of rules, and the gap says more than what is lost.
 //
-// Peak memory, for n KV heads, R rules and C limits: about 8·n·R·(C+3) bytes besides the caller's tables.
+// Peak memory, for n KV heads, R rules and C limits, least densities counted too: about 8·n·R·(C+3) bytes besides the caller's tables, and
+// 8·n·R·(C+9) more where the number of rules is not limited.
 type Knapsack struct {
 	// Loss is what is minimised, summed over KV heads: [layer][KV head][rule]. A layer without attention has an empty row.
 	Loss   [][][]float64

@@ -288,6 +288,10 @@ func TestKnapsackIdentity(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	k.Caches = nil
+	if free, err := k.Solve(); err != nil || !reflect.DeepEqual(free.Rule, s.Rule) || free.Loss != s.Loss || free.Gap != 0 {
+		t.Errorf("without limits: %+v, %v", free, err)
+	}
 	var want float64
 	for l, row := range k.Loss {
 		for g, losses := range row {

@@ -18,79 +18,65 @@ type dual struct {
 }
 
 // poolSize is how many choices the relaxation hands over to be improved.
-const poolSize = 3
+const poolSize = 4
 
-// relax maximises the bound by a subgradient method: Polyak's step towards the best loss known, deflected as Camerini, Fratta
-// and Maffioli (1975) do, halved where ten steps brought nothing.
+// relax maximises the bound over the multipliers. On the way it repairs some of the choices that attain the bound, and at the end those
+// that the best multipliers hang between, and blends of them.
 func (p *program) relax(iterations int) *dual {
 	d := &dual{p: p, lambda: make([]float64, len(p.rows)), bound: math.Inf(-1), v: make([]float64, len(p.f)), sets: newRuleSets(),
 		warm: make([][]int, len(p.rules))}
 	lambda := make([]float64, len(p.rows))
-	dir := make([]float64, len(p.rows))
-	theta, since := 1.0, 0
 	most := p.mostLoss()
+	b := &bundle{center: make([]float64, len(p.rows))}
+	gain := 0.0
 	for it := range iterations {
 		value, c := d.price(lambda)
-		bound := value - p.slack(lambda)
-		if bound > d.bound {
-			since = 0
+		if bound := value - p.slack(lambda); bound > d.bound {
 			d.bound = bound
 			copy(d.lambda, lambda)
-		} else if since++; since == 10 {
-			theta, since = theta/2, 0
-			copy(lambda, d.lambda)
-			for i := range dir {
-				dir[i] = 0
+			if d.infeasible = bound > most; d.infeasible {
+				d.near(c)
+				return d
 			}
-			value, c = d.price(lambda)
 		}
-		if d.infeasible = bound > most; d.infeasible {
-			d.near(c)
-			break
-		}
-		if it%10 == 0 || it == iterations-1 {
+		x := p.cutOf(c)
+		b.add(x)
+		if it%10 == 0 {
 			d.offer(c, lambda)
 		}
-		target := most
-		if len(d.pool) > 0 {
-			target = d.pool[0].loss
+		if it == 0 {
+			b.value, b.t = x.at(lambda), d.firstStep(x, most)
+		} else {
+			b.learn(lambda, x.at(lambda), gain)
 		}
-		if !p.step(lambda, dir, c, theta*math.Max(target-value, 0)) {
+		gain = b.step(lambda)
+		if gain <= float64(1e-8*math.Abs(b.value)) || len(d.pool) > 0 && d.bound >= d.pool[0].loss {
 			break
+		}
+	}
+	d.offer(p.blend(b.cuts, false), d.lambda)
+	d.offer(p.blend(b.cuts, true), d.lambda)
+	for _, x := range b.cuts {
+		if x.alpha > 1e-9 {
+			d.offer(x.c, d.lambda)
 		}
 	}
 	return d
 }
 
-// step moves the multipliers along the deflected subgradient of a choice. It reports false where that is zero: the bound is
-// the best there is.
-func (p *program) step(lambda, dir []float64, c *choice, gain float64) bool {
-	g := make([]float64, len(p.rows))
-	var along, dd float64
-	for i := range g {
-		g[i] = (c.total[i] - p.rows[i].b) * p.rows[i].inv
-		if lambda[i] <= 0 && g[i] < 0 {
-			g[i] = 0
-		}
-		along += float64(g[i] * dir[i])
-		dd += float64(dir[i] * dir[i])
-	}
-	deflect := 0.0
-	if along < 0 {
-		deflect = -1.5 * along / dd
+// firstStep is a length of steps that would take a third of the way from the first bound to the best loss known.
+func (d *dual) firstStep(x *cut, most float64) float64 {
+	if len(d.pool) > 0 {
+		most = d.pool[0].loss
 	}
 	var norm float64
-	for i := range dir {
-		dir[i] = g[i] + float64(deflect*dir[i])
-		norm += float64(dir[i] * dir[i])
+	for _, s := range x.slope {
+		norm += float64(math.Max(0, s) * math.Max(0, s))
 	}
-	if norm == 0 || gain == 0 {
-		return false
+	if norm == 0 {
+		return 1
 	}
-	for i := range lambda {
-		lambda[i] = math.Max(0, lambda[i]+float64(gain/norm*dir[i]))
-	}
-	return true
+	return math.Max(most-x.c.loss, 1e-9*d.p.fMag) / 3 / norm
 }
 
 // mostLoss is more than any choice can lose.

@@ -60,7 +60,7 @@ func bruteFront(f *Frontier) [][]float64 {
 // nothing.
 func TestFrontier(t *testing.T) {
 	found, all := 0, 0
-	for seed := range uint64(20) {
+	for seed := range uint64(8) {
 		f := smallFrontier(seed)
 		front := bruteFront(f)
 		got, solves, err := f.Solve()

@@ -33,9 +33,14 @@ func attentionPlan(h *headsDecision, d modelDigests, tool planfile.Tool, planID 
 func identify(p *manifest.Plan, s *source, tool planfile.Tool, d modelDigests) {
 	p.Producer = manifest.Producer{Name: tool.Name, Version: tool.Version}
 	p.Model.WeightsDigest, p.Model.HeadersDigest, p.Model.ConfigDigest = d.weights, d.headers, d.config
-	if s.arch.Rope != nil {
-		p.Model.Rope = &manifest.Rope{Theta: s.arch.Rope.Theta, Scaling: ropeScaling(s.ck.Config())}
+	p.Model.Rope = manifestRope(s)
+}
+
+func manifestRope(s *source) *manifest.Rope {
+	if s.arch.Rope == nil {
+		return nil
 	}
+	return &manifest.Rope{Theta: s.arch.Rope.Theta, Scaling: ropeScaling(s.ck.Config())}
 }
 
 // bf16Bytes is what a value of the cache takes where a plan counts bytes.

@@ -56,12 +56,14 @@ type Gate struct {
 	Passed bool    `json:"passed"`
 }
 
-// Result is what the command was called for. Programs get Data, people the table and then the lines.
+// Result is what the command was called for. Programs get Data, people the map, the table and then the lines.
 type Result struct {
-	Name  string   `json:"name"`
-	Data  any      `json:"data,omitempty"`
-	Table *Table   `json:"-"`
-	Lines []string `json:"-"`
+	Name    string      `json:"name"`
+	Data    any         `json:"data,omitempty"`
+	Map     *HeadMap    `json:"-"`
+	MapView HeadMapView `json:"-"`
+	Table   *Table      `json:"-"`
+	Lines   []string    `json:"-"`
 }
 
 // Next is the exact command to run next.

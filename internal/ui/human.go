@@ -60,6 +60,13 @@ func (v *human) note(format string, args ...any) error {
 }
 
 func (v *human) result(r Result) error {
+	if r.Map != nil {
+		for _, l := range r.Map.lines(r.MapView, v.outStyle) {
+			if err := line(v.out, l); err != nil {
+				return err
+			}
+		}
+	}
 	if r.Table != nil {
 		if err := r.Table.write(v.out); err != nil {
 			return err
