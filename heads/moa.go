@@ -29,15 +29,14 @@ type MoAOptions struct {
 
 // MoAResult is the plan that was found and what was known of it.
 type MoAResult struct {
-	Plan       *MoAPlan
-	Profile    *Profile
-	Front      []Candidate // not dominated at any length
-	Solves     int
-	Winner     int // in Front
-	HeldOut    []float64
-	Measured   []int // indices of Front that HeldOut belongs to
-	WorstGap   float64
-	Dependable bool // every solution of the front is proved or within a thousandth of its bound
+	Plan     *MoAPlan
+	Profile  *Profile
+	Front    []Candidate // not dominated at any length
+	Solves   int         // knapsacks
+	WorstGap float64     // of them
+	Winner   int         // in Front
+	Measured []int       // indices of Front whose held-out loss was measured
+	HeldOut  []float64   // these losses
 }
 
 // MoA chooses an elastic span for every KV head (Fu et al., arXiv:2406.14909): the influence of distant keys at several lengths, the
@@ -59,10 +58,9 @@ func MoA(ctx context.Context, m *nn.Model, opt MoAOptions) (*MoAResult, error) {
 		p := &profile.Lengths[i]
 		f.Lengths = append(f.Lengths, p.Length)
 		f.Loss = append(f.Loss, ruleLosses(m.Arch, p, rules, opt.Grid.Sink, opt.Additive))
-		f.Caches = append(f.Caches, ruleSizes(m.Arch, rules, p.Length, opt.Budget))
 	}
-	for _, n := range opt.Beyond {
-		f.Caches = append(f.Caches, ruleSizes(m.Arch, rules, n, opt.Budget))
+	if f.Caches, err = CacheLimits(m.Arch.Layers, rules, append(append([]int(nil), f.Lengths...), opt.Beyond...), opt.Budget, 0); err != nil {
+		return nil, err
 	}
 	r := &MoAResult{Profile: profile}
 	if r.Front, r.Solves, err = f.Solve(); err != nil {
@@ -145,20 +143,6 @@ func ruleLosses(m *arch.Model, p *LengthProfile, rules []manifest.Policy, sink i
 		}
 	}
 	return out
-}
-
-// ruleSizes is the limit on the cache of a sequence of length tokens.
-func ruleSizes(m *arch.Model, rules []manifest.Policy, length int, budget float64) CacheLimit {
-	c := CacheLimit{Length: length, Max: budget, Size: make([][]int64, len(m.Layers)), Dense: make([]int64, len(m.Layers))}
-	for l, layer := range m.Layers {
-		own := tokensKept(length, layer.Window)
-		perToken := int64(2 * layer.K)
-		c.Dense[l] = perToken * own
-		for r := range rules {
-			c.Size[l] = append(c.Size[l], perToken*min(own, int64(rules[r].Span(length))))
-		}
-	}
-	return c
 }
 
 // MoAGrid scales the published grid of rules to profiles of up to length tokens: sinks and a least window as given, blocks of a

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math"
 	"strconv"
 
 	"modelpress/formats/manifest"
@@ -134,4 +135,10 @@ func evidencePer(s *Scores, seed uint64, digest string) manifest.Evidence {
 	e := evidenceOf(&Scores{Method: s.Method, Unit: s.Unit, Samples: s.Samples, KV: s.Query}, seed, digest)
 	e.Per = "q_head"
 	return e
+}
+
+// WindowOfDensity returns the recent window W of a prompt of length tokens under which queries see the given share of the
+// causal pairs: T·W − W²/2 of T²/2, so W = T·(1 − √(1 − density)), at least 1.
+func WindowOfDensity(length int, density float64) int {
+	return max(1, int(math.Round(float64(length)*(1-math.Sqrt(1-math.Min(1, density))))))
 }

@@ -81,7 +81,7 @@ func (j *headJob) evidence(ctx context.Context) error {
 // record measures one thing and writes it into the plan.
 func (j *headJob) record(ctx context.Context, name string) error {
 	from := heads.Record{Seed: j.r.Seed, Digest: j.set.set.Calib.Digest}
-	if oneOf(name, rankings...) {
+	if oneOf(name, rankings...) || name == "duo_probe" {
 		scores, from, err := j.scores(ctx, name)
 		if err != nil {
 			return err

@@ -84,6 +84,11 @@ func (j *headJob) scores(ctx context.Context, method string) (*heads.Scores, hea
 		return s, from, err
 	case "duo":
 		return j.duo(ctx, how)
+	case "duo_probe":
+		from.Digest = calib.PromptsDigest(j.set.profile)
+		h := j.r.Heads
+		s, err := heads.DuoProbe(ctx, j.m, j.set.profile, heads.StreamingOptions{Sink: h.Sink, Recent: h.Recent, Options: how})
+		return s, from, err
 	case "echo", "induction":
 		echo, induction, err := heads.Razor(ctx, j.m, j.razorOptions(how))
 		if method == "echo" {

@@ -95,7 +95,7 @@ func TestRecipeErrors(t *testing.T) {
 		{`heads.full_share has no effect with method razor`, "heads: {method: razor, full_share: 0.5}"},
 		{`heads: give full_share or kv_budget, one of them`, "heads: {method: echo, full_share: 0.5, kv_budget: 0.5}"},
 		{`heads.kv_budget 2: want 0 to 1`, "heads: {method: echo, kv_budget: 2}"},
-		{`heads.method power needs kv_budget`, "heads: {method: power}"},
+		{`heads.method static needs kv_budget`, "heads: {method: static}"},
 		{`heads.method moa needs the retrieval section`, "heads: {method: moa, kv_budget: 0.5}"},
 		{`heads.unit "rank": want head or layer`, "heads: {method: echo, full_share: 0.5, unit: rank}"},
 		{`heads.kv_budget does not choose whole layers`, "heads: {method: echo, kv_budget: 0.5, unit: layer}"},

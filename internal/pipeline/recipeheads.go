@@ -51,7 +51,7 @@ type MoA struct {
 
 // Prefill plans sparse attention over the prompt.
 type Prefill struct {
-	Method    string  `yaml:"method" json:"method"`       // minference, xattention, local_stride or power
+	Method    string  `yaml:"method" json:"method"`       // minference, xattention, static or act
 	Density   float64 `yaml:"density" json:"density"`     // share of query-key pairs computed
 	Threshold float64 `yaml:"threshold" json:"threshold"` // xattention: share of attention to keep
 	Block     int     `yaml:"block" json:"block"`
@@ -72,15 +72,15 @@ type Validate struct {
 var rankings = []string{"wu", "induction", "echo", "projected_error", "duo"}
 
 // budgeted are the methods that spread a budget over the heads.
-var budgeted = []string{"moa", "headkv", "pyramid", "tidal", "local_stride", "power"}
+var budgeted = []string{"moa", "headkv", "pyramid", "tidal", "static"}
 
 // headMethods are all ways to plan decoding; see package heads.
 var headMethods = append(append([]string{}, rankings...), append([]string{"razor"}, budgeted...)...)
 
-var prefillMethods = []string{"minference", "xattention", "local_stride", "power"}
+var prefillMethods = []string{"minference", "xattention", "static", "act"}
 
 // evidences are the measures that can be recorded beside those that a plan is made by.
-var evidences = []string{"wu", "induction", "echo", "projected_error", "attention_sink", "echoatt", "act"}
+var evidences = []string{"wu", "induction", "echo", "projected_error", "duo_probe", "attention_sink", "echoatt"}
 
 // defaults sets what does not depend on other values.
 func (h *Heads) defaults(has *Heads) {
@@ -141,11 +141,11 @@ func (h *Heads) check(f *faults, r *Recipe) {
 	f.add(!(h.KeyChannels >= 0 && h.KeyChannels < 1), "heads.key_channels %v: want 0 to less than 1", h.KeyChannels)
 	for _, e := range h.Evidence {
 		f.add(!oneOf(e, evidences...), "heads.evidence %q: known are %s", e, strings.Join(evidences, ", "))
-		f.add(e == "wu" && r.Retrieval == nil, "heads.evidence wu needs the retrieval section")
+		f.add(oneOf(e, "wu", "duo_probe") && r.Retrieval == nil, "heads.evidence %s needs the retrieval section", e)
 	}
 	h.Duo.check(f, h.Method)
 	h.MoA.check(f, h.Method)
-	h.Prefill.check(f)
+	h.Prefill.check(f, r)
 	h.Validate.check(f, r)
 }
 
@@ -197,10 +197,11 @@ func (m *MoA) check(f *faults, method string) {
 	f.add(!oneOf(m.Influence, "joint", "additive"), "heads.moa.influence %q: want joint or additive", m.Influence)
 }
 
-func (p *Prefill) check(f *faults) {
+func (p *Prefill) check(f *faults, r *Recipe) {
 	if p == nil {
 		return
 	}
+	f.add(p.Method == "act" && r.Retrieval == nil, "heads.prefill.method act needs the retrieval section")
 	f.add(!oneOf(p.Method, prefillMethods...), "heads.prefill.method %q: known are %s", p.Method, strings.Join(prefillMethods, ", "))
 	f.add(!(p.Density > 0 && p.Density <= 1), "heads.prefill.density %v: want more than 0 and at most 1", p.Density)
 	f.add(!(p.Threshold > 0 && p.Threshold <= 1), "heads.prefill.threshold %v: want more than 0 and at most 1", p.Threshold)
