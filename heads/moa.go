@@ -1,8 +1,10 @@
 package heads
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 
 	"modelpress/formats/manifest"
 	"modelpress/internal/arch"
@@ -11,15 +13,17 @@ import (
 
 // MoAOptions describes a search for elastic spans. Zero values stand for those in brackets.
 type MoAOptions struct {
-	Inputs   []ProfileInput // what the model sees at each length, ascending
-	Budget   float64        // mean density of the cache at each of these lengths, at most
-	Beyond   []int          // further lengths at which the budget holds
-	Grid     RuleGrid       // the rules
-	PerLayer int            // distinct rules in a layer, at most; 0 for any number
+	// Inputs is what the model sees, by length ascending. Inputs of one length are sets of their own, such as questions and
+	// text. What each loses is scaled to what it really loses, in nats per token, where every span is the shortest.
+	Inputs   []ProfileInput
+	Budget   float64  // mean density of the cache at each of these lengths, at most
+	Beyond   []int    // further lengths at which the budget holds
+	Grid     RuleGrid // the rules
+	PerLayer int      // distinct rules in a layer, at most; 0 for any number
 	// Additive judges a span by the sum of its keys' influences, as published, instead of by their joint effect.
 	Additive bool
 	Ranges   int // of the epsilon constraints [4]
-	// Candidates is how many of the front's plans are measured, at even distances, by HeldOut [12]. HeldOut returns the
+	// Candidates is how many of the front's plans are measured by HeldOut [12], those of the least losses. HeldOut returns the
 	// loss of a plan on data that no rule was chosen by; nil takes the plan with the least loss at the longest length.
 	Candidates int
 	HeldOut    func(p *manifest.Plan) (float64, error)
@@ -37,6 +41,9 @@ type MoAResult struct {
 	Winner   int         // in Front
 	Measured []int       // indices of Front whose held-out loss was measured
 	HeldOut  []float64   // these losses
+
+	Weights []float64       // nats that each of the inputs loses under the shortest spans
+	loss    [][][][]float64 // [length][layer][KV head][rule]
 }
 
 // MoA chooses an elastic span for every KV head (Fu et al., arXiv:2406.14909): the influence of distant keys at several lengths, the
@@ -53,16 +60,29 @@ func MoA(ctx context.Context, m *nn.Model, opt MoAOptions) (*MoAResult, error) {
 	if err != nil {
 		return nil, err
 	}
+	weights, err := rises(ctx, m, profile, rules, opt)
+	if err != nil {
+		return nil, err
+	}
 	f := &Frontier{Distinct: opt.PerLayer, Ranges: opt.Ranges, For: m.Dev.For}
 	for i := range profile.Lengths {
 		p := &profile.Lengths[i]
-		f.Lengths = append(f.Lengths, p.Length)
-		f.Loss = append(f.Loss, ruleLosses(m.Arch, p, rules, opt.Grid.Sink, opt.Additive))
+		table := scaled(ruleLosses(m.Arch, p, p.Length, rules, opt.Grid.Sink, opt.Additive), weights[i])
+		if p.Length == profile.Lengths[len(profile.Lengths)-1].Length {
+			for _, n := range opt.Beyond {
+				addTables(table, scaled(ruleLosses(m.Arch, p, n, rules, opt.Grid.Sink, opt.Additive), weights[i]))
+			}
+		}
+		if n := len(f.Lengths); n > 0 && f.Lengths[n-1] == p.Length {
+			addTables(f.Loss[n-1], table)
+			continue
+		}
+		f.Lengths, f.Loss = append(f.Lengths, p.Length), append(f.Loss, table)
 	}
 	if f.Caches, err = CacheLimits(m.Arch.Layers, rules, append(append([]int(nil), f.Lengths...), opt.Beyond...), opt.Budget, 0); err != nil {
 		return nil, err
 	}
-	r := &MoAResult{Profile: profile}
+	r := &MoAResult{Profile: profile, Weights: weights, loss: f.Loss}
 	if r.Front, r.Solves, err = f.Solve(); err != nil {
 		return nil, err
 	}
@@ -74,7 +94,7 @@ func MoA(ctx context.Context, m *nn.Model, opt MoAOptions) (*MoAResult, error) {
 
 // choose takes the candidate with the least held-out loss, or without one that of the least loss at the longest length.
 func (r *MoAResult) choose(ctx context.Context, m *arch.Model, rules []manifest.Policy, opt MoAOptions) error {
-	last := len(r.Profile.Lengths) - 1
+	last := len(r.loss) - 1
 	for i, c := range r.Front {
 		if c.Loss[last] < r.Front[r.Winner].Loss[last] {
 			r.Winner = i
@@ -82,9 +102,9 @@ func (r *MoAResult) choose(ctx context.Context, m *arch.Model, rules []manifest.
 	}
 	if opt.HeldOut != nil {
 		var list []Candidate
-		for i := range min(opt.Candidates, len(r.Front)) {
-			at := i * len(r.Front) / min(opt.Candidates, len(r.Front))
-			list, r.Measured = append(list, r.Front[at]), append(r.Measured, at)
+		r.Measured = r.promising(opt.Candidates)
+		for _, at := range r.Measured {
+			list = append(list, r.Front[at])
 		}
 		best, losses, err := Winner(list, func(c *Candidate) (float64, error) {
 			if err := ctx.Err(); err != nil {
@@ -105,39 +125,79 @@ func (r *MoAResult) choose(ctx context.Context, m *arch.Model, rules []manifest.
 	return nil
 }
 
+// promising returns up to n indices of the front, those with the least sum of losses over lengths, ascending.
+func (r *MoAResult) promising(n int) []int {
+	order := make([]int, len(r.Front))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(sum(r.Front[a].Loss), sum(r.Front[b].Loss)) })
+	order = order[:min(n, len(order))]
+	slices.Sort(order)
+	return order
+}
+
 // plan is a candidate as [WriteMoA] takes it; a head's evidence is its loss at the longest length.
 func (r *MoAResult) plan(m *arch.Model, rules []manifest.Policy, c *Candidate, opt MoAOptions) *MoAPlan {
-	last := &r.Profile.Lengths[len(r.Profile.Lengths)-1]
-	loss := rowsOf(m.Layers, kvHeads)
-	table := ruleLosses(m, last, rules, opt.Grid.Sink, opt.Additive)
+	loss, table := rowsOf(m.Layers, kvHeads), r.loss[len(r.loss)-1]
 	for l, row := range c.Rule {
 		for g, rule := range row {
 			loss[l][g] = table[l][g][rule]
 		}
 	}
-	unit := "nats of the response, joint effect of the dropped span"
+	unit := "nats per token of the response, joint effect of what is dropped"
 	if opt.Additive {
-		unit = "nats of the response, sum of the dropped keys' influences"
+		unit = "nats per token of the response, sum of influences of what is dropped"
 	}
+	last := r.Profile.Lengths[len(r.Profile.Lengths)-1]
 	return &MoAPlan{Rules: rules, Rule: c.Rule, Loss: loss, Unit: unit, Samples: last.Samples, Density: opt.Budget}
 }
 
-// ruleLosses is the loss of every rule at one length, [layer][KV head][rule]. In a layer with a sliding window, a rule that
-// keeps as much loses nothing.
-func ruleLosses(m *arch.Model, p *LengthProfile, rules []manifest.Policy, sink int, additive bool) [][][]float64 {
+// scaled multiplies losses so that they add up to total where each head has its worst rule. A table of zeros stays one.
+func scaled(table [][][]float64, total float64) [][][]float64 {
+	var worst float64
+	for _, layer := range table {
+		for _, row := range layer {
+			worst += slices.Max(row)
+		}
+	}
+	if worst == 0 {
+		return table
+	}
+	for _, layer := range table {
+		for _, row := range layer {
+			for r := range row {
+				row[r] *= total / worst
+			}
+		}
+	}
+	return table
+}
+
+func addTables(dst, src [][][]float64) {
+	for l, layer := range src {
+		for g, row := range layer {
+			addTo(dst[l][g], row)
+		}
+	}
+}
+
+// ruleLosses is the loss of every rule at a length, [layer][KV head][rule], from a profile of the same length or a shorter
+// one: what lies beyond a span of a longer sequence is taken to matter as what lies beyond the same part of the profiled one. In a layer
+// with a sliding window, a rule that keeps as much loses nothing.
+func ruleLosses(m *arch.Model, p *LengthProfile, length int, rules []manifest.Policy, sink int, additive bool) [][][]float64 {
+	loss := p.Joint
+	if additive {
+		loss = p.Additive
+	}
 	out := make([][][]float64, len(m.Layers))
 	for l, layer := range m.Layers {
 		out[l] = make([][]float64, kvHeads(layer))
 		for g := range out[l] {
 			out[l][g] = make([]float64, len(rules))
 			for r := range rules {
-				span := rules[r].Span(p.Length)
-				switch {
-				case span >= int(tokensKept(p.Length, layer.Window)):
-				case additive:
-					out[l][g][r] = p.Additive(l, g, max(1, span-sink))
-				default:
-					out[l][g][r] = p.Joint(l, g, max(1, span-sink))
+				if span := rules[r].Span(length); span < int(tokensKept(length, layer.Window)) {
+					out[l][g][r] = loss(l, g, max(1, (span-sink)*p.Length/length))
 				}
 			}
 		}
@@ -146,11 +206,11 @@ func ruleLosses(m *arch.Model, p *LengthProfile, rules []manifest.Policy, sink i
 }
 
 // MoAGrid scales the published grid of rules to profiles of up to length tokens: sinks and a least window as given, blocks of a
-// 32nd of the length in multiples of 8, at most 64. length below 256 is taken for 256.
+// 32nd of the length in multiples of 8, at most 64, and short rules besides. length below 256 is taken for 256.
 func MoAGrid(length, sink, recent int) (RuleGrid, error) {
 	if sink < 0 || recent < 1 {
 		return RuleGrid{}, fmt.Errorf("heads: moa: %d sinks and a least window of %d tokens", sink, recent)
 	}
 	block := min(64, max(8, length/32/8*8))
-	return RuleGrid{Length: max(256, length) / 8 * 8, Sink: sink, Block: block, Min: sink + recent}, nil
+	return RuleGrid{Length: max(256, length) / 8 * 8, Sink: sink, Block: block, Min: sink + recent, Short: true}, nil
 }

@@ -3,6 +3,7 @@ package heads
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 
 	"modelpress/calib"
@@ -15,7 +16,8 @@ import (
 type ProfileSample struct {
 	IDs  []int32
 	Rows int // label rows, the last ones
-	// Answer holds the labels that the dense model must give for the sample to count, [Rows]; nil for whatever it gives.
+	// Answer holds the labels that the dense model must give for the sample to count, [Rows]; nil for whatever it gives. Its
+	// loss is then the log-odds of the labels, and the cross entropy without.
 	Answer []int32
 }
 
@@ -68,6 +70,8 @@ type LengthProfile struct {
 	NLL           float64 // mean cross entropy of the labels, nats per token
 	Influence     [][][]float64
 	Drop, DropAbs [][][]float64 // of keeping the bands before b, signed and in magnitudes by query; entry 0 is 0
+
+	labels [][]int32 // of the samples, nil for those that do not count
 }
 
 // Span is the number of bands that a window of span positions stands for: whole bands, at least one.
@@ -110,6 +114,10 @@ func (p *LengthProfile) Scores(span int) (additive, joint *Scores) {
 // mean cross entropy of the labels of a sample, and these are the dense model's own arg-max tokens, as a response of its own
 // making tells best what it looks back for. Samples with an Answer that the model does not give do not count; it is an error
 // where none of a length does. One forward and one backward pass per length, blocks streaming, serve all samples.
+//
+// The cross entropy of an answer that the model is sure of is flat, -log p with slope 1-p: a head on which such an answer
+// rests looks idle. The loss of a sample with an Answer is therefore -log(p/(1-p)), whose slope is 1/(1-p) times that; 1-p counts as at
+// least minDoubt.
 //
 // Memory is that of [nn.Model.Back] for the samples of one length, 4*(D + V) bytes for some rows of logits, and 24 bytes for
 // each band of each query head: linear in the length.
@@ -161,7 +169,7 @@ func newProfiler(m *nn.Model, in ProfileInput, opt ProfileOptions) (*profiler, e
 	if in.Length < 1 || len(in.Samples) == 0 {
 		return nil, fmt.Errorf("heads: %d samples of length %d", len(in.Samples), in.Length)
 	}
-	p := &profiler{m: m, in: in, opt: opt, counts: make([]bool, len(in.Samples)), out: LengthProfile{Length: in.Length, Width: opt.Width}}
+	p := &profiler{m: m, in: in, opt: opt, counts: make([]bool, len(in.Samples)), out: LengthProfile{Length: in.Length, Width: opt.Width, labels: make([][]int32, len(in.Samples))}}
 	for i, s := range in.Samples {
 		if s.Rows < 1 || s.Rows > len(s.IDs) || len(s.IDs) > in.Length || s.Answer != nil && len(s.Answer) != s.Rows {
 			return nil, fmt.Errorf("heads: sample %d of length %d: %d ids, %d label rows, %d answers", i, in.Length, len(s.IDs), s.Rows, len(s.Answer))
@@ -181,6 +189,9 @@ func newProfiler(m *nn.Model, in ProfileInput, opt ProfileOptions) (*profiler, e
 	return p, nil
 }
 
+// minDoubt bounds what the slope of a sure answer is magnified by, since 1-p of float32 probabilities is no more exact.
+const minDoubt = 1e-4
+
 // profileRows bounds the rows of logits that are held at a time (16 MiB as f32).
 func profileRows(m *nn.Model) int { return min(max((4<<20)/m.Arch.V, 1), 256) }
 
@@ -188,10 +199,12 @@ func profileRows(m *nn.Model) int { return min(max((4<<20)/m.Arch.V, 1), 256) }
 func (p *profiler) loss(i int, hidden, grad []float32) error {
 	s, d, v := p.in.Samples[i], p.m.Arch.D, p.m.Arch.V
 	from := (len(s.IDs) - s.Rows) * d
-	labels := make([]int32, s.Rows)
+	labels, doubt := make([]int32, s.Rows), make([]float64, s.Rows)
 	err := p.m.Head(hidden[from:], s.Rows, profileRows(p.m), func(row0, rows int, logits []float32) error {
 		for r := range rows {
-			labels[row0+r] = argmaxToken(logits[r*v : (r+1)*v])
+			row := logits[r*v : (r+1)*v]
+			labels[row0+r] = argmaxToken(row)
+			doubt[row0+r] = -math.Expm1(float64(row[labels[row0+r]]) - num.LogSumExp(row))
 		}
 		return nil
 	})
@@ -202,8 +215,14 @@ func (p *profiler) loss(i int, hidden, grad []float32) error {
 	if err != nil {
 		return fmt.Errorf("heads: sample %d: %w", i, err)
 	}
-	num.Scale(grad[from:], 1/float32(s.Rows))
-	p.counts[i] = true
+	for r := range s.Rows {
+		scale := 1 / float64(s.Rows)
+		if s.Answer != nil {
+			scale /= math.Max(doubt[r], minDoubt)
+		}
+		num.Scale(grad[from+r*d:][:d], float32(scale))
+	}
+	p.counts[i], p.out.labels[i] = true, labels
 	p.out.Samples++
 	p.nll += nll / float64(s.Rows)
 	return nil

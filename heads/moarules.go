@@ -1,8 +1,10 @@
 package heads
 
 import (
+	"cmp"
 	"fmt"
 	"math"
+	"slices"
 
 	"modelpress/formats/manifest"
 	"modelpress/internal/arch"
@@ -19,6 +21,9 @@ type RuleGrid struct {
 	Sink   int // leading tokens that are always kept
 	Block  int // sizes are rounded up to whole blocks
 	Min    int // least size, sinks included
+	// Short adds rules below the published least of Length/8, for budgets that leave most heads next to nothing: Min, 3/2·Min,
+	// 2·Min and 3·Min tokens at every length, and 1/32, 1/16 and 3/32 of the length.
+	Short bool
 }
 
 // PublishedGrid returns the grid of the paper's code: 48 rules around 8192 tokens.
@@ -32,7 +37,7 @@ const (
 
 // Rules returns the rules of the grid as policies of kind elastic, α ascending, then β. It leaves out what the published
 // search leaves out: rules with S(Length) > Length, with S(2·Length) > 2·Length, and with S(Length/4) ≤ 0, before blocks and Min.
-// 48 remain at every reference length that is a multiple of 8. It fails where a size is out of range.
+// 48 remain at every reference length that is a multiple of 8, and Short adds up to 7. It fails where a size is out of range.
 func (g RuleGrid) Rules() ([]manifest.Policy, error) {
 	const most = 1 << 29
 	if g.Length < 8 || g.Length > most || g.Block < 1 || g.Block > most || g.Sink < 0 || g.Min <= g.Sink || g.Min > most {
@@ -41,6 +46,10 @@ func (g RuleGrid) Rules() ([]manifest.Policy, error) {
 	}
 	n := float64(g.Length)
 	var rules []manifest.Policy
+	add := func(alpha, beta float64) {
+		rules = append(rules, manifest.Policy{Kind: manifest.KindElastic, Alpha: alpha, Beta: beta, Sink: g.Sink, Block: g.Block,
+			Min: g.Min, Length: "prompt_plus_max_new"})
+	}
 	for a := range gridAlphas {
 		alpha := float64(n*float64(a)/8) - n/4
 		for b := range gridBetas {
@@ -49,10 +58,23 @@ func (g RuleGrid) Rules() ([]manifest.Policy, error) {
 			if span(n) > n || span(2*n) > 2*n || span(n/4) <= 0 {
 				continue
 			}
-			rules = append(rules, manifest.Policy{Kind: manifest.KindElastic, Alpha: alpha, Beta: beta, Sink: g.Sink, Block: g.Block,
-				Min: g.Min, Length: "prompt_plus_max_new"})
+			add(alpha, beta)
 		}
 	}
+	if !g.Short {
+		return rules, nil
+	}
+	for _, twice := range []int{2, 3, 4, 6} {
+		if size := float64(g.Min*twice) / 2; size < n/8 {
+			add(size, 0)
+		}
+	}
+	for _, parts := range []float64{1, 2, 3} {
+		add(0, parts/32)
+	}
+	slices.SortStableFunc(rules, func(a, b manifest.Policy) int {
+		return cmp.Or(cmp.Compare(a.Alpha, b.Alpha), cmp.Compare(a.Beta, b.Beta))
+	})
 	return rules, nil
 }
 

@@ -22,13 +22,12 @@ func (j *headJob) moa(ctx context.Context) error {
 	opt := heads.MoAOptions{Budget: *h.KVBudget, Grid: grid, PerLayer: h.MoA.RulesPerLayer, Additive: h.MoA.Influence == "additive",
 		HeldOut: j.probe(ctx), Options: how}
 	for i, n := range h.MoA.Lengths {
-		in := heads.ProfileInput{Length: n, Samples: heads.WindowSamples(j.set.profiled[i].windows.IDs, n/2)}
 		answers, err := heads.PromptSamples(j.set.profiled[i].prompts)
 		if err != nil {
 			return err
 		}
-		in.Samples = append(in.Samples, answers...)
-		opt.Inputs = append(opt.Inputs, in)
+		opt.Inputs = append(opt.Inputs, heads.ProfileInput{Length: n, Samples: answers},
+			heads.ProfileInput{Length: n, Samples: heads.WindowSamples(j.set.profiled[i].windows.IDs, n/2)})
 	}
 	if n := 2 * longest; n <= j.m.Arch.MaxPosition {
 		opt.Beyond = []int{n}
@@ -74,13 +73,16 @@ const (
 	profilePrompts = 4 // for each depth
 )
 
+// profileDepths reach back to the start: a span that no needle lay beyond in the profile may miss some at other lengths.
+var profileDepths = []float64{0, 0.25, 0.5, 0.75}
+
 // samples makes what MoA profiles at each length, and a further sample to compare candidates by, half as long again as the
 // longest where the model has the positions.
 func (d *dataset) samples(s *source, r *Recipe, enc calib.Encoder) error {
 	flat := d.set.Calib.Flat(1)
 	make := func(length int, number uint64, from int) (sample, error) {
 		opt := r.Retrieval.options(d.bos)
-		opt.Kind, opt.Lengths, opt.PerCell, opt.Seed = calib.MultiKey, []int{length}, profilePrompts, r.Seed*2+1+1000*number
+		opt.Kind, opt.Lengths, opt.Depths, opt.PerCell, opt.Seed = calib.MultiKey, []int{length}, profileDepths, profilePrompts, r.Seed*2+1+1000*number
 		prompts, err := calib.MakePrompts(enc, flat, opt)
 		if err != nil {
 			return sample{}, fmt.Errorf("heads.moa: %w", err)
