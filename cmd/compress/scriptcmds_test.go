@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -75,6 +76,40 @@ func scriptModel(ts *testscript.TestScript, args []string) error {
 		shard = integer(ts, args[2])
 	}
 	return writeModel(ts.MkAbs(args[1]), testmodel.New(o), int64(shard))
+}
+
+func scriptPlanted(ts *testscript.TestScript, args []string) error {
+	for _, c := range testmodel.PlantedCases() {
+		if c.Name == args[0] {
+			dir := ts.MkAbs(args[1])
+			ts.Check(os.MkdirAll(dir, 0o755))
+			return testmodel.Plant(c.Options).WriteDir(dir)
+		}
+	}
+	return fmt.Errorf("no planted model %q", args[0])
+}
+
+// passageLetters are what passages are made of: neither digits nor small letters, which the codes and names of facts have to
+// themselves.
+const passageLetters = "!\"#$%&'()*+,-/;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]^_`{|}~"
+
+// scriptPassages writes rows that each say a passage of at least 40 different letters over and over.
+func scriptPassages(ts *testscript.TestScript, args []string) error {
+	rows, length, seed := integer(ts, args[1]), integer(ts, args[2]), integer(ts, args[3])
+	var b strings.Builder
+	for i := range rows {
+		rng := rand.New(rand.NewPCG(uint64(seed), uint64(i)))
+		order := rng.Perm(len(passageLetters))
+		order = order[:40+rng.IntN(len(order)-40+1)]
+		text := make([]byte, length)
+		for j := range text {
+			text[j] = passageLetters[order[j%len(order)]]
+		}
+		line, err := json.Marshal(map[string]string{"text": string(text)})
+		ts.Check(err)
+		b.Write(append(line, '\n'))
+	}
+	return os.WriteFile(ts.MkAbs(args[0]), []byte(b.String()), 0o644)
 }
 
 func scriptIDs(ts *testscript.TestScript, args []string) error {

@@ -29,6 +29,32 @@ func attentionPlan(h *headsDecision, d modelDigests, tool planfile.Tool, planID 
 	return &p
 }
 
+// PlannedHeads returns the attention plan that a plan decided on, over the source's digests and without quality: what apply
+// writes beside the result but for the result's digests and what is measured on it. A plan without the step is KindInput, one of another
+// build KindStale, and so is one whose attention plan has faults.
+func PlannedHeads(p *planfile.Plan) (*manifest.Plan, error) {
+	for _, st := range p.Steps {
+		if st.Name != stepHeads {
+			continue
+		}
+		if st.Version != headsVersion {
+			return nil, errKind(KindStale, "plan again with this build", "plan: step %s has version %d, this build has %d", st.Name, st.Version, headsVersion)
+		}
+		var h headsDecision
+		if err := decodeDecision(st.Decision, &h); err != nil {
+			return nil, err
+		}
+		if h.Plan == nil {
+			return nil, errKind(KindStale, "plan again with this build", "plan: the decision of step %s has no attention plan", stepHeads)
+		}
+		if faults := h.Plan.Validate(); len(faults) > 0 {
+			return nil, errKind(KindStale, "plan again with this build", "plan: %w", &manifest.FaultsError{Faults: faults})
+		}
+		return h.Plan, nil
+	}
+	return nil, errKind(KindInput, "plan with a recipe that has heads", "the plan has no attention plan: its recipe has no section heads")
+}
+
 // identify ties a draft to the model that it is made for.
 func identify(p *manifest.Plan, s *source, tool planfile.Tool, d modelDigests) {
 	p.Producer = manifest.Producer{Name: tool.Name, Version: tool.Version}
