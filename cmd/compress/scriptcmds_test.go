@@ -112,6 +112,33 @@ func scriptPassages(ts *testscript.TestScript, args []string) error {
 	return os.WriteFile(ts.MkAbs(args[0]), []byte(b.String()), 0o644)
 }
 
+// scriptHeadsPlan writes OUT.yaml, base.yaml with a heads section, and makes OUT.json from it, which has the same bytes with one
+// thread as with two; its result OUT, whose attention plan is one for its weights; and the drawing, which is the same of both.
+// The stdout that it leaves is that of show.
+func scriptHeadsPlan(ts *testscript.TestScript, args []string) error {
+	out, model := args[0], args[1]
+	recipe, plan := out+".yaml", out+".json"
+	ts.Check(os.WriteFile(ts.MkAbs(recipe), []byte(ts.ReadFile("base.yaml")+"heads: "+args[2]+"\n"), 0o644))
+	run := func(args ...string) string {
+		ts.Check(expect(ts, exitOK, args))
+		return ts.ReadFile("stdout")
+	}
+	again := out + "-again.json"
+	for path, threads := range map[string]string{plan: "2", again: "1"} {
+		run("plan", "--model", model, "--recipe", recipe, "--calib", "calib.jsonl", "-o", path, "--threads", threads)
+	}
+	if ts.ReadFile(plan) != ts.ReadFile(again) {
+		return fmt.Errorf("%s: another plan with one thread than with two", out)
+	}
+	run("apply", plan, "--model", model, "--calib", "calib.jsonl", "-o", out)
+	run("manifest", "check", out, "--model", out)
+	if a, b := run("heads", plan, "--length", "128"), run("heads", out, "--length", "128"); a != b {
+		return fmt.Errorf("the plan is drawn as\n%sits result as\n%s", a, b)
+	}
+	run("show", plan)
+	return nil
+}
+
 func scriptIDs(ts *testscript.TestScript, args []string) error {
 	n, t, v, seed := integer(ts, args[1]), integer(ts, args[2]), integer(ts, args[3]), integer(ts, args[4])
 	return os.WriteFile(ts.MkAbs(args[0]), npy(testmodel.Windows(n, t, v, uint64(seed))), 0o644)
