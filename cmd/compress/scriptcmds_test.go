@@ -24,6 +24,7 @@ var scriptModels = map[string]testmodel.Options{
 	"wide":  {D: 128, H: 4, G: 2, F: 256, V: 128, Seed: 2},
 	"odd":   {D: 96, H: 4, G: 2, F: 136, V: 128, Seed: 3},
 	"long":  {Layers: 24, D: 64, H: 4, G: 2, F: 128, V: 128, Seed: 4},
+	"twin":  {D: 64, H: 4, G: 2, F: 128, V: 128, Seed: 11}, // llama with other weights
 	"tied":  {D: 64, H: 4, G: 2, F: 128, V: 128, Tied: true, Seed: 5},
 	"gpt2":  {Family: "gpt2", D: 64, H: 4, V: 128, Seed: 6},
 }

@@ -111,7 +111,7 @@ func manifestQuality(q *quality, gates Gates) *manifest.Quality {
 	}
 	out := &manifest.Quality{HeldOut: true, Gate: manifest.Gate{MaxDrop: gates.NeedleDrop}, Passed: q.planPassed(gates)}
 	if gates.PlanPPLRatio != 0 {
-		rise := math.Max(gates.PlanPPLRatio-1, 0)
+		rise := math.Round(1e9*math.Max(gates.PlanPPLRatio-1, 0)) / 1e9 // 0.05 for 1.05
 		out.Gate.MaxRise = &rise
 	}
 	for _, m := range q.Plan {
