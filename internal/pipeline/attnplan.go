@@ -11,9 +11,6 @@ import (
 	"modelpress/internal/arch"
 )
 
-// tieBreak is how heads.Select orders heads of equal score.
-const tieBreak = "score desc, layer asc, head asc"
-
 // modelDigests identify the checkpoint that an attention plan lies in.
 type modelDigests struct {
 	weights, headers, config string
