@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -14,6 +13,7 @@ import (
 	"modelpress/formats"
 	"modelpress/formats/manifest"
 	"modelpress/formats/planfile"
+	"modelpress/internal/pipeline"
 	"modelpress/internal/ui"
 )
 
@@ -28,10 +28,11 @@ func (a *app) headsCmd() *cobra.Command {
 		Use:   "heads DIR|FILE",
 		Short: "Draw an attention plan: what each KV head of each layer keeps",
 		Long: `heads draws an attention plan as a table of layers and KV heads, with what each head keeps at a length, and the size of
-the cache. It takes a directory that holds attention_plan.json, or such a document.
+the cache. It takes a directory that holds attention_plan.json, such a document, or a plan that compress plan made.
 
 Signs: full █, streaming ·, elastic ▁ to ▇ by the share of the tokens kept, other kinds a letter.`,
-		Example: `  compress heads llama-int4
+		Example: `  compress heads plan.json
+  compress heads llama-int4
   compress heads llama-int4 --length 16384 --svg heads.svg`,
 		Args: exactArgs("DIR|FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -84,8 +85,12 @@ var planSources = []struct {
 	read          func(doc []byte) (*manifest.Plan, error)
 }{
 	{"schema", "attention-plan/", manifest.Decode},
-	{"format", "compress-plan/", func([]byte) (*manifest.Plan, error) {
-		return nil, errors.New("is a plan of compress; draw the attention plan of its result")
+	{"format", "compress-plan/", func(doc []byte) (*manifest.Plan, error) {
+		p, err := planfile.Decode(doc)
+		if err != nil {
+			return nil, err
+		}
+		return pipeline.PlannedHeads(p)
 	}},
 }
 

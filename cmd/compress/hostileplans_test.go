@@ -74,7 +74,9 @@ var hostilePlans = []hostilePlan{
 	{"a KV head that is not there", decision(0, `"decode":"full","head":0`, `"decode":"full","head":7`), 5, ""},
 	{"a policy that is not there", decision(0, `"decode":"full","head":0`, `"decode":"none","head":0`), 5, ""},
 	{"a plan for other weights", decision(0, `"weights_digest":"tensors-v1:sha256:`, `"weights_digest":"tensors-v1:sha256:0123456789`), 5, ""},
-	{"no attention plan", func(_ *testing.T, p *planfile.Plan) { p.Steps[0].Decision = json.RawMessage(`{"method":"projected_error","held_out":[]}`) }, 5, "has no attention plan"},
+	{"no attention plan", func(_ *testing.T, p *planfile.Plan) {
+		p.Steps[0].Decision = json.RawMessage(`{"method":"projected_error","held_out":[]}`)
+	}, 5, "has no attention plan"},
 	{"a kind that is not known", decision(0, `{"kind":"full"}`, `{"kind":"magic"}`), 5, ""},
 	{"sinks of another recipe", decision(0, `"sink":2`, `"sink":3`), 5, "does not follow"},
 	{"scores of another shape", decision(0, `"scores":[[`, `"scores":[[9],[`), 5, ""},
@@ -136,6 +138,9 @@ func TestHostilePlans(t *testing.T) {
 			t.Logf("%3d  %s", code, strings.TrimSpace(strings.ReplaceAll(stderr, dir, "…")))
 			if code != c.code || !strings.Contains(stderr, c.want) {
 				t.Errorf("exit code %d, want %d with %q\n%s", code, c.code, c.want, stderr)
+			}
+			if code, _, stderr := runProgram("heads", plan); code != exitOK && code != exitInput && code != exitStale {
+				t.Errorf("heads: exit code %d\n%s", code, stderr)
 			}
 			if _, err := os.Stat(out); (err == nil) != (code == exitOK) {
 				t.Errorf("OUT: %v", err)

@@ -17,6 +17,9 @@ import (
 //	exit CODE ARG...                   run the program; it must exit with CODE
 //	signal NAME CODE FILE TEXT ARG...  run the program, send it the signal once FILE holds TEXT; it must exit with CODE
 //	model NAME DIR [SHARD]             write a random checkpoint (SHARD: most bytes of a weight file)
+//	planted NAME DIR                   write a planted model with a tokenizer
+//	passages FILE ROWS LENGTH SEED     write texts that such a model continues by induction, as JSON lines
+//	headsplan OUT MODEL SECTION        plan base.yaml with that heads section on calib.jsonl, twice, and apply it: see scriptHeadsPlan
 //	ids FILE ROWS LENGTH VOCAB SEED    write random token ids as .npy
 //	flip FILE OFFSET                   invert a byte; a negative offset counts from the end
 //	replace FILE OLD NEW               replace the first OLD in a file
@@ -35,6 +38,9 @@ func TestScripts(t *testing.T) {
 			"exit":      command(1, scriptExit),
 			"signal":    command(5, scriptSignal),
 			"model":     command(2, scriptModel),
+			"planted":   command(2, scriptPlanted),
+			"passages":  command(4, scriptPassages),
+			"headsplan": command(3, scriptHeadsPlan),
 			"ids":       command(5, scriptIDs),
 			"flip":      command(2, scriptFlip),
 			"replace":   command(3, scriptReplace),

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -23,6 +24,7 @@ var scriptModels = map[string]testmodel.Options{
 	"wide":  {D: 128, H: 4, G: 2, F: 256, V: 128, Seed: 2},
 	"odd":   {D: 96, H: 4, G: 2, F: 136, V: 128, Seed: 3},
 	"long":  {Layers: 24, D: 64, H: 4, G: 2, F: 128, V: 128, Seed: 4},
+	"twin":  {D: 64, H: 4, G: 2, F: 128, V: 128, Seed: 11}, // llama with other weights
 	"tied":  {D: 64, H: 4, G: 2, F: 128, V: 128, Tied: true, Seed: 5},
 	"gpt2":  {Family: "gpt2", D: 64, H: 4, V: 128, Seed: 6},
 }
@@ -75,6 +77,67 @@ func scriptModel(ts *testscript.TestScript, args []string) error {
 		shard = integer(ts, args[2])
 	}
 	return writeModel(ts.MkAbs(args[1]), testmodel.New(o), int64(shard))
+}
+
+func scriptPlanted(ts *testscript.TestScript, args []string) error {
+	for _, c := range testmodel.PlantedCases() {
+		if c.Name == args[0] {
+			dir := ts.MkAbs(args[1])
+			ts.Check(os.MkdirAll(dir, 0o755))
+			return testmodel.Plant(c.Options).WriteDir(dir)
+		}
+	}
+	return fmt.Errorf("no planted model %q", args[0])
+}
+
+// passageLetters are what passages are made of: neither digits nor small letters, which the codes and names of facts have to
+// themselves.
+const passageLetters = "!\"#$%&'()*+,-/;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]^_`{|}~"
+
+// scriptPassages writes rows that each say a passage of at least 40 different letters over and over.
+func scriptPassages(ts *testscript.TestScript, args []string) error {
+	rows, length, seed := integer(ts, args[1]), integer(ts, args[2]), integer(ts, args[3])
+	var b strings.Builder
+	for i := range rows {
+		rng := rand.New(rand.NewPCG(uint64(seed), uint64(i)))
+		order := rng.Perm(len(passageLetters))
+		order = order[:40+rng.IntN(len(order)-40+1)]
+		text := make([]byte, length)
+		for j := range text {
+			text[j] = passageLetters[order[j%len(order)]]
+		}
+		line, err := json.Marshal(map[string]string{"text": string(text)})
+		ts.Check(err)
+		b.Write(append(line, '\n'))
+	}
+	return os.WriteFile(ts.MkAbs(args[0]), []byte(b.String()), 0o644)
+}
+
+// scriptHeadsPlan writes OUT.yaml, base.yaml with a heads section, and makes OUT.json from it, which has the same bytes with one
+// thread as with two; its result OUT, whose attention plan is one for its weights; and the drawing, which is the same of both.
+// The stdout that it leaves is that of show.
+func scriptHeadsPlan(ts *testscript.TestScript, args []string) error {
+	out, model := args[0], args[1]
+	recipe, plan := out+".yaml", out+".json"
+	ts.Check(os.WriteFile(ts.MkAbs(recipe), []byte(ts.ReadFile("base.yaml")+"heads: "+args[2]+"\n"), 0o644))
+	run := func(args ...string) string {
+		ts.Check(expect(ts, exitOK, args))
+		return ts.ReadFile("stdout")
+	}
+	again := out + "-again.json"
+	for path, threads := range map[string]string{plan: "2", again: "1"} {
+		run("plan", "--model", model, "--recipe", recipe, "--calib", "calib.jsonl", "-o", path, "--threads", threads)
+	}
+	if ts.ReadFile(plan) != ts.ReadFile(again) {
+		return fmt.Errorf("%s: another plan with one thread than with two", out)
+	}
+	run("apply", plan, "--model", model, "--calib", "calib.jsonl", "-o", out)
+	run("manifest", "check", out, "--model", out)
+	if a, b := run("heads", plan, "--length", "128"), run("heads", out, "--length", "128"); a != b {
+		return fmt.Errorf("the plan is drawn as\n%sits result as\n%s", a, b)
+	}
+	run("show", plan)
+	return nil
 }
 
 func scriptIDs(ts *testscript.TestScript, args []string) error {

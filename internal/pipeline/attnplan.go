@@ -11,9 +11,6 @@ import (
 	"modelpress/internal/arch"
 )
 
-// tieBreak is how heads.Select orders heads of equal score.
-const tieBreak = "score desc, layer asc, head asc"
-
 // modelDigests identify the checkpoint that an attention plan lies in.
 type modelDigests struct {
 	weights, headers, config string
@@ -27,6 +24,32 @@ func attentionPlan(h *headsDecision, d modelDigests, tool planfile.Tool, planID 
 	p.Model.WeightsDigest, p.Model.HeadersDigest, p.Model.ConfigDigest = d.weights, d.headers, d.config
 	p.Quality = manifestQuality(q, gates)
 	return &p
+}
+
+// PlannedHeads returns the attention plan that a plan decided on, over the source's digests and without quality: what apply
+// writes beside the result but for the result's digests and what is measured on it. A plan without the step is KindInput, one of another
+// build KindStale, and so is one whose attention plan has faults.
+func PlannedHeads(p *planfile.Plan) (*manifest.Plan, error) {
+	for _, st := range p.Steps {
+		if st.Name != stepHeads {
+			continue
+		}
+		if st.Version != headsVersion {
+			return nil, errKind(KindStale, "plan again with this build", "plan: step %s has version %d, this build has %d", st.Name, st.Version, headsVersion)
+		}
+		var h headsDecision
+		if err := decodeDecision(st.Decision, &h); err != nil {
+			return nil, err
+		}
+		if h.Plan == nil {
+			return nil, errKind(KindStale, "plan again with this build", "plan: the decision of step %s has no attention plan", stepHeads)
+		}
+		if faults := h.Plan.Validate(); len(faults) > 0 {
+			return nil, errKind(KindStale, "plan again with this build", "plan: %w", &manifest.FaultsError{Faults: faults})
+		}
+		return h.Plan, nil
+	}
+	return nil, errKind(KindInput, "plan with a recipe that has heads", "the plan has no attention plan: its recipe has no section heads")
 }
 
 // identify ties a draft to the model that it is made for.
@@ -85,7 +108,7 @@ func manifestQuality(q *quality, gates Gates) *manifest.Quality {
 	}
 	out := &manifest.Quality{HeldOut: true, Gate: manifest.Gate{MaxDrop: gates.NeedleDrop}, Passed: q.planPassed(gates)}
 	if gates.PlanPPLRatio != 0 {
-		rise := math.Max(gates.PlanPPLRatio-1, 0)
+		rise := math.Round(1e9*math.Max(gates.PlanPPLRatio-1, 0)) / 1e9 // 0.05 for 1.05
 		out.Gate.MaxRise = &rise
 	}
 	for _, m := range q.Plan {

@@ -54,7 +54,7 @@ func Evaluate(ctx context.Context, o EvalOptions) (*Evaluation, error) {
 	}
 	defer s.close()
 	e := &evaluator{o: o, s: s, m: s.model(o.Env.Device), out: &Evaluation{Model: s.ck.Name(), Plan: "dense"}}
-	if err := e.loadPlan(); err != nil {
+	if err := e.loadPlan(ctx); err != nil {
 		return nil, err
 	}
 	if err := e.loadTokenizer(); err != nil {
@@ -82,8 +82,9 @@ type evaluator struct {
 	out  *Evaluation
 }
 
-// loadPlan reads the attention plan that was asked for and ties it to the model: a plan for another model is refused.
-func (e *evaluator) loadPlan() error {
+// loadPlan reads the attention plan that was asked for and ties it to the model: a plan for another model is refused, of which shape
+// and configuration alone would not tell two fine-tunes apart.
+func (e *evaluator) loadPlan(ctx context.Context) error {
 	path := e.o.AttentionPlan
 	if path == "" {
 		return nil
@@ -98,11 +99,11 @@ func (e *evaluator) loadPlan() error {
 	if e.plan, err = manifest.Decode(doc); err != nil {
 		return errKind(KindInput, "", "%w", err)
 	}
-	config, err := configDigest(e.s.ck.Config())
+	d, err := digestsOf(ctx, e.s, e.o.Env)
 	if err != nil {
 		return err
 	}
-	if err := e.plan.CheckModel("", headersDigest(e.s), config); err != nil {
+	if err := e.plan.CheckModel(d.weights, d.headers, d.config); err != nil {
 		return &Error{Kind: KindStale, Err: err, Hint: "use the plan that lies beside these weights"}
 	}
 	e.out.Plan = sumDigest(doc)

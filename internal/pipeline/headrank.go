@@ -8,20 +8,26 @@ import (
 	"modelpress/heads"
 )
 
-// decode narrows what every KV head keeps of the cache, by the recipe's method.
+// decode narrows what every KV head keeps of the cache, by the recipe's method, but for short sequences.
 func (j *headJob) decode(ctx context.Context) error {
+	plan := j.static
 	switch h := j.r.Heads; {
 	case oneOf(h.Method, rankings...):
-		return j.rank(ctx)
+		plan = j.rank
 	case h.Method == "razor":
-		return j.razor(ctx)
+		plan = j.razor
 	case h.Method == "moa":
-		return j.moa(ctx)
+		plan = j.moa
 	case oneOf(h.Method, "headkv", "pyramid", "tidal"):
-		return j.tokens(ctx)
-	default:
-		return j.static(ctx)
+		plan = j.tokens
 	}
+	if err := plan(ctx); err != nil {
+		return err
+	}
+	if n := j.r.Heads.MinLength; n > 0 {
+		denseUpTo(j.plan, n)
+	}
+	return nil
 }
 
 // rank keeps the heads with the best scores full and lets the others stream.
@@ -36,13 +42,7 @@ func (j *headJob) rank(ctx context.Context) error {
 		return err
 	}
 	pol := heads.StreamingPolicy{Sink: h.Sink, Recent: h.Recent, Page: h.Page}
-	if err := heads.WriteStreaming(j.plan, j.m.Arch, sel, scores, pol, from); err != nil {
-		return err
-	}
-	if h.MinLength > 0 {
-		denseUpTo(j.plan, h.MinLength)
-	}
-	return nil
+	return heads.WriteStreaming(j.plan, j.m.Arch, sel, scores, pol, from)
 }
 
 // selection turns scores into the heads that stay full: a share of heads, of whole layers, or as many as a share of bytes allows,
@@ -66,10 +66,13 @@ func (j *headJob) selection(scores *heads.Scores) (heads.Selection, error) {
 		return sel, nil
 	}
 	b, err := heads.SelectBalanced(scores.KV, sel.Count, h.Balance, h.TensorParallel...)
-	if err == nil && b.GivenUp > 0 {
+	if err != nil {
+		return sel, &Error{Kind: KindUsage, Err: err, Hint: "raise heads.balance, or let another number of heads be full"}
+	}
+	if b.GivenUp > 0 {
 		j.env.warn("an even load over %v ranks gives up %s of the scores' sum", h.TensorParallel, number(b.GivenUp))
 	}
-	return b.Selection, err
+	return b.Selection, nil
 }
 
 // scores measures one score per KV head on the calibration side, larger for heads that need the whole cache.
@@ -128,7 +131,8 @@ func (j *headJob) razor(ctx context.Context) error {
 		heads.Record{Seed: j.r.Seed})
 }
 
-// duo trains gates on prompts of several needles. Training that was stopped goes on where it was.
+// duo trains gates on prompts of several needles. Training that was stopped goes on where it was; its state is kept until the
+// plan is judged, so that an interruption of what comes after costs no training.
 func (j *headJob) duo(ctx context.Context, how heads.Options) (*heads.Scores, heads.Record, error) {
 	h := j.r.Heads
 	opt := heads.DuoOptions{Sink: heads.RoundUp(h.Sink, h.Page), Recent: heads.RoundUp(h.Recent, h.Page), Steps: h.Duo.Steps, LR: h.Duo.LR,
@@ -149,7 +153,7 @@ func (j *headJob) duo(ctx context.Context, how heads.Options) (*heads.Scores, he
 	if log.Early {
 		j.env.warn("the ranking by gates is stable after %d of %d steps", log.Steps, h.Duo.Steps)
 	}
-	return s, heads.Record{Seed: j.r.Seed, Digest: calib.PromptsDigest(j.set.train)}, keep.done()
+	return s, heads.Record{Seed: j.r.Seed, Digest: calib.PromptsDigest(j.set.train)}, nil
 }
 
 // fullShare is the share of heads that will stay full, as far as it can be told before they are scored.

@@ -46,6 +46,11 @@ func decideHeads(ctx context.Context, s *source, r *Recipe, set *dataset, tool p
 	if h.HeldOut, err = measurePlan(ctx, j.m, h.Plan, set, env); err != nil {
 		return nil, err
 	}
+	if h.Method == "duo" {
+		if err := env.keeper().done(); err != nil {
+			return nil, err
+		}
+	}
 	return h, gatePlan(h.HeldOut, r.Gates)
 }
 
@@ -157,6 +162,10 @@ func densities(b *manifest.Budget) string {
 
 // warn says where the held-out side is too short to tell what the plan costs.
 func (h *headsDecision) warn(set *dataset, env Env) {
+	if n := h.Plan.Model.MaxPosition; !hides(h.Plan, n) {
+		env.warn("the attention plan leaves every head full, up to %d tokens", n)
+		return
+	}
 	for _, side := range []struct {
 		what   string
 		length int
@@ -168,20 +177,34 @@ func (h *headsDecision) warn(set *dataset, env Env) {
 	}
 }
 
-// hides reports whether under the plan some query fails to see something of a sequence of length tokens.
+// hides reports whether under the plan some query fails to see something of a sequence of length tokens, or sees it otherwise.
 func hides(p *manifest.Plan, length int) bool {
 	for l := range p.Model.Layers {
-		_, g := p.Counts(l)
-		for h := range g {
-			pol, _ := p.Resolve(l, h, manifest.Decoding, length)
-			if span := pol.Span(length); pol.Kind != manifest.KindFull && (span < 0 || span < length) || p.KeyChannels(l, h, p.Model.HeadDim) < p.Model.HeadDim {
+		h, g := p.Counts(l)
+		for k := range g {
+			if pol, _ := p.Resolve(l, k, manifest.Decoding, length); alters(pol, length) || p.KeyChannels(l, k, p.Model.HeadDim) < p.Model.HeadDim {
 				return true
 			}
-			pre, _ := p.Resolve(l, h, manifest.Prefill, length)
-			if span := pre.Span(length); pre.Kind != manifest.KindFull && (span < 0 || span < length) {
+		}
+		for q := range h {
+			if pol, _ := p.ResolveQuery(l, q, manifest.Prefill, length); alters(pol, length) {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// alters reports whether attention over length tokens under a policy can differ from full attention. What a cache holds does not
+// tell: some policies keep every token and attend to a choice of them.
+func alters(pol manifest.Policy, length int) bool {
+	switch pol.Kind {
+	case manifest.KindFull:
+		return false
+	case manifest.KindTokenTopK:
+		return max(pol.Budget, pol.Window) < length
+	case manifest.KindStreaming, manifest.KindElastic, manifest.KindLocalStride:
+		return pol.Span(length) < length
+	}
+	return true
 }

@@ -3,6 +3,8 @@ package pipeline
 import (
 	"encoding/json"
 	"errors"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -188,4 +190,18 @@ func FuzzRecipe(f *testing.F) {
 			t.Fatalf("%s became %s (%v)", raw, second, err)
 		}
 	})
+}
+
+// TestHeadsAreDocumented: docs/HEADS.md names every method, measure and task that a recipe can ask for.
+func TestHeadsAreDocumented(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/HEADS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := slices.Concat(headMethods, prefillMethods, evidences)
+	for _, name := range append(names, "full_share", "kv_budget", "budget_length", "page", "unit", "tensor_parallel", "balance", "min_length", "key_channels", "evidence", "prefill", "validate") {
+		if !strings.Contains(string(doc), "`"+name) {
+			t.Errorf("docs/HEADS.md does not name %s", name)
+		}
+	}
 }

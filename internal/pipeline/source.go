@@ -34,7 +34,7 @@ type Env struct {
 	// partial output, which is known to have room.
 	Scratch string
 	// StateFile is where a long step of planning keeps what an interrupted run needs to go on; "" for nowhere. It is gone once
-	// the step is done.
+	// the attention plan is made and judged.
 	StateFile string
 	// MaxMemory is the budget of resident bytes that a run plans for and keeps; 0 for none.
 	MaxMemory int64
