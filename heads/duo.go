@@ -25,10 +25,11 @@ type DuoOptions struct {
 	Question int
 
 	// Share of the KV heads that are to stay full: training ends early once the choice that it leads to is settled. 0 trains
-	// all Steps. Every Every steps [50] the gates are compared with those of the check before: the check is stable where
-	// both select the same heads by [Select], no head left out has the score of the last one kept, and Spearman's rank
-	// correlation of the rounded gates is at least MinRank [0.99]. Training ends after Patience stable checks in a row [3],
-	// not before MinSteps [Steps/4, at least 1].
+	// all Steps. Every Every steps [50] the mean of the gates over these steps is compared with that of the check before,
+	// since single gates wander with the prompts: the check is stable where both select the same heads by [Select], no head
+	// left out has the score of the last one kept, Spearman's rank correlation of the rounded means is at least MinRank
+	// [0.98], and the mean gate has moved by at most 0.02. Training ends after Patience stable checks in a row [3], not before MinSteps [Steps/10, at least 1], and the
+	// means are the result: the rate has not come down yet.
 	Share    float64
 	Every    int
 	Patience int
@@ -53,7 +54,7 @@ type DuoCheck struct {
 	Step    int     // steps taken
 	Loss    float64 // mean distillation loss of the steps since the check before
 	Mean    float64 // mean gate
-	Rank    float64 // Spearman's rank correlation with the gates of the check before
+	Rank    float64 // Spearman's rank correlation of the mean gates with those of the check before
 	Changed int     // heads that are now selected and were not at the check before, where Share is set
 	Stable  bool
 }
@@ -104,7 +105,11 @@ func Duo(ctx context.Context, m *nn.Model, prompts []calib.Prompt, opt DuoOption
 	for s := range d.step {
 		used[d.prompt(s)] = true
 	}
-	s := &Scores{Method: "duo", Unit: "gate", KV: d.rows(d.alpha), Samples: len(used)}
+	gates := d.alpha
+	if d.settled() {
+		gates = d.checked
+	}
+	s := &Scores{Method: "duo", Unit: "gate", KV: d.rows(gates), Samples: len(used)}
 	return s, &DuoLog{Steps: d.step, Early: d.settled(), Checks: d.checks}, nil
 }
 
@@ -118,12 +123,12 @@ func (o *DuoOptions) fill() {
 		}
 	}
 	if o.MinSteps == 0 {
-		o.MinSteps = max(1, o.Steps/4)
+		o.MinSteps = max(1, o.Steps/10)
 	}
 	for _, f := range []struct {
 		p   *float64
 		def float64
-	}{{&o.LR, 0.02}, {&o.Reg, 0.05}, {&o.MinRank, 0.99}} {
+	}{{&o.LR, 0.02}, {&o.Reg, 0.05}, {&o.MinRank, 0.98}} {
 		if *f.p == 0 {
 			*f.p = f.def
 		}
@@ -160,7 +165,8 @@ type duo struct {
 	step        int
 	alpha, m1   []float64
 	m2, checked []float64
-	loss        float64 // summed since the last check
+	sum         []float64 // of the gates after each step since the last check
+	loss        float64   // summed since the last check
 	checks      []DuoCheck
 }
 
@@ -189,7 +195,7 @@ func newDuo(m *nn.Model, prompts []calib.Prompt, opt DuoOptions) (*duo, error) {
 	if n == 0 {
 		return nil, fmt.Errorf("heads: the model has no attention to gate")
 	}
-	d.alpha, d.m1, d.m2, d.checked = make([]float64, n), make([]float64, n), make([]float64, n), make([]float64, n)
+	d.alpha, d.m1, d.m2, d.checked, d.sum = make([]float64, n), make([]float64, n), make([]float64, n), make([]float64, n), make([]float64, n)
 	for i := range d.alpha {
 		d.alpha[i], d.checked[i] = 1, 1
 	}

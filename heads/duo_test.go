@@ -201,17 +201,18 @@ func TestDuoStability(t *testing.T) {
 		changed int
 		settled bool
 	}{
-		{[]float64{1, 0.9, 0.2, 0.1}, false, 0, false},  // nothing to compare with
-		{[]float64{1, 0.9, 0.2, 0.1}, true, 0, false},   // one in a row
-		{[]float64{1, 0.8, 0.3, 0.1}, true, 0, true},    // the second, and enough steps
-		{[]float64{1, 0.3, 0.8, 0.1}, false, 1, false},  // another choice
-		{[]float64{1, 0.8, 0.8, 0.1}, false, 1, false},  // a tie at the cut
-		{[]float64{0.9, 1, 0.3, 0.1}, false, 0, false},  // another order
-		{[]float64{0.9, 1, 0.3, 0.1}, true, 0, false},   //
-		{[]float64{0.9, 1, 0.2, 0.1}, true, 0, true},    //
-		{[]float64{0.9, 1, 0.1, 0.25}, false, 0, false}, // another order among those left out
+		{[]float64{1, 0.9, 0.2, 0.1}, false, 0, false},    // nothing to compare with
+		{[]float64{1, 0.9, 0.2, 0.1}, true, 0, false},     // one in a row
+		{[]float64{1, 0.8, 0.3, 0.1}, true, 0, true},      // the second, and enough steps
+		{[]float64{1, 0.3, 0.8, 0.1}, false, 1, false},    // another choice
+		{[]float64{1, 0.8, 0.8, 0.1}, false, 1, false},    // a tie at the cut
+		{[]float64{0.9, 1, 0.3, 0.1}, false, 0, false},    // another order
+		{[]float64{0.9, 1, 0.3, 0.1}, true, 0, false},     //
+		{[]float64{0.9, 1, 0.25, 0.1}, true, 0, true},     //
+		{[]float64{0.9, 1, 0.1, 0.25}, false, 0, false},   // another order among those left out
+		{[]float64{0.8, 0.9, 0.05, 0.2}, false, 0, false}, // on the way down together
 	} {
-		d.alpha = c.alpha
+		d.sum = slices.Clone(c.alpha) // of one step
 		d.step++
 		d.stability()
 		last := d.checks[len(d.checks)-1]

@@ -11,9 +11,9 @@ import (
 )
 
 // A state is the mark, the identity of the run, the number of steps and of gates as little-endian 64-bit integers; per gate
-// its value, its two moments and its value at the last check; the loss since then; per check its numbers (float64, or
+// its value, its two moments, its mean at the last check and its sum since; the loss since then; per check its numbers (float64, or
 // 64-bit integers for counts); and the SHA-256 of all that.
-const duoMark = "modelpress-duo-1"
+const duoMark = "modelpress-duo-2"
 
 // ErrState is what a state of interrupted training that does not fit the run is refused with.
 var ErrState = errors.New("state of interrupted training")
@@ -44,7 +44,7 @@ func (d *duo) encode() []byte {
 	b = le.AppendUint64(b, uint64(d.step))
 	b = le.AppendUint64(b, uint64(len(d.alpha)))
 	float := func(v float64) { b = le.AppendUint64(b, math.Float64bits(v)) }
-	for _, row := range [][]float64{d.alpha, d.m1, d.m2, d.checked} {
+	for _, row := range [][]float64{d.alpha, d.m1, d.m2, d.checked, d.sum} {
 		for _, v := range row {
 			float(v)
 		}
@@ -82,11 +82,11 @@ func (d *duo) decode(b []byte) error {
 		return errDuoState
 	}
 	checks := int(steps) / d.opt.Every
-	if len(body) != head+8*(4*len(d.alpha)+1+4*checks) {
+	if len(body) != head+8*(5*len(d.alpha)+1+4*checks) {
 		return errDuoState
 	}
 	r := duoReader{b: body[head:]}
-	for _, row := range [][]float64{d.alpha, d.m1, d.m2, d.checked} {
+	for _, row := range [][]float64{d.alpha, d.m1, d.m2, d.checked, d.sum} {
 		for i := range row {
 			row[i] = r.float()
 		}
@@ -102,7 +102,7 @@ func (d *duo) decode(b []byte) error {
 		d.checks = append(d.checks, c)
 	}
 	for i, a := range d.alpha {
-		if !(a >= 0 && a <= 1 && d.checked[i] >= 0 && d.checked[i] <= 1 && d.m2[i] >= 0) {
+		if !(a >= 0 && a <= 1 && d.checked[i] >= 0 && d.checked[i] <= 1 && d.m2[i] >= 0 && d.sum[i] >= 0 && d.sum[i] <= float64(d.opt.Every)) {
 			r.bad = true
 		}
 	}

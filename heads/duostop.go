@@ -6,26 +6,37 @@ import (
 	"sort"
 )
 
-// stability compares the gates with those of the last check and puts them in their place.
+// restMove is how far the mean gate may move between checks where training has come to rest: from the start on the penalty pulls
+// all gates down alike, and the first heads to resist are in order long before the others have found their place.
+const restMove = 0.02
+
+// stability compares the mean gates since the last check with those of the check before and puts them in their place.
 func (d *duo) stability() {
-	c := DuoCheck{Step: d.step, Loss: d.loss / float64(d.opt.Every), Rank: spearman(d.checked, d.alpha)}
-	for _, a := range d.alpha {
-		c.Mean += a / float64(len(d.alpha))
+	mean := make([]float64, len(d.sum))
+	c := DuoCheck{Step: d.step, Loss: d.loss / float64(d.opt.Every)}
+	for i, v := range d.sum {
+		mean[i] = v / float64(d.opt.Every)
+		c.Mean += mean[i] / float64(len(mean))
 	}
+	c.Rank = spearman(d.checked, mean)
 	if d.opt.Share > 0 {
-		before, now := Select(d.rows(d.checked), d.opt.Share), Select(d.rows(d.alpha), d.opt.Share)
+		was, now := Select(d.rows(d.checked), d.opt.Share), Select(d.rows(mean), d.opt.Share)
 		for l, row := range now.Full {
 			for g, full := range row {
-				if full && !before.Full[l][g] {
+				if full && !was.Full[l][g] {
 					c.Changed++
 				}
 			}
 		}
-		c.Stable = c.Changed == 0 && now.TiesAtCut == 0 && Round(c.Rank) >= Round(d.opt.MinRank)
+		before := 0.0
+		for _, v := range d.checked {
+			before += v / float64(len(mean))
+		}
+		c.Stable = c.Changed == 0 && now.TiesAtCut == 0 && Round(c.Rank) >= Round(d.opt.MinRank) && math.Abs(c.Mean-before) <= restMove
 	}
 	d.checks = append(d.checks, c)
-	d.loss = 0
-	copy(d.checked, d.alpha)
+	d.loss, d.checked = 0, mean
+	clear(d.sum)
 }
 
 // settled reports whether enough checks in a row were stable.

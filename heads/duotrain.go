@@ -81,6 +81,7 @@ func (d *duo) update(slopes []float64) {
 		d.m2[i] = float64(adamB2*d.m2[i]) + float64((1-adamB2)*g*g)
 		move := lr * (d.m1[i] / fix1) / (math.Sqrt(d.m2[i]/fix2) + adamEps)
 		d.alpha[i] = math.Min(1, math.Max(0, d.alpha[i]-move))
+		d.sum[i] += d.alpha[i]
 	}
 }
 

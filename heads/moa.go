@@ -206,11 +206,11 @@ func ruleLosses(m *arch.Model, p *LengthProfile, length int, rules []manifest.Po
 }
 
 // MoAGrid scales the published grid of rules to profiles of up to length tokens: sinks and a least window as given, blocks of a
-// 32nd of the length in multiples of 8, at most 64, and short rules besides. length below 256 is taken for 256.
+// 64th of the length in multiples of 4, 4 to 64, and short rules besides. length below 256 is taken for 256.
 func MoAGrid(length, sink, recent int) (RuleGrid, error) {
 	if sink < 0 || recent < 1 {
 		return RuleGrid{}, fmt.Errorf("heads: moa: %d sinks and a least window of %d tokens", sink, recent)
 	}
-	block := min(64, max(8, length/32/8*8))
+	block := min(64, max(4, length/64/4*4))
 	return RuleGrid{Length: max(256, length) / 8 * 8, Sink: sink, Block: block, Min: sink + recent, Short: true}, nil
 }
