@@ -22,7 +22,10 @@ type MoAOptions struct {
 	PerLayer int      // distinct rules in a layer, at most; 0 for any number
 	// Additive judges a span by the sum of its keys' influences, as published, instead of by their joint effect.
 	Additive bool
-	Ranges   int // of the epsilon constraints [4]
+	Ranges   int // of the epsilon constraints [4; 2 for more than 3 lengths]
+	// Emphases are factors by which the losses of answers count more in further searches [4, 16, 64], since what answers rest on
+	// is lost all at once where first-order losses add up slowly. Which of the plans is best is for HeldOut to say.
+	Emphases []float64
 	// Candidates is how many of the front's plans are measured by HeldOut [12], those of the least losses. HeldOut returns the
 	// loss of a plan on data that no rule was chosen by; nil takes the plan with the least loss at the longest length.
 	Candidates int
@@ -35,7 +38,7 @@ type MoAOptions struct {
 type MoAResult struct {
 	Plan     *MoAPlan
 	Profile  *Profile
-	Front    []Candidate // not dominated at any length
+	Front    []Candidate // not dominated at any length, and those of the emphases
 	Solves   int         // knapsacks
 	WorstGap float64     // of them
 	Winner   int         // in Front
@@ -50,8 +53,10 @@ type MoAResult struct {
 // knapsack of rules under the budgets with several lengths as several objectives, and of their Pareto front the plan with the least held-out
 // loss. Sinks lie inside the spans. Memory is that of [MoAProfile] and of [Frontier].
 func MoA(ctx context.Context, m *nn.Model, opt MoAOptions) (*MoAResult, error) {
-	set(&opt.Ranges, 4)
 	set(&opt.Candidates, 12)
+	if opt.Emphases == nil {
+		opt.Emphases = []float64{4, 16, 64}
+	}
 	rules, err := opt.Grid.Rules()
 	if err != nil {
 		return nil, err
@@ -64,26 +69,8 @@ func MoA(ctx context.Context, m *nn.Model, opt MoAOptions) (*MoAResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Frontier{Distinct: opt.PerLayer, Ranges: opt.Ranges, For: m.Dev.For}
-	for i := range profile.Lengths {
-		p := &profile.Lengths[i]
-		table := scaled(ruleLosses(m.Arch, p, p.Length, rules, opt.Grid.Sink, opt.Additive), weights[i])
-		if p.Length == profile.Lengths[len(profile.Lengths)-1].Length {
-			for _, n := range opt.Beyond {
-				addTables(table, scaled(ruleLosses(m.Arch, p, n, rules, opt.Grid.Sink, opt.Additive), weights[i]))
-			}
-		}
-		if n := len(f.Lengths); n > 0 && f.Lengths[n-1] == p.Length {
-			addTables(f.Loss[n-1], table)
-			continue
-		}
-		f.Lengths, f.Loss = append(f.Lengths, p.Length), append(f.Loss, table)
-	}
-	if f.Caches, err = CacheLimits(m.Arch.Layers, rules, append(append([]int(nil), f.Lengths...), opt.Beyond...), opt.Budget, 0); err != nil {
-		return nil, err
-	}
-	r := &MoAResult{Profile: profile, Weights: weights, loss: f.Loss}
-	if r.Front, r.Solves, err = f.Solve(); err != nil {
+	r := &MoAResult{Profile: profile, Weights: weights}
+	if err := r.search(m, rules, opt); err != nil {
 		return nil, err
 	}
 	for _, c := range r.Front {
@@ -125,14 +112,18 @@ func (r *MoAResult) choose(ctx context.Context, m *arch.Model, rules []manifest.
 	return nil
 }
 
-// promising returns up to n indices of the front, those with the least sum of losses over lengths, ascending.
+// promising returns up to n indices of the front, ascending: the emphases' plans, and those with the least sum of losses over lengths.
 func (r *MoAResult) promising(n int) []int {
-	order := make([]int, len(r.Front))
-	for i := range order {
-		order[i] = i
+	var order, keep []int
+	for i, c := range r.Front {
+		if c.Length == 0 {
+			keep = append(keep, i)
+		} else {
+			order = append(order, i)
+		}
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(sum(r.Front[a].Loss), sum(r.Front[b].Loss)) })
-	order = order[:min(n, len(order))]
+	order = append(keep, order[:max(0, min(n-len(keep), len(order)))]...)
 	slices.Sort(order)
 	return order
 }
@@ -151,58 +142,6 @@ func (r *MoAResult) plan(m *arch.Model, rules []manifest.Policy, c *Candidate, o
 	}
 	last := r.Profile.Lengths[len(r.Profile.Lengths)-1]
 	return &MoAPlan{Rules: rules, Rule: c.Rule, Loss: loss, Unit: unit, Samples: last.Samples, Density: opt.Budget}
-}
-
-// scaled multiplies losses so that they add up to total where each head has its worst rule. A table of zeros stays one.
-func scaled(table [][][]float64, total float64) [][][]float64 {
-	var worst float64
-	for _, layer := range table {
-		for _, row := range layer {
-			worst += slices.Max(row)
-		}
-	}
-	if worst == 0 {
-		return table
-	}
-	for _, layer := range table {
-		for _, row := range layer {
-			for r := range row {
-				row[r] *= total / worst
-			}
-		}
-	}
-	return table
-}
-
-func addTables(dst, src [][][]float64) {
-	for l, layer := range src {
-		for g, row := range layer {
-			addTo(dst[l][g], row)
-		}
-	}
-}
-
-// ruleLosses is the loss of every rule at a length, [layer][KV head][rule], from a profile of the same length or a shorter
-// one: what lies beyond a span of a longer sequence is taken to matter as what lies beyond the same part of the profiled one. In a layer
-// with a sliding window, a rule that keeps as much loses nothing.
-func ruleLosses(m *arch.Model, p *LengthProfile, length int, rules []manifest.Policy, sink int, additive bool) [][][]float64 {
-	loss := p.Joint
-	if additive {
-		loss = p.Additive
-	}
-	out := make([][][]float64, len(m.Layers))
-	for l, layer := range m.Layers {
-		out[l] = make([][]float64, kvHeads(layer))
-		for g := range out[l] {
-			out[l][g] = make([]float64, len(rules))
-			for r := range rules {
-				if span := rules[r].Span(length); span < int(tokensKept(length, layer.Window)) {
-					out[l][g][r] = loss(l, g, max(1, (span-sink)*p.Length/length))
-				}
-			}
-		}
-	}
-	return out
 }
 
 // MoAGrid scales the published grid of rules to profiles of up to length tokens: sinks and a least window as given, blocks of a

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -41,11 +43,13 @@ heads: {method: %s, budget_length: %d`, s.seed, s.sequences, s.length, s.length/
 
 // make plans by the product's own code, and returns the attention plan of the decision.
 func (s settings) make(ctx context.Context, method string, budget float64) (*manifest.Plan, error) {
-	r, err := pipeline.ParseRecipe([]byte(s.recipe(method, budget)))
+	text := []byte(s.recipe(method, budget))
+	r, err := pipeline.ParseRecipe(text)
 	if err != nil {
 		return nil, err
 	}
-	p, err := pipeline.Plan(ctx, pipeline.PlanOptions{ModelDir: s.model, Recipe: r, Data: pipeline.DataPaths{Calib: s.calib, Heldout: s.heldout},
+	sum := sha256.Sum256(text)
+	p, err := pipeline.Plan(ctx, pipeline.PlanOptions{ModelDir: s.model, Recipe: r, RecipeDigest: "sha256:" + hex.EncodeToString(sum[:]), Data: pipeline.DataPaths{Calib: s.calib, Heldout: s.heldout},
 		Tool: planfile.Tool{Name: "headplans", Version: "1"}, Env: pipeline.Env{Device: cpu.New(s.threads), Progress: silent{}}})
 	if err != nil {
 		return nil, fmt.Errorf("%s at %g: %w", method, budget, err)
