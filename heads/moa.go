@@ -19,7 +19,7 @@ type MoAOptions struct {
 	// Additive judges a span by the sum of its keys' influences, as published, instead of by their joint effect.
 	Additive bool
 	Ranges   int // of the epsilon constraints [4]
-	// Candidates is how many of the front's plans are measured, at even distances, by HeldOut [12]. HeldOut returns the
+	// Candidates is how many of the front's plans are measured by HeldOut, at even distances from one end to the other [12]. HeldOut returns the
 	// loss of a plan on data that no rule was chosen by; nil takes the plan with the least loss at the longest length.
 	Candidates int
 	HeldOut    func(p *manifest.Plan) (float64, error)
@@ -82,8 +82,12 @@ func (r *MoAResult) choose(ctx context.Context, m *arch.Model, rules []manifest.
 	}
 	if opt.HeldOut != nil {
 		var list []Candidate
-		for i := range min(opt.Candidates, len(r.Front)) {
-			at := i * len(r.Front) / min(opt.Candidates, len(r.Front))
+		n := min(opt.Candidates, len(r.Front))
+		for i := range n {
+			at := r.Winner
+			if n > 1 {
+				at = (i*(len(r.Front)-1) + (n-1)/2) / (n - 1) // both ends are among them
+			}
 			list, r.Measured = append(list, r.Front[at]), append(r.Measured, at)
 		}
 		best, losses, err := Winner(list, func(c *Candidate) (float64, error) {
