@@ -20,7 +20,7 @@ import (
 // duoPrompts makes prompts whose needle lies far back from the question.
 func duoPrompts(p *testmodel.Planted, n int) []calib.Prompt {
 	var prompts []calib.Prompt
-	for _, q := range p.Prompts(n, 96, 4, 5) {
+	for _, q := range p.Prompts(n, 64, 4, 5) {
 		prompts = append(prompts, calib.Prompt{IDs: q.IDs, Answer: q.Answer, NeedleLo: q.NeedleLo, NeedleHi: q.NeedleHi})
 	}
 	return prompts
@@ -41,7 +41,7 @@ func duoModel(t *testing.T, threads int) (*testmodel.Planted, *nn.Model) {
 func TestDuoFindsPlantedHeads(t *testing.T) {
 	p, m := duoModel(t, 2)
 	prompts := duoPrompts(p, 8)
-	s, log, err := Duo(t.Context(), m, prompts, DuoOptions{Sink: 4, Recent: 16, Steps: 400, Seed: 3, Share: 2.0 / 12, Every: 10, MinSteps: 40})
+	s, log, err := Duo(t.Context(), m, prompts, DuoOptions{Sink: 4, Recent: 16, Steps: 120, LR: 0.1, MinRank: 0.9, Seed: 3, Share: 2.0 / 12, Every: 10, MinSteps: 40})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -126,8 +126,9 @@ func (r *MoAResult) plan(m *arch.Model, rules []manifest.Policy, c *Candidate, o
 	return &MoAPlan{Rules: rules, Rule: c.Rule, Loss: loss, Unit: unit, Samples: last.Samples, Density: opt.Budget}
 }
 
-// ruleLosses is the loss of every rule at one length, [layer][KV head][rule]. In a layer with a sliding window, a rule that
-// keeps as much loses nothing.
+// ruleLosses is the loss of every rule at one length, [layer][KV head][rule]. A rule is judged by the bands that lie wholly in what its
+// sinks leave of its span, at least one, so that a plan never keeps less than was measured. In a layer with a sliding window, a
+// rule that keeps as much loses nothing.
 func ruleLosses(m *arch.Model, p *LengthProfile, rules []manifest.Policy, sink int, additive bool) [][][]float64 {
 	out := make([][][]float64, len(m.Layers))
 	for l, layer := range m.Layers {
@@ -136,12 +137,13 @@ func ruleLosses(m *arch.Model, p *LengthProfile, rules []manifest.Policy, sink i
 			out[l][g] = make([]float64, len(rules))
 			for r := range rules {
 				span := rules[r].Span(p.Length)
+				whole := max(1, (span-sink)/p.Width*p.Width)
 				switch {
 				case span >= int(tokensKept(p.Length, layer.Window)):
 				case additive:
-					out[l][g][r] = p.Additive(l, g, max(1, span-sink))
+					out[l][g][r] = p.Additive(l, g, whole)
 				default:
-					out[l][g][r] = p.Joint(l, g, max(1, span-sink))
+					out[l][g][r] = p.Joint(l, g, whole)
 				}
 			}
 		}

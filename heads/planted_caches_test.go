@@ -50,7 +50,7 @@ func TestPlantedTidal(t *testing.T) {
 			}
 			p := testmodel.Plant(o)
 			m := open(t, p.Model)
-			prompts := promptsOf(append(p.Prompts(1, 160, 5, 5), p.MultiKey(2, 176, 4, 4, 6)...))
+			prompts := promptsOf(append(p.Prompts(1, 112, 5, 5), p.MultiKey(2, 128, 4, 4, 6)...))
 			windows, err := teacherForced(prompts)
 			if err != nil {
 				t.Fatal(err)
@@ -68,7 +68,7 @@ func TestPlantedTidal(t *testing.T) {
 			t.Logf("%d of %d KV heads, induction at %v, %d selections: sources %v, recall from %.3f, mean %.3f, accuracy %.2f", o.G, o.H, c.at,
 				c.selections, s.Source, s.Least, s.Mean, accuracy)
 			// A head that is not served loses its share of the mean over KV heads.
-			if c.kept && (s.Least < 0.95 || accuracy != 1) || !c.kept && (s.Least > 1-0.7/float64(o.G) || accuracy > 0) {
+			if c.kept && (s.Least < 0.95 || accuracy != 1) || !c.kept && (s.Least > 1-0.6/float64(o.G) || accuracy > 0) {
 				t.Errorf("recall %g, accuracy %g", s.Least, accuracy)
 			}
 		}
@@ -111,7 +111,7 @@ func TestPlantedLeanK(t *testing.T) {
 			return served(t, m, prompts, plan)
 		}
 		found, random := accuracy(s), 0.0
-		const draws = 4
+		const draws = 3
 		for seed := range uint64(draws) {
 			random += accuracy(randomChannels(s, opt.count(p.Options.K)/2, seed)) / draws
 		}

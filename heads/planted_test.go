@@ -107,7 +107,7 @@ var (
 		if err != nil {
 			return nil, err
 		}
-		return MoAProfile(context.Background(), m, []ProfileInput{{184, samples}}, ProfileOptions{Width: 8, Sink: plantedSink})
+		return MoAProfile(context.Background(), m, []ProfileInput{{132, samples}}, ProfileOptions{Width: 8, Sink: plantedSink})
 	})
 	plantedRazor = forModel(func(m *nn.Model, p *testmodel.Planted, _ []calib.Prompt) ([2]*Scores, error) {
 		echo, induction, err := Razor(context.Background(), m, plantedRepeat(p))
@@ -181,7 +181,7 @@ func eachPlanted(t *testing.T, f func(t *testing.T, p *testmodel.Planted, m *nn.
 	for _, c := range testmodel.PlantedCases() {
 		t.Run(c.Name, func(t *testing.T) {
 			p := plantedModel(c)
-			prompts := append(p.Prompts(1, 160, 5, 5), p.MultiKey(2, 176, 4, 4, 6)...)
+			prompts := append(p.Prompts(1, 112, 5, 5), p.MultiKey(2, 128, 4, 4, 6)...)
 			f(t, p, open(t, p.Model), promptsOf(prompts))
 		})
 	}
