@@ -135,13 +135,19 @@ func profileOf(pick func(additive, joint *Scores) *Scores) func(*nn.Model, *test
 	}
 }
 
-// plantedGates trains gates on short prompts until the choice is settled, which it must be before the steps run out.
+// plantedGates trains gates on short prompts until the choice is settled, which it must be before the steps run out. Those of the
+// planted heads stay open and all others close.
 func plantedGates(m *nn.Model, p *testmodel.Planted, _ []calib.Prompt) ([][]float64, error) {
 	_, count := p.Heads(testmodel.Induction)
 	s, log, err := Duo(context.Background(), m, promptsOf(p.Prompts(8, 44, 2, 5)), DuoOptions{Sink: plantedSink, Recent: 12, Steps: 60, LR: 0.2, Seed: 3,
 		Share: float64(count) / float64(p.Options.Layers*p.Options.G), Every: 4, MinSteps: 12, Patience: 2, MinRank: 0.9})
 	if err == nil && !log.Early {
 		err = fmt.Errorf("not settled after %d steps", log.Steps)
+	}
+	if err == nil {
+		if low, high := plantedMargin(s.KV, p.Retrieval); low < 0.5 || high > 0.1 {
+			err = fmt.Errorf("gates of planted heads from %g, of others to %g", low, high)
+		}
 	}
 	return kvOf(s, err)
 }
