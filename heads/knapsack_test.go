@@ -249,7 +249,7 @@ func largeKnapsack(t testing.TB, layers, perLayer int, lengths []int, distinct i
 // TestKnapsackLarge solves an instance of 1024 heads under 48 rules and 4 lengths; with two rules a layer, as MoA has it, it must be fast and
 // its gap small.
 func TestKnapsackLarge(t *testing.T) {
-	distinct := []int{1, 2, 3, 4, 0}
+	distinct := []int{1, 2, 0}
 	if testing.Short() {
 		distinct = []int{2}
 	}

@@ -24,7 +24,7 @@ func (r *MoAResult) tables(m *arch.Model, rules []manifest.Policy, opt MoAOption
 		if o < 0 {
 			o = len(t.lengths)
 			t.lengths = append(t.lengths, length)
-			t.answers, t.text = append(t.answers, zeros(m, len(rules))), append(t.text, zeros(m, len(rules)))
+			t.answers, t.text = append(t.answers, noLosses(m, len(rules))), append(t.text, noLosses(m, len(rules)))
 		}
 		to := t.text[o]
 		if opt.Inputs[i].Samples[0].Answer != nil {
@@ -54,7 +54,7 @@ func (r *MoAResult) search(m *nn.Model, rules []manifest.Policy, opt MoAOptions)
 		return err
 	}
 	for o := range t.lengths {
-		both := zeros(m.Arch, len(rules))
+		both := noLosses(m.Arch, len(rules))
 		addTables(both, t.answers[o], 1)
 		addTables(both, t.text[o], 1)
 		r.loss = append(r.loss, both)
@@ -68,7 +68,7 @@ func (r *MoAResult) search(m *nn.Model, rules []manifest.Policy, opt MoAOptions)
 	}
 	found, errs := make([]*Candidate, len(opt.Emphases)), make([]error, len(opt.Emphases))
 	m.Dev.For(len(found), func(i int) {
-		k := &Knapsack{Loss: zeros(m.Arch, len(rules)), Caches: caches, Distinct: opt.PerLayer}
+		k := &Knapsack{Loss: noLosses(m.Arch, len(rules)), Caches: caches, Distinct: opt.PerLayer}
 		for o := range t.lengths {
 			addTables(k.Loss, t.answers[o], opt.Emphases[i])
 			addTables(k.Loss, t.text[o], 1)
@@ -87,7 +87,7 @@ func (r *MoAResult) search(m *nn.Model, rules []manifest.Policy, opt MoAOptions)
 	return nil
 }
 
-func zeros(m *arch.Model, rules int) [][][]float64 {
+func noLosses(m *arch.Model, rules int) [][][]float64 {
 	out := make([][][]float64, len(m.Layers))
 	for l, layer := range m.Layers {
 		out[l] = make([][]float64, kvHeads(layer))
@@ -131,21 +131,20 @@ func addTables(dst, src [][][]float64, by float64) {
 }
 
 // ruleLosses is the loss of every rule at a length, [layer][KV head][rule], from a profile of the same length or a shorter
-// one: what lies beyond a span of a longer sequence is taken to matter as what lies beyond the same part of the profiled one. In a layer
-// with a sliding window, a rule that keeps as much loses nothing.
+// one: what lies beyond a span of a longer sequence is taken to matter as what lies beyond the same part of the profiled one. A rule is
+// judged by the bands that lie wholly in what its sinks leave of its span, at least one, so that a plan never keeps less than was
+// measured. In a layer with a sliding window, a rule that keeps as much loses nothing.
 func ruleLosses(m *arch.Model, p *LengthProfile, length int, rules []manifest.Policy, sink int, additive bool) [][][]float64 {
 	loss := p.Joint
 	if additive {
 		loss = p.Additive
 	}
-	out := make([][][]float64, len(m.Layers))
+	out := noLosses(m, len(rules))
 	for l, layer := range m.Layers {
-		out[l] = make([][]float64, kvHeads(layer))
 		for g := range out[l] {
-			out[l][g] = make([]float64, len(rules))
 			for r := range rules {
 				if span := rules[r].Span(length); span < int(tokensKept(length, layer.Window)) {
-					out[l][g][r] = loss(l, g, max(1, (span-sink)*p.Length/length))
+					out[l][g][r] = loss(l, g, max(1, (span-sink)*p.Length/length/p.Width*p.Width))
 				}
 			}
 		}

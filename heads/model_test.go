@@ -217,7 +217,7 @@ func promptOf(q testmodel.PlantedPrompt) calib.Prompt {
 func planted(t *testing.T) (*testmodel.Planted, *nn.Model, []calib.Prompt) {
 	p := testmodel.NewPlanted(1)
 	var prompts []calib.Prompt
-	for _, q := range p.Prompts(12, 160, 3, 5) {
+	for _, q := range p.Prompts(8, 160, 3, 5) {
 		prompts = append(prompts, promptOf(q))
 	}
 	return p, open(t, p.Model), prompts

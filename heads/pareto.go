@@ -12,7 +12,12 @@ import (
 // the range of the others; then each is minimised under every combination of limits on the others, Ranges of them evenly over
 // their ranges. With 3 lengths and 4 ranges, as published, these are 3 + 3·16 knapsacks.
 //
-// Peak memory is that of one [Knapsack] with a limit for each further length, for each thread.
+// Rules that keep all of a short text lose nothing there, however little they keep of a longer one, so that the least loss at one
+// length has many choices of rules. Each objective therefore has a small share of the others added to it, as in the augmented
+// epsilon-constraint method (Mavrotas, Applied Mathematics and Computation 213, 2009): a choice that is least is then beaten by no other.
+//
+// Peak memory is that of one [Knapsack] with a limit for each further length, for each thread, and 8 bytes for each length, KV head
+// and rule.
 type Frontier struct {
 	Lengths  []int           // of the objectives, for messages
 	Loss     [][][][]float64 // [length][layer][KV head][rule]
@@ -51,7 +56,8 @@ func (f *Frontier) Solve() ([]Candidate, int, error) {
 	if ranges < 1 || float64(n)*(1+combinations) > maxSolves {
 		return nil, 0, fmt.Errorf("heads: frontier: %d lengths in %d ranges are more than %d knapsacks", n, ranges, maxSolves)
 	}
-	first, err := f.run(n, func(i int) (int, []LossLimit) { return i, nil })
+	aims := f.aims()
+	first, err := f.run(aims, n, func(i int) (int, []LossLimit) { return i, nil })
 	if err != nil {
 		return nil, 0, err
 	}
@@ -60,7 +66,7 @@ func (f *Frontier) Solve() ([]Candidate, int, error) {
 	if n > 1 {
 		limits := f.limits(first, ranges)
 		each := int(combinations)
-		more, err := f.run(n*each, func(i int) (int, []LossLimit) { return f.combination(i/each, i%each, limits) })
+		more, err := f.run(aims, n*each, func(i int) (int, []LossLimit) { return f.combination(i/each, i%each, limits) })
 		if err != nil {
 			return nil, 0, err
 		}
@@ -68,6 +74,49 @@ func (f *Frontier) Solve() ([]Candidate, int, error) {
 		solves += n * each
 	}
 	return nonDominated(all), solves, nil
+}
+
+// tieShare is the share of each other objective, relative to their sizes, that is added to the one that is minimised: more than the
+// least gain of a knapsack's local search, and little enough to decide between equals alone.
+const tieShare = 1e-5
+
+// aims returns what is minimised for each length: its loss and a share of the others.
+func (f *Frontier) aims() [][][][]float64 {
+	if len(f.Loss) == 1 {
+		return f.Loss
+	}
+	sizes := make([]float64, len(f.Loss))
+	for o, table := range f.Loss {
+		for _, layer := range table {
+			for _, row := range layer {
+				most := 0.0
+				for _, v := range row {
+					most = math.Max(most, math.Abs(v))
+				}
+				sizes[o] += most
+			}
+		}
+	}
+	aims := make([][][][]float64, len(f.Loss))
+	for o, table := range f.Loss {
+		for l, layer := range table {
+			aims[o] = append(aims[o], make([][]float64, len(layer)))
+			for g, row := range layer {
+				aim := slices.Clone(row)
+				for other, t := range f.Loss {
+					if other == o || sizes[other] == 0 || l >= len(t) || g >= len(t[l]) || len(t[l][g]) != len(row) {
+						continue // another shape is an error of the knapsacks that minimise it
+					}
+					share := tieShare * sizes[o] / sizes[other]
+					for r, v := range t[l][g] {
+						aim[r] += float64(share * v)
+					}
+				}
+				aims[o][l][g] = aim
+			}
+		}
+	}
+	return aims
 }
 
 // limits returns for each objective the ends of its ranges: from the best value to the worst among the choices that are best for some
@@ -100,7 +149,7 @@ func (f *Frontier) combination(primary, number int, limits [][]float64) (int, []
 }
 
 // run solves n knapsacks. Without limits on losses, each must have a solution; with them, those without are left out.
-func (f *Frontier) run(n int, spec func(i int) (int, []LossLimit)) ([]Candidate, error) {
+func (f *Frontier) run(aims [][][][]float64, n int, spec func(i int) (int, []LossLimit)) ([]Candidate, error) {
 	found, errs := make([]*Candidate, n), make([]error, n)
 	each := f.For
 	if each == nil {
@@ -112,7 +161,7 @@ func (f *Frontier) run(n int, spec func(i int) (int, []LossLimit)) ([]Candidate,
 	}
 	each(n, func(i int) {
 		primary, limits := spec(i)
-		k := &Knapsack{Loss: f.Loss[primary], Caches: f.Caches, Losses: limits, Distinct: f.Distinct, Iterations: f.Iterations, Nodes: f.Nodes}
+		k := &Knapsack{Loss: aims[primary], Caches: f.Caches, Losses: limits, Distinct: f.Distinct, Iterations: f.Iterations, Nodes: f.Nodes}
 		s, err := k.Solve()
 		var limit *LimitError
 		if errors.As(err, &limit) && len(limits) > 0 {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"sync"
 	"testing"
 
 	"modelpress/calib"
@@ -25,13 +26,13 @@ var plantedMethods = []struct {
 	{"wu", retrieval, func(m *nn.Model, _ *testmodel.Planted, q []calib.Prompt) ([][]float64, error) {
 		return kvOf(Wu(context.Background(), m, q, Options{}))
 	}},
-	{"razor induction", retrieval, func(m *nn.Model, p *testmodel.Planted, _ []calib.Prompt) ([][]float64, error) {
-		_, induction, err := Razor(context.Background(), m, plantedRepeat(p))
-		return kvOf(induction, err)
+	{"razor induction", retrieval, func(m *nn.Model, p *testmodel.Planted, q []calib.Prompt) ([][]float64, error) {
+		s, err := plantedRazor(m, p, q)
+		return kvOf(s[1], err)
 	}},
-	{"razor echo", echoes, func(m *nn.Model, p *testmodel.Planted, _ []calib.Prompt) ([][]float64, error) {
-		echo, _, err := Razor(context.Background(), m, plantedRepeat(p))
-		return kvOf(echo, err)
+	{"razor echo", echoes, func(m *nn.Model, p *testmodel.Planted, q []calib.Prompt) ([][]float64, error) {
+		s, err := plantedRazor(m, p, q)
+		return kvOf(s[0], err)
 	}},
 	{"mass copy", retrieval, massOf(func(m *Mass) *Scores { return m.Copy })},
 	{"mass needle", retrieval, massOf(func(m *Mass) *Scores { return m.Needle })},
@@ -48,8 +49,25 @@ var plantedMethods = []struct {
 		}
 		return loss.Projected.KV, nil
 	}},
+	{"headkv", retrieval, func(m *nn.Model, _ *testmodel.Planted, q []calib.Prompt) ([][]float64, error) {
+		return kvOf(HeadKV(context.Background(), m, q, Options{}))
+	}},
+	{"duo", retrieval, plantedGates},
+	{"duo probe", retrieval, func(m *nn.Model, _ *testmodel.Planted, q []calib.Prompt) ([][]float64, error) {
+		return kvOf(DuoProbe(context.Background(), m, q, plantedStreaming))
+	}},
+	{"moa additive", retrieval, profileOf(func(additive, _ *Scores) *Scores { return additive })},
+	{"moa joint", retrieval, profileOf(func(_, joint *Scores) *Scores { return joint })},
+	{"sinks", []testmodel.HeadKind{testmodel.Sink}, func(m *nn.Model, p *testmodel.Planted, _ []calib.Prompt) ([][]float64, error) {
+		// Passages are said so often that induction heads seldom rest on the start.
+		s, err := FindSinks(context.Background(), m, calib.NewWindows(p.Text(2, 360, 2)), SinkOptions{})
+		if err != nil {
+			return nil, err
+		}
+		return s.Heads.KV, nil
+	}},
 	{"ablate", retrieval, func(m *nn.Model, _ *testmodel.Planted, q []calib.Prompt) ([][]float64, error) {
-		return kvOf(Ablate(context.Background(), m, q[1:], plantedStreaming))
+		return kvOf(Ablate(context.Background(), m, q[1:2], plantedStreaming))
 	}},
 }
 
@@ -66,14 +84,72 @@ func kvOf(s *Scores, err error) ([][]float64, error) {
 	return s.KV, nil
 }
 
+// forModel measures something once for entries of the table that stand side by side.
+func forModel[T any](measure func(m *nn.Model, p *testmodel.Planted, q []calib.Prompt) (T, error)) func(*nn.Model, *testmodel.Planted, []calib.Prompt) (T, error) {
+	var last *nn.Model
+	var v T
+	var err error
+	return func(m *nn.Model, p *testmodel.Planted, q []calib.Prompt) (T, error) {
+		if m != last {
+			last = m
+			v, err = measure(m, p, q)
+		}
+		return v, err
+	}
+}
+
+var (
+	plantedMass = forModel(func(m *nn.Model, _ *testmodel.Planted, q []calib.Prompt) (*Mass, error) {
+		return AttentionMass(context.Background(), m, q, Options{})
+	})
+	plantedProfile = forModel(func(m *nn.Model, _ *testmodel.Planted, q []calib.Prompt) (*Profile, error) {
+		samples, err := PromptSamples(q)
+		if err != nil {
+			return nil, err
+		}
+		return MoAProfile(context.Background(), m, []ProfileInput{{132, samples}}, ProfileOptions{Width: 8, Sink: plantedSink})
+	})
+	plantedRazor = forModel(func(m *nn.Model, p *testmodel.Planted, _ []calib.Prompt) ([2]*Scores, error) {
+		echo, induction, err := Razor(context.Background(), m, plantedRepeat(p))
+		return [2]*Scores{echo, induction}, err
+	})
+)
+
 func massOf(pick func(*Mass) *Scores) func(*nn.Model, *testmodel.Planted, []calib.Prompt) ([][]float64, error) {
-	return func(m *nn.Model, _ *testmodel.Planted, q []calib.Prompt) ([][]float64, error) {
-		mass, err := AttentionMass(context.Background(), m, q, Options{})
+	return func(m *nn.Model, p *testmodel.Planted, q []calib.Prompt) ([][]float64, error) {
+		mass, err := plantedMass(m, p, q)
 		if err != nil {
 			return nil, err
 		}
 		return pick(mass).KV, nil
 	}
+}
+
+func profileOf(pick func(additive, joint *Scores) *Scores) func(*nn.Model, *testmodel.Planted, []calib.Prompt) ([][]float64, error) {
+	return func(m *nn.Model, p *testmodel.Planted, q []calib.Prompt) ([][]float64, error) {
+		profile, err := plantedProfile(m, p, q)
+		if err != nil {
+			return nil, err
+		}
+		return pick(profile.Lengths[0].Scores(plantedRecent)).KV, nil
+	}
+}
+
+// plantedGates trains gates on short prompts until the choice is settled, which it must be before the steps run out. Those of the
+// planted heads stay open and all others close.
+func plantedGates(m *nn.Model, p *testmodel.Planted, _ []calib.Prompt) ([][]float64, error) {
+	_, count := p.Heads(testmodel.Induction)
+	s, log, err := Duo(context.Background(), m, promptsOf(p.Prompts(8, 44, 2, 5)), DuoOptions{Sink: plantedSink, Recent: 12, Steps: 60, LR: 0.2, Seed: 3,
+		Share: float64(count) / float64(p.Options.Layers*p.Options.G), Every: 4, MinSteps: 12, Patience: 2, MinRank: 0.9})
+	if err == nil && !log.Early {
+		err = fmt.Errorf("not settled after %d steps", log.Steps)
+	}
+	if err == nil {
+		if low, high := plantedMargin(s.KV, p.Retrieval); low < 0.5 || high > 0.1 {
+			err = fmt.Errorf("gates of planted heads from %g, of others to %g", low, high)
+		}
+	}
+	return kvOf(s, err)
 }
 
 // plantedRepeat says a period three times over, after the start that the model expects.
@@ -94,12 +170,24 @@ func promptsOf(planted []testmodel.PlantedPrompt) []calib.Prompt {
 	return prompts
 }
 
+// plantedModels keeps models by name: tests only read them.
+var plantedModels sync.Map
+
+func plantedModel(c testmodel.PlantedCase) *testmodel.Planted {
+	if p, ok := plantedModels.Load(c.Name); ok {
+		return p.(*testmodel.Planted)
+	}
+	p := testmodel.Plant(c.Options)
+	plantedModels.Store(c.Name, p)
+	return p
+}
+
 // eachPlanted runs a test on every planted model, with prompts of both kinds.
 func eachPlanted(t *testing.T, f func(t *testing.T, p *testmodel.Planted, m *nn.Model, prompts []calib.Prompt)) {
 	for _, c := range testmodel.PlantedCases() {
 		t.Run(c.Name, func(t *testing.T) {
-			p := testmodel.Plant(c.Options)
-			prompts := append(p.Prompts(1, 160, 5, 5), p.MultiKey(2, 176, 4, 4, 6)...)
+			p := plantedModel(c)
+			prompts := append(p.Prompts(1, 112, 5, 5), p.MultiKey(2, 128, 4, 4, 6)...)
 			f(t, p, open(t, p.Model), promptsOf(prompts))
 		})
 	}
@@ -121,7 +209,7 @@ func TestMethodsFindPlantedHeads(t *testing.T) {
 			}
 			got := SelectCount(scores, count)
 			low, high := plantedMargin(scores, want)
-			t.Logf("%s: planted heads score from %.4f, others to %.4f", method.name, low, high)
+			t.Logf("%s: planted heads score from %.3g, others to %.3g", method.name, low, high)
 			if !reflect.DeepEqual(got.Full, want) || low < high*1.1 {
 				t.Errorf("%s: planted heads score from %g, others to %g:\n%s", method.name, low, high, scoresByKind(p, scores))
 			}
