@@ -235,7 +235,11 @@ func TestProfileFindsPlantedHeads(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !reflect.DeepEqual(mixed.Lengths[0], *first) {
+	got, want := mixed.Lengths[0], *first
+	if got.labels[0] != nil || !reflect.DeepEqual(got.labels[1:], want.labels) {
+		t.Error("labels are not those of the prompts that are answered")
+	}
+	if got.labels, want.labels = nil, nil; !reflect.DeepEqual(got, want) {
 		t.Error("a prompt that is not answered changes the profile")
 	}
 	for name, in := range map[string][]ProfileInput{
