@@ -23,6 +23,10 @@ type EvalOptions struct {
 	// Plan is an attention plan to run the model under as a runtime would serve it; nil for none. The prompt of a retrieval
 	// task is prefilled and its answer decoded; of other windows the first half is prefilled and the rest decoded.
 	Plan *manifest.Plan
+	// Chunk is the number of tokens that prefill takes at once under Plan; 0 for the whole prompt.
+	Chunk int
+	// Served gets what was counted under Plan; it may be nil.
+	Served func(s *nn.ServeStats)
 	// ScoreFrom leaves out predictions made at earlier positions. llama.cpp scores windows of n from position n/2.
 	ScoreFrom int
 
@@ -53,7 +57,11 @@ func run(ctx context.Context, m *nn.Model, windows [][]int32, opt EvalOptions, e
 	if prompt == nil {
 		prompt = func(i int) int { return len(windows[i]) / 2 }
 	}
-	_, err = m.Serve(ctx, windows, nn.ServeOptions{Plan: opt.Plan, Prompt: prompt, States: states, Progress: opt.Progress}, each)
+	stats, err := m.Serve(ctx, windows, nn.ServeOptions{Plan: opt.Plan, Prompt: prompt, Chunk: opt.Chunk, States: states,
+		Progress: opt.Progress}, each)
+	if err == nil && opt.Served != nil {
+		opt.Served(stats)
+	}
 	return errors.Join(err, states.Close())
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"slices"
 
 	"modelpress/formats/manifest"
@@ -16,20 +17,24 @@ type MoAOptions struct {
 	// Inputs is what the model sees, by length ascending. Inputs of one length are sets of their own, such as questions and
 	// text. What each loses is scaled to what it really loses, in nats per token, where every span is the shortest.
 	Inputs   []ProfileInput
-	Budget   float64  // mean density of the cache at each of these lengths, at most
+	Budget   float64 // mean density of the cache, at most, at the lengths At; nil for all of Inputs and Beyond
+	At       []int
 	Beyond   []int    // further lengths at which the budget holds
 	Grid     RuleGrid // the rules
 	PerLayer int      // distinct rules in a layer, at most; 0 for any number
 	// Additive judges a span by the sum of its keys' influences, as published, instead of by their joint effect.
 	Additive bool
 	Ranges   int // of the epsilon constraints [4; 2 for more than 3 lengths]
-	// Emphases are factors by which the losses of answers count more in further searches [4, 16, 64], since what answers rest on
-	// is lost all at once where first-order losses add up slowly. Which of the plans is best is for HeldOut to say.
+	// Emphases are factors by which the losses of answers count more in further searches [0, 4, 16]; others keep the heads whole that
+	// answers rest on most. What answers rest on is lost all at once, and heads stand in for each other, where first-order
+	// losses add up evenly. Which of the plans is best is for HeldOut to say.
 	Emphases []float64
-	// Candidates is how many of the front's plans are measured by HeldOut [12], those of the least losses. HeldOut returns the
-	// loss of a plan on data that no rule was chosen by; nil takes the plan with the least loss at the longest length.
+	// Candidates is how many of the front's plans are measured by HeldOut [12], those of the least losses, besides those of further
+	// searches. HeldOut returns losses of a plan on data that no rule was chosen by, such as those of answers and of text,
+	// which are divided by those of one window for all heads of the same budget: the least sum wins, of the plans that are
+	// behind that window in nothing, if there are such. nil takes the plan with the least loss at the longest length.
 	Candidates int
-	HeldOut    func(p *manifest.Plan) (float64, error)
+	HeldOut    func(p *manifest.Plan) ([]float64, error)
 
 	Options
 }
@@ -38,12 +43,13 @@ type MoAOptions struct {
 type MoAResult struct {
 	Plan     *MoAPlan
 	Profile  *Profile
-	Front    []Candidate // not dominated at any length, and those of the emphases
+	Front    []Candidate // not dominated at any length, and those of further searches
 	Solves   int         // knapsacks
 	WorstGap float64     // of them
 	Winner   int         // in Front
 	Measured []int       // indices of Front whose held-out loss was measured
-	HeldOut  []float64   // these losses
+	HeldOut  []float64   // what is left of Uniform's losses; see againstUniform
+	Uniform  []float64   // held-out losses of one window for all heads
 
 	Weights []float64       // nats that each of the inputs loses under the shortest spans
 	loss    [][][][]float64 // [length][layer][KV head][rule]
@@ -55,7 +61,7 @@ type MoAResult struct {
 func MoA(ctx context.Context, m *nn.Model, opt MoAOptions) (*MoAResult, error) {
 	set(&opt.Candidates, 12)
 	if opt.Emphases == nil {
-		opt.Emphases = []float64{4, 16, 64}
+		opt.Emphases = []float64{0, 4, 16}
 	}
 	rules, err := opt.Grid.Rules()
 	if err != nil {
@@ -88,31 +94,76 @@ func (r *MoAResult) choose(ctx context.Context, m *arch.Model, rules []manifest.
 		}
 	}
 	if opt.HeldOut != nil {
-		var list []Candidate
-		r.Measured = r.promising(opt.Candidates)
-		for _, at := range r.Measured {
-			list = append(list, r.Front[at])
-		}
-		best, losses, err := Winner(list, func(c *Candidate) (float64, error) {
-			if err := ctx.Err(); err != nil {
-				return 0, err
-			}
-			p := Draft(m)
-			if err := WriteMoA(p, r.plan(m, rules, c, opt)); err != nil {
-				return 0, err
-			}
-			return opt.HeldOut(p)
-		})
-		if err != nil {
+		if err := r.measure(ctx, m, rules, opt); err != nil {
 			return err
 		}
-		r.Winner, r.HeldOut = r.Measured[best], losses
 	}
 	r.Plan = r.plan(m, rules, &r.Front[r.Winner], opt)
 	return nil
 }
 
-// promising returns up to n indices of the front, ascending: the emphases' plans, and those with the least sum of losses over lengths.
+// measure compares candidates by their held-out losses.
+func (r *MoAResult) measure(ctx context.Context, m *arch.Model, rules []manifest.Policy, opt MoAOptions) error {
+	var err error
+	if r.Uniform, err = opt.HeldOut(uniformPlan(m, rules[0], opt.Budget)); err != nil {
+		return err
+	}
+	var list []Candidate
+	r.Measured = r.promising(opt.Candidates)
+	for _, at := range r.Measured {
+		list = append(list, r.Front[at])
+	}
+	best, losses, err := Winner(list, func(c *Candidate) (float64, error) {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		p := Draft(m)
+		if err := WriteMoA(p, r.plan(m, rules, c, opt)); err != nil {
+			return 0, err
+		}
+		loss, err := opt.HeldOut(p)
+		return r.againstUniform(loss), err
+	})
+	if err != nil {
+		return err
+	}
+	r.Winner, r.HeldOut = r.Measured[best], losses
+	return nil
+}
+
+// againstUniform is the sum of what is left of the uniform window's losses, each a share of its own, since nats of text and of answers do
+// not compare; and behind for each that is larger.
+func (r *MoAResult) againstUniform(loss []float64) float64 {
+	const (
+		behind = 1000 // more than shares are apart
+		least  = 1e-3 // nats, below which no plan is told from another
+	)
+	total := 0.0
+	for i, v := range loss {
+		total += math.Max(v, least) / math.Max(r.Uniform[i], least)
+		if v > math.Max(r.Uniform[i], least) {
+			total += behind
+		}
+	}
+	return total
+}
+
+// uniformPlan lets every head keep the same share of any sequence, sinks included.
+func uniformPlan(m *arch.Model, like manifest.Policy, share float64) *manifest.Plan {
+	p := Draft(m)
+	like.Alpha, like.Beta = 0, share
+	p.Policies["uniform"] = like
+	for l := range p.Layers {
+		for g := range p.Layers[l].KVHeads {
+			p.Layers[l].KVHeads[g].Decode, p.Layers[l].KVHeads[g].Prefill = manifest.Always("uniform"), "uniform"
+		}
+	}
+	p.Requires = p.Needs()
+	return p
+}
+
+// promising returns indices of the front, ascending: all of the further searches, and the n others with the least sum of losses over
+// lengths.
 func (r *MoAResult) promising(n int) []int {
 	var order, keep []int
 	for i, c := range r.Front {
@@ -123,7 +174,7 @@ func (r *MoAResult) promising(n int) []int {
 		}
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(sum(r.Front[a].Loss), sum(r.Front[b].Loss)) })
-	order = append(keep, order[:max(0, min(n-len(keep), len(order)))]...)
+	order = append(keep, order[:min(n, len(order))]...)
 	slices.Sort(order)
 	return order
 }

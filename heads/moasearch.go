@@ -1,6 +1,7 @@
 package heads
 
 import (
+	"errors"
 	"slices"
 
 	"modelpress/formats/manifest"
@@ -45,11 +46,15 @@ func (r *MoAResult) tables(m *arch.Model, rules []manifest.Policy, opt MoAOption
 	return &t
 }
 
-// search fills in the front: the choices that trade one length for another, and for each emphasis the one of the least losses over all
-// lengths with answers counted that much more. The latter have no length of their own.
+// search fills in the front: the choices that trade one length for another, and those of further searches, which have no length
+// of their own.
 func (r *MoAResult) search(m *nn.Model, rules []manifest.Policy, opt MoAOptions) error {
 	t := r.tables(m.Arch, rules, opt)
-	caches, err := CacheLimits(m.Arch.Layers, rules, t.lengths, opt.Budget, 0)
+	at := opt.At
+	if at == nil {
+		at = t.lengths
+	}
+	caches, err := CacheLimits(m.Arch.Layers, rules, at, opt.Budget, 0)
 	if err != nil {
 		return err
 	}
@@ -66,25 +71,92 @@ func (r *MoAResult) search(m *nn.Model, rules []manifest.Policy, opt MoAOptions)
 	if r.Front, r.Solves, err = f.Solve(); err != nil {
 		return err
 	}
-	found, errs := make([]*Candidate, len(opt.Emphases)), make([]error, len(opt.Emphases))
+	specs := r.further(m.Arch, rules, t, opt)
+	found, errs := make([]*Candidate, len(specs)), make([]error, len(specs))
 	m.Dev.For(len(found), func(i int) {
-		k := &Knapsack{Loss: noLosses(m.Arch, len(rules)), Caches: caches, Distinct: opt.PerLayer}
-		for o := range t.lengths {
-			addTables(k.Loss, t.answers[o], opt.Emphases[i])
-			addTables(k.Loss, t.text[o], 1)
-		}
+		k := &Knapsack{Loss: specs[i], Caches: caches, Distinct: opt.PerLayer}
 		s, err := k.Solve()
 		if errs[i] = err; err == nil {
 			found[i] = &Candidate{Rule: s.Rule, Loss: f.losses(s.Rule), Density: s.Density, Gap: s.Gap}
 		}
 	})
 	for i, c := range found {
+		var limit *LimitError
+		if errors.As(errs[i], &limit) {
+			continue // more heads kept than the budget has room for
+		}
 		if errs[i] != nil {
 			return errs[i]
 		}
 		r.Front, r.Solves = append(r.Front, *c), r.Solves+1
 	}
 	return nil
+}
+
+// further lists the losses of further searches, summed over lengths: with answers counted more by each emphasis, and with the heads
+// that answers rest on most kept whole, 1, 2, 3, 4, 6, 8, 12, … of them.
+func (r *MoAResult) further(m *arch.Model, rules []manifest.Policy, t *losses, opt MoAOptions) [][][][]float64 {
+	sum := func(answers float64) [][][]float64 {
+		out := noLosses(m, len(rules))
+		for o := range t.lengths {
+			addTables(out, t.answers[o], answers)
+			addTables(out, t.text[o], 1)
+		}
+		return out
+	}
+	var list [][][][]float64
+	for _, e := range opt.Emphases {
+		list = append(list, sum(e))
+	}
+	scores, total := t.answerScores(m, rules, opt.Budget)
+	for k, step := 1, 1; k <= total/2; k += step {
+		list = append(list, keepWhole(sum(1), SelectCount(scores, k).Full, rules, t.lengths[len(t.lengths)-1]))
+		if k == 4 || k > 4 && k&(k-1) == 0 {
+			step = k / 2
+		}
+	}
+	return list
+}
+
+// answerScores is what answers lose by each head, over all lengths, under the longest rule within the budget, and the number of heads.
+func (t *losses) answerScores(m *arch.Model, rules []manifest.Policy, budget float64) ([][]float64, int) {
+	length, even := t.lengths[len(t.lengths)-1], 0
+	within := func(r int) bool { return float64(rules[r].Span(length)) <= budget*float64(length) }
+	for r := range rules {
+		if s, have := rules[r].Span(length), rules[even].Span(length); within(r) && (s > have || !within(even)) {
+			even = r
+		}
+	}
+	scores, n := rowsOf(m.Layers, kvHeads), 0
+	for l := range scores {
+		for g := range scores[l] {
+			n++
+			for o := range t.lengths {
+				scores[l][g] += t.answers[o][l][g][even]
+			}
+		}
+	}
+	return scores, n
+}
+
+// keepWhole makes every rule of the marked heads that does not keep all of a sequence of length tokens cost more than anything else can.
+func keepWhole(table [][][]float64, full [][]bool, rules []manifest.Policy, length int) [][][]float64 {
+	most := 1.0
+	for _, layer := range table {
+		for _, row := range layer {
+			most += slices.Max(row)
+		}
+	}
+	for l, layer := range table {
+		for g, row := range layer {
+			for r := range row {
+				if full[l][g] && rules[r].Span(length) < length {
+					row[r] += most
+				}
+			}
+		}
+	}
+	return table
 }
 
 func noLosses(m *arch.Model, rules int) [][][]float64 {

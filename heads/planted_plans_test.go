@@ -86,9 +86,9 @@ func TestPlantedMoA(t *testing.T) {
 			budget := (float64(count) + float64(total-count)*least/float64(c.lengths[0])) / float64(total)
 			r, err := MoA(t.Context(), m, MoAOptions{Inputs: inputs, Budget: budget, Candidates: 2, Additive: c.additive,
 				Grid: RuleGrid{Length: long, Sink: plantedSink, Block: 8, Min: least},
-				HeldOut: func(q *manifest.Plan) (float64, error) {
+				HeldOut: func(q *manifest.Plan) ([]float64, error) {
 					r, err := calib.Retrieval(t.Context(), m, heldOut, calib.EvalOptions{Plan: q})
-					return r.AnswerNLL, err
+					return []float64{r.AnswerNLL}, err
 				}})
 			if err != nil {
 				t.Fatal(err)

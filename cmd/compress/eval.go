@@ -52,6 +52,7 @@ func (a *app) evalCmd() *cobra.Command {
 	f.StringVar(&recipe, "recipe", "", "recipe whose retrieval section generates prompts in the data")
 	f.BoolVar(&useplan, "attention-plan", false, "run under the attention plan that lies beside the weights")
 	f.StringVar(&o.AttentionPlan, "attention-plan-file", "", "run under this attention plan")
+	f.IntVar(&o.PrefillChunk, "prefill-chunk", 0, "tokens that prefill takes at once under the attention plan; 0 for whole prompts")
 	f.IntVar(&o.Windows, "windows", 0, "windows to measure; 0 for all")
 	f.IntVar(&o.Skip, "skip", 0, "windows to leave out at the start")
 	f.IntVar(&o.Length, "length", 512, "tokens of a window; longer rows of ids are cut to it")

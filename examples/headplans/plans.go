@@ -28,7 +28,7 @@ retrieval:
   depths: [0.1, 0.4, 0.7]
   per_cell: 4
   distractors: 1
-heads: {method: %s, budget_length: %d`, s.seed, s.sequences, s.length, s.length/2, s.length*3/4, s.length, method, s.length)
+heads: {method: %s, budget_length: %d`, s.seed, s.sequences, s.length, s.length/2, s.length*3/4, s.length, method, 2*s.length)
 	if method != "razor" {
 		text += fmt.Sprintf(", kv_budget: %g", budget)
 	}

@@ -27,6 +27,7 @@ type EvalOptions struct {
 	ReplaceFirst    bool // BOS takes the place of each window's first token instead of standing before it
 	ScoreFrom       int
 	AttentionPlan   string // "" for dense, "auto" for the checkpoint's own, or a file
+	PrefillChunk    int    // tokens that prefill takes at once under the attention plan; 0 for whole prompts
 	AllowRemoteCode bool
 	Seed            uint64
 	Env             Env
@@ -39,8 +40,35 @@ type Evaluation struct {
 	Perplexity *calib.PerplexityResult `json:"perplexity,omitempty"`
 	Compare    *calib.Comparison       `json:"against_reference,omitempty"`
 	Retrieval  *calib.RetrievalResult  `json:"retrieval,omitempty"`
+	Served     *Served                 `json:"served,omitempty"`
 	KV         []heads.Cache           `json:"kv_bytes"`
 	Tokens     int                     `json:"tokens"`
+}
+
+// Served is what was counted while the model ran under its attention plan as a runtime would run it: over all windows and prompts,
+// the bytes of their caches in bf16 at their peak, and the pairs of queries and keys that attention was computed for.
+type Served struct {
+	KVBytes        int64   `json:"kv_bytes_peak"`
+	KVBytesDense   int64   `json:"kv_bytes_dense"`
+	PrefillPairs   int64   `json:"prefill_pairs"`
+	PrefillDensity float64 `json:"prefill_density"` // of the dense model's pairs
+	DecodePairs    int64   `json:"decode_pairs"`
+	DecodeDensity  float64 `json:"decode_density"`
+
+	total nn.ServeWindow
+}
+
+func (s *Served) add(stats *nn.ServeStats) {
+	t, sum := stats.Total(), &s.total
+	sum.PeakKVBytes += t.PeakKVBytes
+	sum.DenseKVBytes += t.DenseKVBytes
+	for _, p := range []struct{ to, from *nn.Pairs }{{&sum.Prefill, &t.Prefill}, {&sum.Decode, &t.Decode}} {
+		p.to.Attended += p.from.Attended
+		p.to.Dense += p.from.Dense
+	}
+	s.KVBytes, s.KVBytesDense = sum.PeakKVBytes, sum.DenseKVBytes
+	s.PrefillPairs, s.PrefillDensity = sum.Prefill.Attended, sum.Prefill.Density()
+	s.DecodePairs, s.DecodeDensity = sum.Decode.Attended, sum.Decode.Density()
 }
 
 // Evaluate measures a checkpoint, quantized or not, with or without its attention plan.
@@ -123,6 +151,7 @@ func (o *EvalOptions) check() error {
 	f.add(o.Skip < 0, "--skip %d: want at least 0", o.Skip)
 	f.add(o.Length < 2 || o.Length > 1<<20, "--length %d: want 2 to 1048576", o.Length)
 	f.add(o.MaxPrompts < 0, "--max-prompts %d: want at least 0", o.MaxPrompts)
+	f.add(o.PrefillChunk < 0, "--prefill-chunk %d: want at least 0", o.PrefillChunk)
 	f.add(o.ScoreFrom < 0, "--score-from %d: want at least 0", o.ScoreFrom)
 	if len(f) == 0 {
 		return nil
@@ -137,7 +166,7 @@ func (e *evaluator) text(ctx context.Context) error {
 		return err
 	}
 	e.set, e.out.Tokens = w, w.Tokens()
-	opt := e.o.Env.eval(e.plan, nil)
+	opt := e.served(nil)
 	opt.ScoreFrom = e.o.ScoreFrom
 	if e.o.Reference == "" {
 		tick, stop := counter(e.o.Env.Progress, "perplexity")
@@ -205,9 +234,23 @@ func (e *evaluator) needles(ctx context.Context) error {
 	if err := e.s.checkPositions("prompts", longestPrompt(prompts)); err != nil {
 		return err
 	}
-	r, err := retrieval(ctx, e.m, prompts, e.plan, e.o.Env, "needles")
+	tick, stop := counter(e.o.Env.Progress, "needles")
+	defer stop()
+	r, err := calib.Retrieval(ctx, e.m, prompts, e.served(tick))
 	e.out.Retrieval = &r
 	return err
+}
+
+// served says how the model is run: under the attention plan, where there is one, with its caches counted.
+func (e *evaluator) served(tick func(done, total int)) calib.EvalOptions {
+	opt := e.o.Env.eval(e.plan, tick)
+	if e.plan != nil {
+		if e.out.Served == nil {
+			e.out.Served = &Served{}
+		}
+		opt.Chunk, opt.Served = e.o.PrefillChunk, e.out.Served.add
+	}
+	return opt
 }
 
 func (e *evaluator) prompts() ([]calib.Prompt, error) {

@@ -32,6 +32,9 @@ func (j *headJob) moa(ctx context.Context) error {
 	if n := 2 * longest; n <= j.m.Arch.MaxPosition {
 		opt.Beyond = []int{n}
 	}
+	if h.BudgetLength > 0 {
+		opt.At = []int{h.BudgetLength}
+	}
 	r, err := heads.MoA(ctx, j.m, opt)
 	if err != nil {
 		return err
@@ -43,17 +46,17 @@ func (j *headJob) moa(ctx context.Context) error {
 	return heads.WriteMoA(j.plan, r.Plan)
 }
 
-// probe returns the loss by which candidates are compared: the answers' and the text's, from a part of the calibration side that no
-// span was chosen by.
-func (j *headJob) probe(ctx context.Context) func(p *manifest.Plan) (float64, error) {
-	return func(p *manifest.Plan) (float64, error) {
+// probe returns the losses by which candidates are compared: divergence on text, nll of answers and the share of wrong ones, from a part
+// of the calibration side that no span was chosen by.
+func (j *headJob) probe(ctx context.Context) func(p *manifest.Plan) ([]float64, error) {
+	return func(p *manifest.Plan) ([]float64, error) {
 		quiet := j.env.eval(p, nil)
 		text, err := calib.Compare(ctx, j.m, j.m, j.set.probe.windows, quiet)
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
 		answers, err := calib.Retrieval(ctx, j.m, j.set.probe.prompts, quiet)
-		return text.KL + answers.AnswerNLL, err
+		return []float64{text.KL, answers.AnswerNLL, 1 - answers.Accuracy}, err
 	}
 }
 
@@ -76,8 +79,8 @@ const (
 // profileDepths reach back to the start: a span that no needle lay beyond in the profile may miss some at other lengths.
 var profileDepths = []float64{0, 0.25, 0.5, 0.75}
 
-// samples makes what MoA profiles at each length, and a further sample to compare candidates by, half as long again as the
-// longest where the model has the positions.
+// samples makes what MoA profiles at each length, and a further sample to compare candidates by, twice as long as the longest, or half
+// as long again, where the model has the positions: what a span misses shows beyond the lengths that it was chosen at.
 func (d *dataset) samples(s *source, r *Recipe, enc calib.Encoder) error {
 	flat := d.set.Calib.Flat(1)
 	make := func(length int, number uint64, from int) (sample, error) {
@@ -102,9 +105,11 @@ func (d *dataset) samples(s *source, r *Recipe, enc calib.Encoder) error {
 		}
 		d.profiled = append(d.profiled, p)
 	}
-	beyond := longest + longest/2
-	if beyond > s.arch.MaxPosition {
-		beyond = longest
+	beyond := longest
+	for _, n := range []int{longest + longest/2, 2 * longest} {
+		if n <= s.arch.MaxPosition {
+			beyond = n
+		}
 	}
 	var err error
 	d.probe, err = make(beyond, uint64(len(lengths)+1), profileWindows*longest)

@@ -135,10 +135,30 @@ func (h *headsDecision) rows() []planfile.Row {
 	if b := h.Plan.Budget; b != nil && len(b.DensityAt) > 0 {
 		rows = append(rows, planfile.Row{Mark: "=", Scope: "kv cache", Text: densities(b)})
 	}
+	if row := loadRow(h.Plan); row != "" {
+		rows = append(rows, planfile.Row{Mark: "=", Scope: "full heads", Text: row})
+	}
 	for _, m := range h.HeldOut {
 		rows = append(rows, planfile.Row{Mark: "=", Scope: "held out", Text: fmt.Sprintf("%s %s -> %s", m.Name, m.Dense, m.Plan)})
 	}
 	return rows
+}
+
+// loadRow tells what the busiest of 2, 4 and 8 ranks holds of the full heads, layer by layer, and what an even split would give;
+// "" where no head or every head is full.
+func loadRow(p *manifest.Plan) string {
+	full := fullHeads(p, p.Model.MaxPosition)
+	var parts []string
+	for tp := 2; tp <= 8; tp *= 2 {
+		load, err := heads.TensorParallel(full, tp)
+		if err == nil && load.Ideal > 0 {
+			parts = append(parts, fmt.Sprintf("TP %d %d (%g)", tp, load.Busiest, load.Ideal))
+		}
+	}
+	if n, all := p.FullHeads(p.Model.MaxPosition); n == 0 || n == all || len(parts) == 0 {
+		return ""
+	}
+	return "busiest rank (even split): " + strings.Join(parts, ", ")
 }
 
 // densities writes the share of the dense cache that is kept at the shortest and the longest counted length.

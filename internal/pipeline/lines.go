@@ -43,6 +43,10 @@ func (e *Evaluation) Lines() []string {
 			lines = append(lines, fmt.Sprintf("  length %d depth %.2f: %d of %d", c.Length, c.Depth, c.Correct, c.Prompts))
 		}
 	}
+	if s := e.Served; s != nil && s.KVBytesDense > 0 {
+		lines = append(lines, fmt.Sprintf("served: %d of %d bytes of KV cache at the peaks (%.1f %%), %.1f %% of the query-key pairs in prefill, %.1f %% in decoding",
+			s.KVBytes, s.KVBytesDense, 100*float64(s.KVBytes)/float64(s.KVBytesDense), 100*s.PrefillDensity, 100*s.DecodeDensity))
+	}
 	for _, c := range e.KV {
 		lines = append(lines, fmt.Sprintf("KV cache at %d tokens: %d bytes dense, %d planned (%.1f %%)", c.Length, c.Dense, c.Planned, 100*c.Density()))
 	}

@@ -28,9 +28,21 @@ func usualMemory(s *source, q *quantDecision, set *dataset) int64 {
 	return n + n/3
 }
 
-// planMemory estimates the bytes resident during plan, where only the source runs.
+// planMemory estimates the bytes resident during plan, where only the source runs: forward, or forth and back where gates are
+// trained or influence is profiled.
 func planMemory(s *source, set *dataset, states int64) int64 {
-	return withGarbage(judgeBytes(s, set, 1, states))
+	return withGarbage(judgeBytes(s, set, 1, states) + backBytes(s, set, states))
+}
+
+// backBytes is what a backward pass holds beyond a forward one: the states at every block's boundary up to their limit, and the
+// gradients of a window through a block; see nn.Model.Back.
+func backBytes(s *source, set *dataset, states int64) int64 {
+	if set == nil || set.backTokens() == 0 {
+		return 0
+	}
+	const f32 = 4
+	boundaries := f32 * int64(s.arch.D) * int64(len(s.arch.Layers)+1) * int64(set.backTokens())
+	return min(states, boundaries) + 2*windowBytes(s.arch, set.longest())
 }
 
 func withGarbage(n int64) int64 { return n + n/8 }

@@ -262,6 +262,15 @@ func (d *dataset) heldTokens() int {
 	return n
 }
 
+// backTokens is the most tokens that one backward pass runs over, 0 where there is none.
+func (d *dataset) backTokens() int {
+	n := longestPrompt(d.train)
+	for _, p := range d.profiled {
+		n = max(n, p.windows.Tokens(), promptTokens(p.prompts))
+	}
+	return n
+}
+
 // promptSets says which prompts and validation windows there are.
 func (d *dataset) promptSets() []planfile.PromptSet {
 	var list []planfile.PromptSet
