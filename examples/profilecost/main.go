@@ -54,7 +54,7 @@ func parse(args []string) (*settings, error) {
 	f.IntVar(&s.length, "length", 0, "with -method: tokens of the window")
 	f.StringVar(&s.model, "model", "", "directory of the checkpoint")
 	f.IntVar(&s.threads, "threads", runtime.NumCPU(), "threads")
-	f.IntVar(&s.answer, "answer", 16, "tokens of the answer, and of the needle")
+	f.IntVar(&s.answer, "answer", 4, "tokens of the answer, and of the needle")
 	f.IntVar(&s.steps, "steps", 3, "gradient steps of duo that are measured, of which the first does not count")
 	f.IntVar(&s.all, "all-steps", 2000, "gradient steps that the time of duo is reckoned for")
 	lengths := f.String("lengths", "8192", "tokens of the window, one table each")

@@ -52,32 +52,23 @@ func (j *job) promptOf(answer []int32) calib.Prompt {
 	return calib.Prompt{IDs: ids, Answer: answer, NeedleLo: lo, NeedleHi: lo + len(answer), Length: j.length, Depth: 0.5}
 }
 
-// findAnswers writes the prompt whose answer is the model's own. A pass tells what the model says after each token of a guess,
-// which is the next guess, so that n passes make n tokens right at least. Methods count a prompt from half of its answer on.
+// findAnswers writes the prompt whose answer is the model's own. A pass tells what the model says after each token of a
+// guess, which is the next guess: n passes make the first n tokens right. Methods count a prompt from half of its answer on.
 func findAnswers(ctx context.Context, j *job) (int, string, error) {
 	answer := randomIDs(j.answer, j.m.Arch.V)
-	for pass := 1; ; pass++ {
-		p := j.promptOf(answer)
-		next, err := j.said(ctx, p)
-		if err != nil {
+	passes := len(answer)/2 + 1
+	for range passes {
+		var err error
+		if answer, err = j.said(ctx, j.promptOf(answer)); err != nil {
 			return 0, "", err
 		}
-		right := 0
-		for i, id := range next {
-			if id == answer[i] {
-				right++
-			}
-		}
-		if 2*right > len(answer) {
-			f, err := os.Create(j.prompts)
-			if err != nil {
-				return 0, "", err
-			}
-			defer f.Close()
-			return pass, fmt.Sprintf("the model gives %d of %d tokens", right, len(answer)), calib.WritePrompts(f, []calib.Prompt{p})
-		}
-		answer = next
 	}
+	f, err := os.Create(j.prompts)
+	if err != nil {
+		return 0, "", err
+	}
+	defer f.Close()
+	return passes, fmt.Sprintf("%d of %d tokens", passes, len(answer)), calib.WritePrompts(f, []calib.Prompt{j.promptOf(answer)})
 }
 
 // said returns the token that the model gives at each step of a prompt's answer.

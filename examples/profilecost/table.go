@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -39,11 +40,12 @@ func (s *settings) tables(ctx context.Context, out io.Writer) error {
 	return nil
 }
 
-// table prints a line for each method, ratios being those to the first.
+// table prints a line for each method, ratios being those to the first, and goes on where one fails.
 func (s *settings) table(ctx context.Context, out io.Writer) error {
 	fmt.Fprintf(out, "\none window of %d tokens\n%-15s %7s %9s %9s %9s %7s %6s  %s\n", s.length, "method", "tokens", "wall s", "CPU s",
 		"CPU/first", "MiB", "load", "counted")
 	var first float64
+	var failed error
 	names := s.methods
 	if s.needAnswers() {
 		names = append([]string{answers}, names...)
@@ -52,7 +54,9 @@ func (s *settings) table(ctx context.Context, out io.Writer) error {
 		load := loadAverage()
 		c, err := s.measure(ctx, name)
 		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+			fmt.Fprintf(out, "%-15s %v\n", name, err)
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", name, err))
+			continue
 		}
 		if first == 0 && name != answers {
 			first = c.CPU
@@ -63,7 +67,7 @@ func (s *settings) table(ctx context.Context, out io.Writer) error {
 		}
 		fmt.Fprintf(out, "%-15s %7d %9.2f %9.2f %9s %7d %6s  %s\n", name, c.Tokens, c.Wall, c.CPU, ratio, c.Peak>>20, load, c.Note)
 	}
-	return nil
+	return failed
 }
 
 // needAnswers says whether a method among those asked for reads a prompt.
