@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"runtime/pprof"
 	"strconv"
 	"strings"
@@ -29,8 +30,12 @@ type job struct {
 	ask     []calib.Prompt // the window as a prompt with its answer; nil for methods that need none
 }
 
+// gcPercent is what compress sets.
+const gcPercent = 33
+
 // child measures the method in this process.
 func (s *settings) child(ctx context.Context, out io.Writer) error {
+	debug.SetGCPercent(gcPercent)
 	method := methodCalled(s.method)
 	if method == nil || s.length < least {
 		return fmt.Errorf("method %q on %d tokens", s.method, s.length)
