@@ -9,6 +9,7 @@ import (
 	"modelpress/formats/manifest"
 	"modelpress/internal/arch"
 	"modelpress/internal/nn"
+	"modelpress/internal/num"
 )
 
 // EchoAttOptions says which layers count as alike. Zero values stand for those in brackets.
@@ -41,8 +42,8 @@ type EchoAtt struct {
 	Windows int
 }
 
-// FindEchoAtt compares the attention of neighbouring layers row by row. Memory beyond the forward pass is what a layer's
-// attention is made from, 4·T·((H+G)·K + H) bytes for each window, and 16·T bytes a thread.
+// FindEchoAtt compares the attention of neighbouring layers some rows at a time. Memory beyond the forward pass is what a
+// layer's attention is made from, 4·T·(H+G)·K bytes for each window, and 256·T bytes a thread.
 func FindEchoAtt(ctx context.Context, m *nn.Model, w calib.Windows, opt EchoAttOptions) (*EchoAtt, error) {
 	if err := opt.fill(); err != nil {
 		return nil, err
@@ -72,28 +73,49 @@ func (r rows) kept(old rows) rows {
 		a = *old.AttnState
 	}
 	a.Shape = r.Shape
-	a.Q, a.K, a.LSE = append(a.Q[:0], r.Q...), append(a.K[:0], r.K...), append(a.LSE[:0], r.LSE...)
+	a.Q, a.K = append(a.Q[:0], r.Q...), append(a.K[:0], r.K...)
 	return rows{AttnState: &a, window: r.window}
 }
 
-// alike is the mean over heads of the cosine of two layers' attention.
+// alikeRows is the number of queries that are compared at a time: enough for products of matrices instead of vectors.
+const alikeRows = 32
+
+// alike is the mean over heads of the cosine of two layers' attention. Sums over a row are f32, those over rows f64.
 func alike(a, b rows) float64 {
 	cos := make([]float64, a.Shape.H)
+	t := a.Shape.T
 	a.Dev.For(a.Shape.H, func(h int) {
-		x, y := make([]float64, a.Shape.T), make([]float64, a.Shape.T)
+		x, y := make([]float32, alikeRows*t), make([]float32, alikeRows*t)
 		var xy, xx, yy float64
-		for i := range a.Shape.T {
-			a.row(x[:i+1], h, i)
-			b.row(y[:i+1], h, i)
-			for j, v := range x[:i+1] {
-				xy += float64(v * y[j])
-				xx += float64(v * v)
-				yy += float64(y[j] * y[j])
+		for lo := 0; lo < t; lo += alikeRows {
+			hi := min(lo+alikeRows, t)
+			a.weights(x, h, lo, hi)
+			b.weights(y, h, lo, hi)
+			for i := lo; i < hi; i++ {
+				p, q := x[(i-lo)*t:][:i+1], y[(i-lo)*t:][:i+1]
+				xy += float64(num.Dot(p, q))
+				xx += float64(num.Dot(p, p))
+				yy += float64(num.Dot(q, q))
 			}
 		}
 		cos[h] = xy / math.Sqrt(xx*yy)
 	})
 	return sum(cos) / float64(len(cos))
+}
+
+// weights writes A[h, i, j] for the queries i of [lo, hi) and all j ≤ i to dst, [hi-lo, T].
+func (r rows) weights(dst []float32, h, lo, hi int) {
+	s, from := r.Shape, r.low(lo)
+	g := h / (s.H / s.G)
+	num.GemmNT(dst[from:], s.T, r.Q[lo*s.H*s.K+h*s.K:], s.H*s.K, num.F32Weights(r.K[from*s.G*s.K+g*s.K:], s.G*s.K), hi-lo, hi-from,
+		s.K, 0, nil)
+	for i := lo; i < hi; i++ {
+		row := dst[(i-lo)*s.T:][:i+1]
+		clear(row[:r.low(i)])
+		seen := row[r.low(i):]
+		num.Scale(seen, s.Scale)
+		num.Softmax(seen, seen)
+	}
 }
 
 // alikeRuns finds runs of inner layers that are alike.

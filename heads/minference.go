@@ -47,7 +47,7 @@ var verticalShares = []float64{0.04, 0.12, 0.42, 0.97}
 // policies are written into p, with evidence "minference" per query head. Layers with a sliding window are left alone.
 //
 // It costs one forward pass, and per head about six times the sampled share of dense attention in rows. Memory beyond the
-// pass: per thread 60*T bytes, and 200 bytes per query head, candidate and window.
+// pass: per thread 80*T bytes, and 200 bytes per query head, candidate and window.
 func MInference(ctx context.Context, m *nn.Model, w calib.Windows, p *manifest.Plan, opt MInferenceOptions) (*Patterns, error) {
 	opt.fill()
 	if opt.Sink < 0 || opt.Recent < 1 || opt.LastQ < 0 || opt.Block < 0 || opt.ForceVertical < 0 || opt.ForceSlash < 0 || opt.From < 0 {
@@ -65,12 +65,12 @@ func MInference(ctx context.Context, m *nn.Model, w calib.Windows, p *manifest.P
 		sample := sampleRows(r.Shape.T, opt.Block, opt.SampleBlocks, opt.From)
 		r.Dev.For(r.Shape.H, func(h int) {
 			head := r.head(h)
-			columns, diagonals := nn.Estimate(head, 0, head.T, opt.LastQ)
+			ranked := nn.RankVerticalSlash(nn.Estimate(head, 0, head.T, opt.LastQ))
 			if window == 0 {
-				s.candidates[layer][h] = opt.candidates(head.T, columns, diagonals)
+				s.candidates[layer][h] = opt.candidates(head.T, ranked)
 			}
 			for _, c := range s.candidates[layer][h] {
-				s.losses[window][layer][h] = append(s.losses[window][layer][h], r.patternLoss(h, sample, opt.pattern(c, head, columns, diagonals)))
+				s.losses[window][layer][h] = append(s.losses[window][layer][h], r.patternLoss(h, sample, opt.pattern(c, head, ranked)))
 			}
 		})
 	}
@@ -93,11 +93,11 @@ func longestFirst(ids [][]int32) [][]int32 {
 }
 
 // candidates returns the policies of equal work on a window of t tokens, in the order of preference.
-func (o *MInferenceOptions) candidates(t int, columns, diagonals []float64) []candidate {
+func (o *MInferenceOptions) candidates(t int, ranked *nn.RankedVerticalSlash) []candidate {
 	target := maskPairs(t, o.Sink, o.Recent)
 	list := []candidate{{manifest.Streaming(o.Sink, o.Recent), target}}
 	for _, share := range verticalShares {
-		list = append(list, o.verticalSlash(t, share, target, columns, diagonals))
+		list = append(list, o.verticalSlash(t, share, target, ranked))
 	}
 	blocks := atMost((t+o.Block-1)/o.Block, target, func(n int) int64 { return topBlockPairs(t, o.Block, n) })
 	return append(list, candidate{manifest.Policy{Kind: manifest.KindBlockTopK, Selector: "mean_pool", Block: o.Block, Blocks: blocks},
@@ -105,26 +105,26 @@ func (o *MInferenceOptions) candidates(t int, columns, diagonals []float64) []ca
 }
 
 // verticalSlash gives columns and diagonals as large a budget as the target allows.
-func (o *MInferenceOptions) verticalSlash(t int, share float64, target int64, columns, diagonals []float64) candidate {
+func (o *MInferenceOptions) verticalSlash(t int, share float64, target int64, ranked *nn.RankedVerticalSlash) candidate {
 	policy := func(n int) manifest.Policy {
 		v := max(1, int(math.Round(float64(share*float64(n)))))
 		return manifest.Policy{Kind: manifest.KindVerticalSlash, Vertical: v, Slash: max(1, n-v), LastQ: o.LastQ,
 			ForceVertical: o.ForceVertical, ForceSlash: o.ForceSlash}
 	}
-	pairs := func(n int) int64 { return topVertical(policy(n), columns, diagonals).Pairs(t) }
+	pairs := func(n int) int64 { return topVertical(policy(n), ranked).Pairs(t) }
 	n := atMost(2*t, target, pairs)
 	return candidate{policy(n), pairs(n)}
 }
 
-func topVertical(p manifest.Policy, columns, diagonals []float64) *nn.VerticalSlash {
-	return nn.TopVerticalSlash(columns, diagonals, p.Vertical, p.Slash, p.ForceVertical, p.ForceSlash)
+func topVertical(p manifest.Policy, ranked *nn.RankedVerticalSlash) *nn.VerticalSlash {
+	return ranked.Top(p.Vertical, p.Slash, p.ForceVertical, p.ForceSlash)
 }
 
 // pattern returns what a candidate sees in a window.
-func (o *MInferenceOptions) pattern(c candidate, head num.AttnHead, columns, diagonals []float64) nn.Pattern {
+func (o *MInferenceOptions) pattern(c candidate, head num.AttnHead, ranked *nn.RankedVerticalSlash) nn.Pattern {
 	switch c.policy.Kind {
 	case manifest.KindVerticalSlash:
-		return topVertical(c.policy, columns, diagonals)
+		return topVertical(c.policy, ranked)
 	case manifest.KindBlockTopK:
 		return nn.SelectBlocks(head, 0, head.T, c.policy)
 	}

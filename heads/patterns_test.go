@@ -24,15 +24,15 @@ func TestPatternsOfStructuredHeads(t *testing.T) {
 	opt := MInferenceOptions{Sink: 4, Recent: 60, LastQ: 16, Block: 16}
 	for h, want := range []string{manifest.KindStreaming, manifest.KindVerticalSlash, manifest.KindBlockTopK} {
 		head := r.head(h)
-		columns, diagonals := nn.Estimate(head, 0, tokens, opt.LastQ)
+		ranked := nn.RankVerticalSlash(nn.Estimate(head, 0, tokens, opt.LastQ))
 		dense := matrix(r.AttnState, h, device.Mask{})
 		best, least := "", math.Inf(1)
-		for _, c := range opt.candidates(tokens, columns, diagonals) {
+		for _, c := range opt.candidates(tokens, ranked) {
 			seen := seenUnder(c.policy, r, h, dense)
 			if n := pairsOf(seen); n != c.pairs || n > maskPairs(tokens, 4, 60) || float64(n) < 0.8*float64(maskPairs(tokens, 4, 60)) {
 				t.Errorf("head %d, %s: %d pairs, counted %d, A-shape %d", h, policyID(c.policy), n, c.pairs, maskPairs(tokens, 4, 60))
 			}
-			got := r.patternLoss(h, sampleRows(tokens, 16, 0, 0), opt.pattern(c, head, columns, diagonals))
+			got := r.patternLoss(h, sampleRows(tokens, 16, 0, 0), opt.pattern(c, head, ranked))
 			slow := slowPatternLoss(r, h, dense, seen)
 			if !near(got.relative(), slow.relative(), 2e-5) || !near(got.retained(), slow.retained(), 2e-5) {
 				t.Errorf("head %d, %s: error %g and mass %g, want %g and %g", h, policyID(c.policy), got.relative(), got.retained(), slow.relative(), slow.retained())
@@ -136,8 +136,8 @@ func TestMInferenceAgainstTheMatrix(t *testing.T) {
 		eachHead(t, m, longest, func(l, window, h int, r rows, dense [][]float64) {
 			at := [2]int{l, h}
 			if window == 0 {
-				columns, diagonals := nn.Estimate(r.head(h), 0, r.Shape.T, opt.LastQ)
-				budgets[at] = opt.candidates(r.Shape.T, columns, diagonals)
+				ranked := nn.RankVerticalSlash(nn.Estimate(r.head(h), 0, r.Shape.T, opt.LastQ))
+				budgets[at] = opt.candidates(r.Shape.T, ranked)
 			}
 			for c, b := range budgets[at] {
 				sum := others[[3]int{l, h, c}]

@@ -47,6 +47,7 @@ func parse(args []string) (settings, error) {
 	shape := fs.String("shape", "llama-3.2-1b", "shape of the model: "+shapeNames())
 	dir := fs.String("o", "", "directory to write; it must not exist")
 	layers := fs.Int("layers", 0, "number of decoder blocks (0: as many as the shape has)")
+	context := fs.Int("context", 0, "positions in the configuration (0: as many as the shape has)")
 	dtype := fs.String("dtype", "bf16", "bf16, f16 or f32")
 	shard := fs.String("shard", "1GB", "largest size of a weights file, such as 500MB")
 	seed := fs.Uint64("seed", 1, "seed of all values")
@@ -65,6 +66,9 @@ func parse(args []string) (settings, error) {
 	s := settings{options: build(), dir: *dir, windows: *windows, span: *span}
 	if *layers > 0 {
 		s.options.Layers = *layers
+	}
+	if *context > 0 {
+		s.options.Context = *context
 	}
 	s.options.Seed = *seed
 	var err error

@@ -12,7 +12,7 @@ import (
 
 func TestRunWritesACheckpoint(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "m")
-	if err := run([]string{"-shape", "tiny", "-dtype", "f16", "-shard", "100KB", "-layers", "3", "-length", "40", "-o", dir}); err != nil {
+	if err := run([]string{"-shape", "tiny", "-dtype", "f16", "-shard", "100KB", "-layers", "3", "-context", "2000", "-length", "40", "-o", dir}); err != nil {
 		t.Fatal(err)
 	}
 	files, err := filepath.Glob(filepath.Join(dir, "model-*.safetensors"))
@@ -26,7 +26,11 @@ func TestRunWritesACheckpoint(t *testing.T) {
 		}
 		r.Close()
 	}
-	raw, err := os.ReadFile(filepath.Join(dir, "calib.jsonl"))
+	raw, err := os.ReadFile(filepath.Join(dir, "config.json"))
+	if err != nil || !strings.Contains(string(raw), `"max_position_embeddings": 2000`) {
+		t.Errorf("%s, %v", raw, err)
+	}
+	raw, err = os.ReadFile(filepath.Join(dir, "calib.jsonl"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -60,16 +60,40 @@ func queryOf(h num.AttnHead, i int) []float32 { return h.Q[i*h.LDQ:][:h.Dim] }
 // TopVerticalSlash keeps the best columns and diagonals of [Estimate]. The first forceVertical columns and the nearest
 // forceSlash distances, at least 1, are always kept and count among them.
 func TopVerticalSlash(columns, diagonals []float64, vertical, slash, forceVertical, forceSlash int) *VerticalSlash {
+	return RankVerticalSlash(columns, diagonals).Top(vertical, slash, forceVertical, forceSlash)
+}
+
+// RankedVerticalSlash holds the columns and diagonals of [Estimate] in their order, so that several choices sort them but
+// once. It is not safe for concurrent use.
+type RankedVerticalSlash struct{ columns, diagonals ranking }
+
+// RankVerticalSlash ranks the scores of [Estimate], which it keeps. Memory beside them: 16 bytes for each key.
+func RankVerticalSlash(columns, diagonals []float64) *RankedVerticalSlash {
+	return &RankedVerticalSlash{columns: ranking{scores: columns}, diagonals: ranking{scores: diagonals}}
+}
+
+// Top is [TopVerticalSlash] of the scores.
+func (r *RankedVerticalSlash) Top(vertical, slash, forceVertical, forceSlash int) *VerticalSlash {
 	return &VerticalSlash{
-		Columns:   runsOf(best(columns, vertical, forceVertical)),
-		Diagonals: runsOf(best(diagonals, slash, max(1, forceSlash), 0)),
+		Columns:   runsOf(r.columns.best(vertical, forceVertical)),
+		Diagonals: runsOf(r.diagonals.best(slash, max(1, forceSlash), 0)),
 	}
+}
+
+// ranking is scores and, once it was needed, their order.
+type ranking struct {
+	scores []float64
+	sorted []int
 }
 
 // best returns the indices of the count largest scores, of which the first forced are taken whatever their score, and
 // those named besides; ascending. Of equal scores the earlier index comes first.
 func best(scores []float64, count, forced int, named ...int) []int {
-	n := len(scores)
+	return (&ranking{scores: scores}).best(count, forced, named...)
+}
+
+func (r *ranking) best(count, forced int, named ...int) []int {
+	n := len(r.scores)
 	forced = min(forced, n)
 	chosen := make([]int, 0, min(n, max(count, forced))+len(named))
 	for i := range forced {
@@ -81,9 +105,14 @@ func best(scores []float64, count, forced int, named ...int) []int {
 		}
 	}
 	if left := min(count, n) - len(chosen); left > 0 {
-		rest := order(scores[forced:])
-		for _, i := range rest {
-			if i += forced; left > 0 && !slices.Contains(named, i) {
+		if r.sorted == nil {
+			r.sorted = order(r.scores)
+		}
+		for _, i := range r.sorted {
+			if left == 0 {
+				break
+			}
+			if i >= forced && !slices.Contains(named, i) {
 				chosen = append(chosen, i)
 				left--
 			}
