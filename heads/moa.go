@@ -67,6 +67,9 @@ func MoA(ctx context.Context, m *nn.Model, opt MoAOptions) (*MoAResult, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := feasible(m.Arch, rules, opt); err != nil {
+		return nil, err
+	}
 	profile, err := MoAProfile(ctx, m, opt.Inputs, ProfileOptions{Width: opt.Grid.Block, Sink: opt.Grid.Sink, Options: opt.Options})
 	if err != nil {
 		return nil, err

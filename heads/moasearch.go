@@ -2,6 +2,7 @@ package heads
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 
 	"modelpress/formats/manifest"
@@ -46,15 +47,37 @@ func (r *MoAResult) tables(m *arch.Model, rules []manifest.Policy, opt MoAOption
 	return &t
 }
 
+// feasible reports a budget that no choice of rules keeps, before anything is measured.
+func feasible(m *arch.Model, rules []manifest.Policy, opt MoAOptions) error {
+	caches, err := opt.caches(m, rules)
+	if err != nil {
+		return err
+	}
+	_, err = (&Knapsack{Loss: noLosses(m, len(rules)), Caches: caches, Distinct: opt.PerLayer}).Solve()
+	var limit *LimitError
+	if errors.As(err, &limit) {
+		return fmt.Errorf("heads: moa: %w; lower the sinks and the least window (together %d tokens), or allow more of the cache", err, opt.Grid.Min)
+	}
+	return err
+}
+
+// caches are the budget's limits.
+func (o *MoAOptions) caches(m *arch.Model, rules []manifest.Policy) ([]CacheLimit, error) {
+	at := o.At
+	if at == nil {
+		for _, in := range o.Inputs {
+			at = append(at, in.Length)
+		}
+		at = slices.Compact(append(at, o.Beyond...))
+	}
+	return CacheLimits(m.Layers, rules, at, o.Budget, 0)
+}
+
 // search fills in the front: the choices that trade one length for another, and those of further searches, which have no length
 // of their own.
 func (r *MoAResult) search(m *nn.Model, rules []manifest.Policy, opt MoAOptions) error {
 	t := r.tables(m.Arch, rules, opt)
-	at := opt.At
-	if at == nil {
-		at = t.lengths
-	}
-	caches, err := CacheLimits(m.Arch.Layers, rules, at, opt.Budget, 0)
+	caches, err := opt.caches(m.Arch, rules)
 	if err != nil {
 		return err
 	}
@@ -216,7 +239,11 @@ func ruleLosses(m *arch.Model, p *LengthProfile, length int, rules []manifest.Po
 		for g := range out[l] {
 			for r := range rules {
 				if span := rules[r].Span(length); span < int(tokensKept(length, layer.Window)) {
-					out[l][g][r] = loss(l, g, max(1, (span-sink)*p.Length/length/p.Width*p.Width))
+					part := span - sink
+					if layer.Window == 0 { // a sliding window does not grow with the text
+						part = part * p.Length / length
+					}
+					out[l][g][r] = loss(l, g, max(1, part/p.Width*p.Width))
 				}
 			}
 		}

@@ -58,12 +58,12 @@ func (v *validator) quality(q *Quality) {
 		v.oneOf(path+".better", m.Better, "", "higher", "lower")
 		v.finite(path+".dense", m.Dense)
 		v.finite(path+".plan", m.Plan)
-		v.check(!q.Passed || q.Gate.passes(m), path, "%s fails the gate, and passed is true", m.Name)
+		v.check(!q.Passed || q.Gate.Passes(m), path, "%s fails the gate, and passed is true", m.Name)
 	}
 }
 
-// passes reports whether a metric keeps the gate. A rounding error of 1e-9 is forgiven.
-func (g Gate) passes(m Metric) bool {
+// Passes reports whether a metric keeps the gate. A rounding error of 1e-9 is forgiven.
+func (g Gate) Passes(m Metric) bool {
 	if m.Better == "lower" {
 		return g.MaxRise == nil || m.Plan <= m.Dense*(1+*g.MaxRise)+1e-9
 	}

@@ -9,6 +9,7 @@ import (
 	"modelpress/formats/planfile"
 	"modelpress/heads"
 	"modelpress/internal/arch"
+	"modelpress/internal/nn"
 )
 
 // modelDigests identify the checkpoint that an attention plan lies in.
@@ -121,6 +122,7 @@ func manifestQuality(q *quality, gates Gates) *manifest.Quality {
 			e.Better = "higher"
 		}
 		out.Metrics = append(out.Metrics, e)
+		out.Passed = out.Passed && out.Gate.Passes(e)
 	}
 	return out
 }
@@ -149,6 +151,16 @@ func checkPlanFits(p *manifest.Plan, m *arch.Model) error {
 		}
 	}
 	return nil
+}
+
+// servable reports a plan that this program cannot run, without running anything: for short texts and for the longest.
+func servable(m *nn.Model, p *manifest.Plan) error {
+	var windows [][]int32
+	for _, n := range []int{1, 2, min(m.Arch.MaxPosition, 1<<20)} {
+		windows = append(windows, make([]int32, n))
+	}
+	_, err := nn.NewServer(m, windows, nn.ServeOptions{Plan: p, Prompt: func(i int) int { return len(windows[i]) / 2 }})
+	return err
 }
 
 // checkManifest validates an attention plan document against the pointer of config.json and the digests of the result.

@@ -84,6 +84,14 @@ func (a *applier) checkHeads() (f faults) {
 		return append(f, err)
 	}
 	if err := a.h.Plan.CheckModel(a.plan.Source.WeightsDigest, a.plan.Source.HeadersDigest, ""); err != nil {
+		return append(f, err)
+	}
+	want := heads.Draft(a.s.arch)
+	d := a.h.Plan.Model
+	identify(want, a.s, a.plan.Tool, modelDigests{d.WeightsDigest, d.HeadersDigest, d.ConfigDigest})
+	f.add(!sameJSON(want.Model, d) || a.h.Plan.RopePositions != want.RopePositions, "the attention plan describes another model than this one")
+	f.add(!sameJSON(kvBudget(a.h.Plan, a.s.arch), a.h.Plan.Budget), "the attention plan counts its cache wrong")
+	if err := servable(a.s.model(a.o.Env.Device), a.h.Plan); err != nil {
 		f = append(f, err)
 	}
 	return f

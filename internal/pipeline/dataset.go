@@ -37,6 +37,7 @@ type dataset struct {
 	texts         []text
 	profiled      []sample // what a search of spans looks at, a length each, and what it compares candidates by
 	probe         sample
+	heads, probed bool // an attention plan is made; and by gates' slopes, which takes a backward pass over profile
 	bos           *int32
 }
 
@@ -53,7 +54,8 @@ func loadData(ctx context.Context, s *source, r *Recipe, p DataPaths) (*dataset,
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	d := &dataset{}
+	d := &dataset{heads: r.Heads != nil}
+	d.probed = d.heads && oneOf("duo_probe", r.Heads.Evidence...)
 	var err error
 	if d.bos, err = parseBOS(r.Calibration.BOS, s); err != nil {
 		return nil, err
@@ -100,9 +102,24 @@ func (d *dataset) heldTokens() int {
 	return n
 }
 
+// planTokens is the most tokens that one measurement for an attention plan runs over, 0 where none is made.
+func (d *dataset) planTokens() int {
+	if !d.heads {
+		return 0
+	}
+	n := max(d.set.Calib.Tokens(), promptTokens(d.profile), d.heldTokens())
+	for _, p := range append(d.profiled, d.probe) {
+		n = max(n, p.windows.Tokens(), promptTokens(p.prompts))
+	}
+	return n
+}
+
 // backTokens is the most tokens that one backward pass runs over, 0 where there is none.
 func (d *dataset) backTokens() int {
 	n := longestPrompt(d.train)
+	if d.probed {
+		n = max(n, promptTokens(d.profile))
+	}
 	for _, p := range d.profiled {
 		n = max(n, p.windows.Tokens(), promptTokens(p.prompts))
 	}

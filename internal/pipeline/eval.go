@@ -109,7 +109,13 @@ func (e *evaluator) loadPlan(ctx context.Context) error {
 		return &Error{Kind: KindStale, Err: err, Hint: "use the plan that lies beside these weights"}
 	}
 	e.out.Plan = sumDigest(doc)
-	return checkPlanFits(e.plan, e.s.arch)
+	if err := checkPlanFits(e.plan, e.s.arch); err != nil {
+		return err
+	}
+	if err := servable(e.m, e.plan); err != nil {
+		return errKind(KindInput, "", "attention plan: %w", err)
+	}
+	return nil
 }
 
 func (e *evaluator) loadTokenizer() error {

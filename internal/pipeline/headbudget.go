@@ -14,6 +14,9 @@ import (
 func (j *headJob) tokens(ctx context.Context) error {
 	h := j.r.Heads
 	budget := int(*h.KVBudget * float64(j.budgetLength()))
+	if budget < 2 {
+		return fmt.Errorf("heads: kv_budget %g of %d tokens leaves a head %d: give a larger kv_budget or budget_length", *h.KVBudget, j.budgetLength(), budget)
+	}
 	window := min(32, max(1, budget/2))
 	pol := heads.BudgetPolicy{Base: budget, Window: window, Page: h.Page}
 	from := heads.Record{Seed: j.r.Seed}

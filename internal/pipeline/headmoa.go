@@ -17,6 +17,7 @@ func (j *headJob) moa(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	grid.Block = heads.RoundUp(grid.Block, h.Page)
 	how, stop := j.options("profiling influence")
 	defer stop()
 	opt := heads.MoAOptions{Budget: *h.KVBudget, Grid: grid, PerLayer: h.MoA.RulesPerLayer, Additive: h.MoA.Influence == "additive",
@@ -46,8 +47,8 @@ func (j *headJob) moa(ctx context.Context) error {
 	return heads.WriteMoA(j.plan, r.Plan)
 }
 
-// probe returns the losses by which candidates are compared: divergence on text, nll of answers and the share of wrong ones, from a part
-// of the calibration side that no span was chosen by.
+// probe returns the losses by which candidates are compared: divergence on text, nll of answers and the share of wrong ones, of the
+// calibration side, in questions and at a length that no span was chosen by, and as far as there is enough of it in other text.
 func (j *headJob) probe(ctx context.Context) func(p *manifest.Plan) ([]float64, error) {
 	return func(p *manifest.Plan) ([]float64, error) {
 		quiet := j.env.eval(p, nil)
@@ -94,6 +95,10 @@ func (d *dataset) samples(s *source, r *Recipe, enc calib.Encoder) error {
 		if len(w) == 0 {
 			w = cutWindows(flat, d.bos, length, profileWindows)
 		}
+		if len(w) == 0 {
+			return sample{}, errKind(KindUsage, "give more calibration data, or shorter heads.moa.lengths",
+				"heads.moa: the calibration side has %d tokens, fewer than a window of %d", len(flat), length)
+		}
 		return sample{calib.NewWindows(w), prompts}, nil
 	}
 	lengths := r.Heads.MoA.Lengths
@@ -107,7 +112,7 @@ func (d *dataset) samples(s *source, r *Recipe, enc calib.Encoder) error {
 	}
 	beyond := longest
 	for _, n := range []int{longest + longest/2, 2 * longest} {
-		if n <= s.arch.MaxPosition {
+		if n <= s.arch.MaxPosition && n <= d.set.Calib.Tokens()/2 {
 			beyond = n
 		}
 	}

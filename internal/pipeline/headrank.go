@@ -33,6 +33,9 @@ func (j *headJob) decode(ctx context.Context) error {
 // rank keeps the heads with the best scores full and lets the others stream.
 func (j *headJob) rank(ctx context.Context) error {
 	h := j.r.Heads
+	if _, err := j.selection(j.nothing()); err != nil {
+		return err // no scores can change that
+	}
 	scores, from, err := j.scores(ctx, h.Method)
 	if err != nil {
 		return err
@@ -136,9 +139,13 @@ func (j *headJob) razor(ctx context.Context) error {
 func (j *headJob) duo(ctx context.Context, how heads.Options) (*heads.Scores, heads.Record, error) {
 	h := j.r.Heads
 	opt := heads.DuoOptions{Sink: heads.RoundUp(h.Sink, h.Page), Recent: heads.RoundUp(h.Recent, h.Page), Steps: h.Duo.Steps, LR: h.Duo.LR,
-		Reg: h.Duo.Reg, Seed: j.r.Seed, Patience: h.Duo.Stable, StateKey: j.plan.Model.WeightsDigest, Options: how}
+		Reg: h.Duo.Reg, Seed: j.r.Seed, Patience: h.Duo.Stable, StateKey: j.plan.Model.WeightsDigest + "\n" + j.plan.Model.ConfigDigest, Options: how}
 	if h.Duo.Stable > 0 {
-		opt.Share = j.fullShare(opt.Sink, opt.Recent)
+		sel, err := j.selection(j.nothing())
+		if err != nil {
+			return nil, heads.Record{}, err
+		}
+		opt.Share = float64(sel.Count) / float64(max(1, sel.Total))
 	}
 	keep := j.env.keeper()
 	var err error
@@ -156,21 +163,13 @@ func (j *headJob) duo(ctx context.Context, how heads.Options) (*heads.Scores, he
 	return s, heads.Record{Seed: j.r.Seed, Digest: calib.PromptsDigest(j.set.train)}, nil
 }
 
-// fullShare is the share of heads that will stay full, as far as it can be told before they are scored.
-func (j *headJob) fullShare(sink, recent int) float64 {
-	h := j.r.Heads
-	if h.FullShare != nil {
-		return *h.FullShare
-	}
+// nothing are scores before there are any: they show how many heads can stay full, and whether they can at all.
+func (j *headJob) nothing() *heads.Scores {
 	even := make([][]float64, len(j.m.Arch.Layers))
 	for l, a := range j.m.Arch.Layers {
 		if a.HasAttention() {
 			even[l] = make([]float64, a.G)
 		}
 	}
-	sel, _, err := heads.SelectBudget(j.m.Arch, even, *h.KVBudget, sink, recent, j.budgetLength())
-	if err != nil || sel.Total == 0 {
-		return 0 // said again, with a better word for it, once there are scores
-	}
-	return float64(sel.Count) / float64(sel.Total)
+	return &heads.Scores{KV: even}
 }

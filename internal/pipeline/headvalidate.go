@@ -205,7 +205,7 @@ func gatePlan(list []metric, g Gates) error {
 	var f faults
 	for _, b := range planGates(g) {
 		if v, ok := b.of(c); ok {
-			f.add(v > b.bound+1e-9, "gate %s: the attention plan reaches %s on held-out data, want at most %v", b.metric, number(v), b.bound)
+			f.add(v > b.bound+gateSlack, "gate %s: the attention plan reaches %s on held-out data, want at most %v", b.metric, number(v), b.bound)
 		}
 	}
 	if len(f) == 0 {

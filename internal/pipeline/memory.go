@@ -31,7 +31,13 @@ func usualMemory(s *source, q *quantDecision, set *dataset) int64 {
 // planMemory estimates the bytes resident during plan, where only the source runs: forward, or forth and back where gates are
 // trained or influence is profiled.
 func planMemory(s *source, set *dataset, states int64) int64 {
-	return withGarbage(judgeBytes(s, set, 1, states) + backBytes(s, set, states))
+	if set == nil {
+		return withGarbage(judgeBytes(s, set, 1, states))
+	}
+	const f32 = 4
+	// A plan is compared with the dense model, whose states are kept meanwhile.
+	second := min(states, f32*int64(s.arch.D)*int64(set.planTokens()))
+	return withGarbage(judgeBytes(s, set, 1, states) + second + backBytes(s, set, states))
 }
 
 // backBytes is what a backward pass holds beyond a forward one: the states at every block's boundary up to their limit, and the
@@ -125,7 +131,7 @@ func judgeBytes(s *source, set *dataset, models, states int64) int64 {
 	const f32 = 4
 	m, z := s.arch, sizesOf(s)
 	longest := max(set.set.Heldout.Longest(), set.longest())
-	kept := f32 * int64(m.D) * int64(set.heldTokens())
+	kept := f32 * int64(m.D) * int64(max(set.heldTokens(), set.planTokens()))
 	return programBytes + z.store*z.block + models*z.store*int64(m.V)*int64(m.D) + logitBytes(m, longest) +
 		models*min(states, kept) + windowBytes(m, longest)
 }

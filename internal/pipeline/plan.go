@@ -80,6 +80,10 @@ func (p *planner) decide(context.Context) error {
 			return err
 		}
 	}
+	if h := p.r.Heads; h != nil && h.BudgetLength > p.s.arch.MaxPosition {
+		return errKind(KindUsage, "give the length that you serve, within the model's positions", "recipe: heads.budget_length %d: the model has %d positions",
+			h.BudgetLength, p.s.arch.MaxPosition)
+	}
 	p.vs = preflight(p.s.arch, p.r.Target, p.q)
 	if err := refusal(p.vs); err != nil {
 		return err

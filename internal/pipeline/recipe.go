@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"fmt"
-	"math"
 	"regexp"
 	"strings"
 
@@ -214,7 +213,7 @@ func (r *Recipe) check() error {
 	g := r.Gates
 	for name, v := range map[string]float64{"ppl_ratio": g.PPLRatio, "kl": g.KL, "needle_drop": g.NeedleDrop,
 		"plan_ppl_ratio": g.PlanPPLRatio, "plan_kl": g.PlanKL} {
-		f.add(math.IsNaN(v) || math.IsInf(v, 0) || v < 0, "gates.%s %v: want a number of at least 0", name, v)
+		f.add(!(v >= 0 && v <= 1e6), "gates.%s %v: want a number from 0 to 1000000", name, v)
 	}
 	f.add(g != Gates{} && c.Holdout == 0, "gates need held-out data, and calibration.holdout is 0")
 	f.add(g.NeedleDrop != 0 && r.Retrieval == nil, "gates.needle_drop needs the retrieval section")
@@ -231,9 +230,13 @@ func (r *Recipe) check() error {
 	return sortedJoin(f)
 }
 
+// maxCells bounds the lengths and the depths of a grid of prompts.
+const maxCells = 64
+
 func (t *Retrieval) check(f *faults) {
 	f.add(!strings.Contains(t.Fact, "{name}") || !strings.Contains(t.Fact, "{code}"), "retrieval.fact must contain {name} and {code}")
 	f.add(!strings.Contains(t.Question, "{name}") || strings.Contains(t.Question, "{code}"), "retrieval.question must contain {name} and not {code}")
+	f.add(len(t.Lengths) > maxCells || len(t.Depths) > maxCells, "retrieval: %d lengths and %d depths, at most %d of each", len(t.Lengths), len(t.Depths), maxCells)
 	f.add(len(t.Lengths) == 0, "retrieval.lengths: give at least one prompt length in tokens")
 	for _, l := range t.Lengths {
 		f.add(l < 16 || l > 1<<20, "retrieval.lengths %d: want 16 to 1048576", l)

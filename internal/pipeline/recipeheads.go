@@ -137,7 +137,7 @@ func (h *Heads) check(f *faults, r *Recipe) {
 	}
 	f.add(len(h.TensorParallel) > 0 && (h.Unit == "layer" || !oneOf(h.Method, rankings...)), "heads.tensor_parallel is for methods that rank single heads")
 	f.add(!(h.Balance >= 1 && h.Balance <= 1e6), "heads.balance %v: want at least 1", h.Balance)
-	f.add(h.MinLength < 0 || h.MinLength > 1<<30, "heads.min_length %d: want 0 to 1073741824", h.MinLength)
+	f.add(h.MinLength < 0 || h.MinLength >= 1<<30, "heads.min_length %d: want 0 to 1073741823", h.MinLength)
 	f.add(!(h.KeyChannels >= 0 && h.KeyChannels < 1), "heads.key_channels %v: want 0 to less than 1", h.KeyChannels)
 	for _, e := range h.Evidence {
 		f.add(!oneOf(e, evidences...), "heads.evidence %q: known are %s", e, strings.Join(evidences, ", "))
@@ -177,7 +177,7 @@ func (d *Duo) check(f *faults, method string) {
 	f.add(method != "duo", "heads.duo has no effect with method %s", method)
 	f.add(d.Steps < 1 || d.Steps > 1<<20, "heads.duo.steps %d: want 1 to 1048576", d.Steps)
 	f.add(!(d.LR > 0 && d.LR <= 1), "heads.duo.lr %v: want more than 0 and at most 1", d.LR)
-	f.add(!(d.Reg >= 0 && d.Reg <= 1e6), "heads.duo.reg %v: want 0 to 1000000", d.Reg)
+	f.add(!(d.Reg > 0 && d.Reg <= 1e6), "heads.duo.reg %v: want more than 0 and at most 1000000", d.Reg)
 	f.add(d.Stable < 0 || d.Stable > 1000, "heads.duo.stable %d: want 0 to 1000", d.Stable)
 	f.add(d.Prompts < 1 || d.Prompts > 10000, "heads.duo.prompts %d: want 1 to 10000", d.Prompts)
 }
@@ -218,6 +218,7 @@ func (v *Validate) check(f *faults, r *Recipe) {
 	for _, k := range v.Tasks {
 		f.add(!oneOf(k, taskNames()...), "heads.validate.tasks %q: known are %s", k, strings.Join(taskNames(), ", "))
 	}
+	f.add(len(v.Lengths) > maxCells, "heads.validate.lengths: %d lengths, at most %d", len(v.Lengths), maxCells)
 	for _, n := range v.Lengths {
 		f.add(n < 16 || n > 1<<20, "heads.validate.lengths %d: want 16 to 1048576", n)
 	}
