@@ -27,7 +27,7 @@ func TestServeRefusals(t *testing.T) {
 		{"llama-gqa", "an earlier layer", func(p *manifest.Plan, o *ServeOptions) { p.Layers[0].ShareAttentionWith = &three }},
 		{"llama-gqa", "how much", func(p *manifest.Plan, o *ServeOptions) { share(p, kinds["snapkv"], "tokens") }},
 		{"llama-gqa", "digits", func(p *manifest.Plan, o *ServeOptions) { p.Layers[0].KVHeads[0].KChannelMask = "f" }},
-		{"llama-gqa", "hexadecimal", func(p *manifest.Plan, o *ServeOptions) { p.Layers[0].KVHeads[0].KChannelMask = "\x16f" }},
+		{"llama-gqa", "k_channel_mask", func(p *manifest.Plan, o *ServeOptions) { p.Layers[0].KVHeads[0].KChannelMask = "\x16f" }},
 		{"llama-gqa", "together with", func(p *manifest.Plan, o *ServeOptions) {
 			p.RopePositions, p.Policies["d"] = "within_cache", kinds["compensated"]
 		}},

@@ -75,18 +75,22 @@ func (s sample) digest() string {
 const (
 	profileWindows = 8
 	profilePrompts = 4 // for each depth
+	probePrompts   = 8
 )
 
 // profileDepths reach back to the start: a span that no needle lay beyond in the profile may miss some at other lengths.
 var profileDepths = []float64{0, 0.25, 0.5, 0.75}
 
+// probeDepths are denser at the start, where spans are told apart.
+var probeDepths = []float64{0, 0.1, 0.25, 0.5, 0.75}
+
 // samples makes what MoA profiles at each length, and a further sample to compare candidates by, twice as long as the longest, or half
 // as long again, where the model has the positions: what a span misses shows beyond the lengths that it was chosen at.
 func (d *dataset) samples(s *source, r *Recipe, enc calib.Encoder) error {
 	flat := d.set.Calib.Flat(1)
-	make := func(length int, number uint64, from int) (sample, error) {
+	make := func(length int, number uint64, depths []float64, perCell, from int) (sample, error) {
 		opt := r.Retrieval.options(d.bos)
-		opt.Kind, opt.Lengths, opt.Depths, opt.PerCell, opt.Seed = calib.MultiKey, []int{length}, profileDepths, profilePrompts, r.Seed*2+1+1000*number
+		opt.Kind, opt.Lengths, opt.Depths, opt.PerCell, opt.Seed = calib.MultiKey, []int{length}, depths, perCell, r.Seed*2+1+1000*number
 		prompts, err := calib.MakePrompts(enc, flat, opt)
 		if err != nil {
 			return sample{}, fmt.Errorf("heads.moa: %w", err)
@@ -104,7 +108,7 @@ func (d *dataset) samples(s *source, r *Recipe, enc calib.Encoder) error {
 	lengths := r.Heads.MoA.Lengths
 	longest := lengths[len(lengths)-1]
 	for i, n := range lengths {
-		p, err := make(n, uint64(i+1), 0)
+		p, err := make(n, uint64(i+1), profileDepths, profilePrompts, 0)
 		if err != nil {
 			return err
 		}
@@ -117,6 +121,6 @@ func (d *dataset) samples(s *source, r *Recipe, enc calib.Encoder) error {
 		}
 	}
 	var err error
-	d.probe, err = make(beyond, uint64(len(lengths)+1), profileWindows*longest)
+	d.probe, err = make(beyond, uint64(len(lengths)+1), probeDepths, probePrompts, profileWindows*longest)
 	return err
 }
