@@ -134,8 +134,9 @@ func (r *MoAResult) measure(ctx context.Context, m *arch.Model, rules []manifest
 	return nil
 }
 
-// againstUniform is the sum of what is left of the uniform window's losses, each a share of its own, since nats of text and of answers do
-// not compare; and behind for each that is larger.
+// againstUniform is the sum of the roots of what is left of the uniform window's losses, each a share of its own, since nats of text and of
+// answers do not compare; and behind for each that is larger. By roots, what is nearly as it was without a plan is told apart
+// from what is as it was.
 func (r *MoAResult) againstUniform(loss []float64) float64 {
 	const (
 		behind = 1000 // more than shares are apart
@@ -143,7 +144,7 @@ func (r *MoAResult) againstUniform(loss []float64) float64 {
 	)
 	total := 0.0
 	for i, v := range loss {
-		total += math.Max(v, least) / math.Max(r.Uniform[i], least)
+		total += math.Sqrt(math.Max(v, least) / math.Max(r.Uniform[i], least))
 		if v > math.Max(r.Uniform[i], least) {
 			total += behind
 		}

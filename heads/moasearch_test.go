@@ -91,7 +91,7 @@ func TestKeepWhole(t *testing.T) {
 func TestAgainstUniform(t *testing.T) {
 	r := &MoAResult{Uniform: []float64{0.2, 4, 0}}
 	good, lopsided := r.againstUniform([]float64{0.1, 3, 0}), r.againstUniform([]float64{0.3, 0.1, 0})
-	if want := 0.5 + 0.75 + 1; math.Abs(good-want) > 1e-12 || lopsided < 100 {
+	if want := math.Sqrt(0.5) + math.Sqrt(0.75) + 1; math.Abs(good-want) > 1e-12 || lopsided < 100 {
 		t.Errorf("%g, %g", good, lopsided)
 	}
 	if r.againstUniform([]float64{0.2, 4, 0.0009}) > 100 {
