@@ -39,11 +39,7 @@ func writeDualChunk(x *export) error {
 
 // readDualChunk reads a config.json with the key, or an object of it alone.
 func readDualChunk(r *reader) error {
-	f, err := r.only()
-	if err != nil {
-		return err
-	}
-	o, err := r.object(f)
+	f, o, err := r.onlyObject()
 	if err != nil {
 		return err
 	}

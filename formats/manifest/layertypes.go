@@ -37,11 +37,7 @@ func writeLayerTypes(x *export) error {
 
 // readLayerTypes reads a config.json, or an object of the two keys.
 func readLayerTypes(r *reader) error {
-	f, err := r.only()
-	if err != nil {
-		return err
-	}
-	o, err := r.object(f)
+	f, o, err := r.onlyObject()
 	if err != nil {
 		return err
 	}

@@ -110,11 +110,7 @@ func always(ids []string) []Rules {
 // readMoA gives every query head its rule in prefill, and every KV head the widest of its group in decoding: the group shares a
 // cache.
 func readMoA(r *reader) error {
-	f, err := r.only()
-	if err != nil {
-		return err
-	}
-	o, err := r.object(f)
+	f, o, err := r.onlyObject()
 	if err != nil {
 		return err
 	}

@@ -44,11 +44,7 @@ func writeRTP(x *export) error {
 
 // readRTP reads a config.json with the key, or an object of it alone. A layer that is absent is full.
 func readRTP(r *reader) error {
-	f, err := r.only()
-	if err != nil {
-		return err
-	}
-	o, err := r.object(f)
+	f, o, err := r.onlyObject()
 	if err != nil {
 		return err
 	}

@@ -81,6 +81,16 @@ func (r *reader) object(f File) (map[string]json.RawMessage, error) {
 	return o, nil
 }
 
+// onlyObject reads the only file as an object.
+func (r *reader) onlyObject() (File, map[string]json.RawMessage, error) {
+	f, err := r.only()
+	if err != nil {
+		return f, nil, err
+	}
+	o, err := r.object(f)
+	return f, o, err
+}
+
 // member reads a key of an object into v; it must be there, and hold no null.
 func (r *reader) member(f File, o map[string]json.RawMessage, key string, v any) error {
 	raw, ok := o[key]

@@ -53,11 +53,7 @@ func writeTensorRT(x *export) error {
 // readTensorRT reads an object with kv_cache_config. A list of fewer windows than layers starts over; a window as long as the
 // context is full.
 func readTensorRT(r *reader) error {
-	f, err := r.only()
-	if err != nil {
-		return err
-	}
-	o, err := r.object(f)
+	f, o, err := r.onlyObject()
 	if err != nil {
 		return err
 	}
