@@ -85,7 +85,7 @@ func referenceLogits(t *testing.T, m *Model, windows [][]int32, want []float32) 
 			t.Errorf("window %d: logits differ by up to %g", w, diff)
 		}
 	}
-	got := mean(windowNLL(t, m, windows, RunOptions{}))
+	got := meanOf(windowNLL(t, m, windows, RunOptions{}))
 	t.Logf("mean nll %.7f", got)
 	if math.Abs(got-1.9408229) > 1e-5 {
 		t.Errorf("mean nll %.7f, want 1.9408229", got)
@@ -99,7 +99,7 @@ func referencePerplexity(t *testing.T, m *Model) {
 	for _, w := range windows {
 		w[0] = 0
 	}
-	got := mean(windowNLL(t, m, windows, RunOptions{}))
+	got := meanOf(windowNLL(t, m, windows, RunOptions{}))
 	t.Logf("256 windows: nll %.6f, perplexity %.4f", got, math.Exp(got))
 	if math.Abs(math.Exp(got)/6.2220-1) > 1e-3 {
 		t.Errorf("perplexity %.4f, want 6.2220", math.Exp(got))
@@ -125,7 +125,7 @@ func windowNLL(t testing.TB, m *Model, windows [][]int32, opt RunOptions) []floa
 	return out
 }
 
-func mean(v []float64) float64 {
+func meanOf(v []float64) float64 {
 	s := 0.0
 	for _, x := range v {
 		s += x
