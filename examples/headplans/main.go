@@ -4,7 +4,8 @@
 //
 //	go run ./examples/headplans -model DIR -calib ids -heldout ids -length 256 -methods duo,moa -budgets 0.125,0.25,0.5
 //
-// Plans are made exactly as `compress plan` makes them. Bytes are those of keys and values at the length in the row.
+// Plans are made exactly as `compress plan` makes them; budgets hold at twice the calibration length. Bytes are those of keys and
+// values at the length in the row.
 package main
 
 import (

@@ -17,7 +17,7 @@ import (
 	"modelpress/internal/pipeline"
 )
 
-// recipe is how the plans of a method and budget are asked for. The budget holds at the calibration length.
+// recipe is how the plans of a method and budget are asked for. The budget holds at twice the calibration length.
 func (s settings) recipe(method string, budget float64) string {
 	text := fmt.Sprintf(`seed: %d
 calibration: {sequences: %d, holdout: 1, length: %d}
