@@ -115,7 +115,7 @@ func TestDuoRate(t *testing.T) {
 
 // TestAdam: one gate against AdamW written out, with a clamp at both ends.
 func TestAdam(t *testing.T) {
-	d := &duo{opt: DuoOptions{Steps: 20, LR: 0.3, Reg: 0.1}, alpha: []float64{1, 1}, m1: make([]float64, 2), m2: make([]float64, 2)}
+	d := &duo{opt: DuoOptions{Steps: 20, LR: 0.3, Reg: 0.1}, alpha: []float64{1, 1}, m1: make([]float64, 2), m2: make([]float64, 2), sum: make([]float64, 2)}
 	a, m, v := 1.0, 0.0, 0.0
 	for s := range 20 {
 		slope := math.Sin(float64(s)) - 0.2
