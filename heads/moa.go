@@ -35,6 +35,7 @@ type MoAOptions struct {
 	// behind that window in nothing, if there are such. nil takes the plan with the least loss at the longest length.
 	Candidates int
 	HeldOut    func(p *manifest.Plan) ([]float64, error)
+	Compared   func(done, total int) // called after each of these measurements; may be nil
 
 	Options
 }
@@ -108,11 +109,18 @@ func (r *MoAResult) choose(ctx context.Context, m *arch.Model, rules []manifest.
 // measure compares candidates by their held-out losses.
 func (r *MoAResult) measure(ctx context.Context, m *arch.Model, rules []manifest.Policy, opt MoAOptions) error {
 	var err error
+	r.Measured = r.promising(opt.Candidates)
+	done := 0
+	tick := func() {
+		if done++; opt.Compared != nil {
+			opt.Compared(done, len(r.Measured)+1)
+		}
+	}
 	if r.Uniform, err = opt.HeldOut(uniformPlan(m, rules[0], opt.Budget)); err != nil {
 		return err
 	}
+	tick()
 	var list []Candidate
-	r.Measured = r.promising(opt.Candidates)
 	for _, at := range r.Measured {
 		list = append(list, r.Front[at])
 	}
@@ -125,6 +133,7 @@ func (r *MoAResult) measure(ctx context.Context, m *arch.Model, rules []manifest
 			return 0, err
 		}
 		loss, err := opt.HeldOut(p)
+		tick()
 		return r.againstUniform(loss), err
 	})
 	if err != nil {

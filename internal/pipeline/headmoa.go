@@ -20,8 +20,14 @@ func (j *headJob) moa(ctx context.Context) error {
 	grid.Block = heads.RoundUp(grid.Block, h.Page)
 	how, stop := j.options("profiling influence")
 	defer stop()
+	tick, end := counter(j.env.Progress, "comparing plans")
+	defer end()
+	compared := func(done, total int) {
+		stop() // one bar at a time
+		tick(done, total)
+	}
 	opt := heads.MoAOptions{Budget: *h.KVBudget, Grid: grid, PerLayer: h.MoA.RulesPerLayer, Additive: h.MoA.Influence == "additive",
-		HeldOut: j.probe(ctx), Options: how}
+		HeldOut: j.probe(ctx), Compared: compared, Options: how}
 	for i, n := range h.MoA.Lengths {
 		answers, err := heads.PromptSamples(j.set.profiled[i].prompts)
 		if err != nil {

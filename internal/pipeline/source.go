@@ -66,6 +66,7 @@ func counter(p Progress, name string) (tick func(done, total int), stop func()) 
 	return tick, func() {
 		if started {
 			p.Done()
+			started = false
 		}
 	}
 }
