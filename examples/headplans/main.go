@@ -39,7 +39,7 @@ type settings struct {
 	length                int // of calibration windows; the longest prompt of a profile
 	sequences, windows    int
 	perCell               int
-	seed                  uint64
+	seed, questions       uint64
 	seeds, steps          int
 	threads               int
 	extra                 string // YAML lines for the heads section
@@ -56,6 +56,7 @@ func parse(args []string) (settings, error) {
 	fs.IntVar(&s.windows, "windows", 16, "held-out windows at each length, at most")
 	fs.IntVar(&s.perCell, "per-cell", 10, "held-out prompts for each length and depth")
 	fs.Uint64Var(&s.seed, "seed", 1, "seed of prompts and training")
+	fs.Uint64Var(&s.questions, "questions", 0, "seed of the held-out questions")
 	fs.IntVar(&s.seeds, "seeds", 3, "random choices of heads, whose mean is printed")
 	fs.IntVar(&s.steps, "steps", 0, "most steps of gate training; 0 for the recipe's default")
 	fs.IntVar(&s.threads, "threads", runtime.NumCPU(), "threads")

@@ -89,7 +89,7 @@ func (t *table) load(ckpt *hf.Checkpoint) error {
 		for k, kind := range []calib.Kind{calib.SingleNeedle, calib.MultiKey} {
 			// The answer must not stand within the window of any head that streams.
 			p, err := calib.MakePrompts(tok, hay, calib.RetrievalOptions{Kind: kind, Lengths: []int{length}, Depths: []float64{0, 0.2, 0.4},
-				PerCell: t.perCell, Distractors: 1, BOS: &bos, Seed: 1000*uint64(i+1) + uint64(k)})
+				PerCell: t.perCell, Distractors: 1, BOS: &bos, Seed: 100000*t.questions + 1000*uint64(i+1) + uint64(k)})
 			if err != nil {
 				return err
 			}
