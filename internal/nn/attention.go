@@ -7,6 +7,7 @@ import (
 	"modelpress/internal/device"
 )
 
+// attention adds the attention sub-layer to x. It reports whether the pass stops here.
 func (b *Block) attention(x []float32, t int, p *Pass) (stop bool, err error) {
 	a, s, dev := b.arch, &b.model.scratch, b.model.Dev
 	if !a.HasAttention() {
@@ -21,8 +22,8 @@ func (b *Block) attention(x []float32, t int, p *Pass) (stop bool, err error) {
 	if b.tap(p, SiteQKV, s.n, t, b.model.Arch.D) {
 		return true, nil
 	}
-	if err := b.project(t, p.keep); err != nil {
-		return false, err
+	if stop, err := b.project(t, p); stop || err != nil {
+		return stop, err
 	}
 	shape, masks := b.shape(t), b.masksOf(p)
 	if err := b.attend(p, shape, masks); err != nil {
@@ -43,18 +44,21 @@ func (b *Block) shape(t int) device.AttnShape {
 	return device.AttnShape{T: t, H: a.H, G: a.G, K: a.K, Scale: float32(1 / math.Sqrt(float64(a.K)))}
 }
 
-func (b *Block) project(t int, keep bool) error {
+// project computes queries, keys and values from the normed states in scratch, normalizes the heads of q and k where the
+// family does, and rotates them. Where the pass keeps it, what the heads' norms start from stays in scratch. It reports
+// whether the pass stops before the rotation.
+func (b *Block) project(t int, p *Pass) (stop bool, err error) {
 	a, s, m := b.arch, &b.model.scratch, b.model
 	q, k := s.q, s.k
-	if keep && b.qNorm.w != nil {
+	if p.keep && b.qNorm.w != nil {
 		if err := s.fit(want{&s.back.q0, t, a.H * a.K}); err != nil {
-			return err
+			return false, err
 		}
 		q = s.back.q0
 	}
-	if keep && b.kNorm.w != nil {
+	if p.keep && b.kNorm.w != nil {
 		if err := s.fit(want{&s.back.k0, t, a.G * a.K}); err != nil {
-			return err
+			return false, err
 		}
 		k = s.back.k0
 	}
@@ -67,14 +71,18 @@ func (b *Block) project(t int, keep bool) error {
 	if b.kNorm.w != nil {
 		m.Dev.RMSNorm(s.k, k, b.kNorm.w, t*a.G, a.K, m.Arch.Eps)
 	}
+	if p.TapHeads != nil && p.TapHeads(s.view(1, s.q, t*a.H*a.K), s.view(2, s.k, t*a.G*a.K), s.view(3, s.v, t*a.G*a.K), t) {
+		return true, nil
+	}
 	if m.Arch.Rope != nil {
 		cos, sin := m.rotary(a.K, t)
 		m.Dev.RoPE(s.q, t, a.H, a.K, cos, sin)
 		m.Dev.RoPE(s.k, t, a.G, a.K, cos, sin)
 	}
-	return nil
+	return false, nil
 }
 
+// tapAttn shows what attention has left in scratch.
 func (b *Block) tapAttn(p *Pass, shape device.AttnShape, masks []device.Mask) error {
 	if p.TapAttn == nil {
 		return nil
@@ -92,6 +100,7 @@ func (b *Block) tapAttn(p *Pass, shape device.AttnShape, masks []device.Mask) er
 	return nil
 }
 
+// attend computes the output of attention from queries, keys and values in scratch, as the pass asks for it.
 func (b *Block) attend(p *Pass, shape device.AttnShape, masks []device.Mask) error {
 	s := &b.model.scratch
 	switch {
@@ -104,6 +113,7 @@ func (b *Block) attend(p *Pass, shape device.AttnShape, masks []device.Mask) err
 	return nil
 }
 
+// attendBy lets the pass do the attention.
 func (b *Block) attendBy(p *Pass, shape device.AttnShape) error {
 	if p.ColumnSums || p.Mix != nil || p.keep {
 		panic("nn: column sums, a mix or a way back of an attention that the pass does itself")
@@ -119,6 +129,7 @@ func (b *Block) attendBy(p *Pass, shape device.AttnShape) error {
 	return nil
 }
 
+// attnState is what attention starts from and leaves, on the host and on the device.
 func (b *Block) attnState(shape device.AttnShape, masks []device.Mask) *AttnState {
 	s := &b.model.scratch
 	hk, gk, ht := shape.T*shape.H*shape.K, shape.T*shape.G*shape.K, shape.H*shape.T

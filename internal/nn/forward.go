@@ -8,15 +8,10 @@ import (
 )
 
 // Forward runs the block over one window: x [T, D] is replaced by the block's output.
-
 //
-
 // Beside the weights it holds 4*(T*(2D + 2HK + 2GK + H) + 2*min(T, 1024)*F) bytes on the device, H*T more floats for
-
 // column sums, T*(2HK + H) for a Mix, and T instead of min(T, 1024) rows of the FFN under a Tap or a stop; the host holds 4*T*K bytes of rotary
-
 // tables. This memory belongs to the model and is reused: calls of a size seen before allocate no buffer.
-
 func (b *Block) Forward(x []float32, t int, p *Pass) error {
 	if p == nil {
 		p = &Pass{}
@@ -29,23 +24,19 @@ func (b *Block) Forward(x []float32, t int, p *Pass) error {
 }
 
 // Attend is the first half of Forward, attention alone: x becomes what enters the feed-forward sub-layer.
-
 func (b *Block) Attend(x []float32, t int, p *Pass) error {
 	_, err := b.part(x, t, p, b.attention)
 	return err
 }
 
 // FeedForward is the second half of Forward, from what Attend has left.
-
 func (b *Block) FeedForward(x []float32, t int, p *Pass) error {
 	_, err := b.part(x, t, p, b.ffn)
 	return err
 }
 
 // Project is the end of either half: it adds the output of the projection O or Down to x [T, D], for its input
-
 // in [T, In] as a Tap shows it. Bits are those of Forward.
-
 func (b *Block) Project(x []float32, r arch.Role, in []float32, t int) error {
 	l := b.linears[r]
 	if r != arch.O && r != arch.Down || l.w == nil {
@@ -69,7 +60,6 @@ func (b *Block) Project(x []float32, r arch.Role, in []float32, t int) error {
 }
 
 // part runs one half of the block over x.
-
 func (b *Block) part(x []float32, t int, p *Pass, half func(x []float32, t int, p *Pass) (bool, error)) (stop bool, err error) {
 	m := b.model
 	if t <= 0 || len(x) < t*m.Arch.D {
@@ -89,7 +79,6 @@ func (b *Block) part(x []float32, t int, p *Pass, half func(x []float32, t int, 
 }
 
 // addOutput adds the output of a projection for its input to the states in scratch, and copies them to x.
-
 func (b *Block) addOutput(x []float32, in device.Buf, r arch.Role, t int) {
 	s, dev := &b.model.scratch, b.model.Dev
 	b.linear(s.n, in, r, t)
@@ -97,14 +86,7 @@ func (b *Block) addOutput(x []float32, in device.Buf, r arch.Role, t int) {
 	dev.Download(x, s.x, 0)
 }
 
-// attention adds the attention sub-layer to x. It reports whether the pass stops here.
-
-// project computes queries, keys and values from the normed states in scratch, normalizes the heads of q and k where the
-
-// family does, and rotates them. Where keep is set what the heads' norms start from stays in scratch.
-
 // mix computes both attentions of a Mix and their blend.
-
 func (b *Block) mix(x *Mix, shape device.AttnShape, masks []device.Mask) error {
 	s, dev, hk := &b.model.scratch, b.model.Dev, shape.H*shape.K
 	if err := s.fit(want{&s.full, shape.T, hk}, want{&s.other, shape.T, hk}, want{&s.lse2, shape.H, shape.T}); err != nil {
@@ -117,7 +99,6 @@ func (b *Block) mix(x *Mix, shape device.AttnShape, masks []device.Mask) error {
 }
 
 // ffn adds the feed-forward sub-layer to x, some rows at a time unless a tap wants to see them all.
-
 func (b *Block) ffn(x []float32, t int, p *Pass) (stop bool, err error) {
 	a, s, d := b.arch, &b.model.scratch, b.model.Arch.D
 	if !a.HasFFN() {
@@ -164,7 +145,6 @@ func (b *Block) ffnPart(x []float32, t int, p *Pass) (stop bool) {
 func (b *Block) normalize(y, x device.Buf, n norm, t int) { b.model.normalize(y, x, n, t) }
 
 // linear computes y = x·Wᵀ + b of a projection over t rows.
-
 func (b *Block) linear(y, x device.Buf, r arch.Role, t int) {
 	l := b.linears[r]
 	b.model.Dev.MatMulNT(y, x, l.w, t, l.out, l.in, 0)
@@ -174,16 +154,9 @@ func (b *Block) linear(y, x device.Buf, r arch.Role, t int) {
 }
 
 // tap shows the input of a site to the pass and reports whether the pass stops there.
-
 func (b *Block) tap(p *Pass, site Site, x device.Buf, rows, cols int) bool {
 	if p.Tap != nil {
 		p.Tap(site, b.model.scratch.view(0, x, rows*cols), rows, cols)
 	}
 	return p.HasStop && p.StopAfter == site
 }
-
-// attend computes the output of attention from queries, keys and values in scratch, as the pass asks for it.
-
-// attendBy lets the pass do the attention.
-
-// attnState shows what attention has left in scratch.

@@ -27,6 +27,10 @@ type Pass struct {
 	// Tap is called with the input of the linear layers at each site of the block, x [rows, cols] with rows = T. x must
 	// not be changed and is valid during the call only.
 	Tap func(s Site, x []float32, rows, cols int)
+	// TapHeads is called with queries [T, H*K], keys and values [T, G*K] before the rotary embedding and after the heads' own
+	// norms. They must not be changed and are valid during the call only. It may be nil. Where it returns true the pass ends
+	// there; the hidden states are unspecified then.
+	TapHeads func(q, k, v []float32, t int) (stop bool)
 	// TapAttn is called after attention, before the output projection.
 	TapAttn func(a *AttnState)
 	// HasStop ends the pass right after the Tap of site StopAfter (or at the end of a block without that site); the
