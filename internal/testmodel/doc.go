@@ -5,6 +5,8 @@
 // Planted models ([Plant], [PlantedCases]) are not random: what each of their heads does is known, so that measures of heads
 // and plans made from them have a truth to be compared with.
 //
+// A [Reference] is the forward pass of the stock classes in plain float64 loops, for tests to compare with.
+//
 // Shapes and configuration keys are written down here a second time, apart from internal/arch, on purpose: a test that
 // took them from the code under test would agree with its mistakes.
 package testmodel
