@@ -123,7 +123,36 @@ func scaled(a, b, c float64) func(int, []float64, []float64, []float64, int) ([]
 	}
 }
 
-// A map of one head dim on q and its inverse, transposed, on k leaves their products alone where there is no rotation between.
+// A hook may return what it keeps: nothing of it is changed by the pass.
+func TestReferenceHookKeeps(t *testing.T) {
+	m := Named("llama-gqa")
+	r, ids := newReference(t, m.Config, m)
+	var kept, copies [][]float64
+	keep := func(x ...[]float64) {
+		for _, v := range x {
+			kept, copies = append(kept, v), append(copies, slices.Clone(v))
+		}
+	}
+	r.Heads = func(_ int, q, k, v []float64, _ int) ([]float64, []float64, []float64) {
+		keep(q, k, v)
+		return q, k, v
+	}
+	r.Out = func(_ int, x []float64, _ int) []float64 {
+		keep(x)
+		return x
+	}
+	referenceLogits(t, r, ids)
+	for i := range kept {
+		if !slices.Equal(kept[i], copies[i]) {
+			t.Errorf("slice %d that a hook returned was changed", i)
+		}
+	}
+	if len(kept) != 8 {
+		t.Errorf("%d slices", len(kept))
+	}
+}
+
+// Where nothing is rotated between them, scaling q by what k is divided by leaves scores alone; the hooks see v before o.
 func TestReferenceGPT2Map(t *testing.T) {
 	m := Named("gpt2")
 	r, ids := newReference(t, m.Config, m)
