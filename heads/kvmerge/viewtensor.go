@@ -145,6 +145,7 @@ func finite(v []float64) bool {
 	return true
 }
 
+// inParallel runs body(0..n-1) on par, or in a loop where par is nil.
 func inParallel(par num.Par, n int, body func(i int)) {
 	if par != nil && n > 1 {
 		par(n, body)
