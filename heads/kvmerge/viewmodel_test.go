@@ -63,7 +63,7 @@ func TestViewKeepsLogits(t *testing.T) {
 				}
 				p.maps[l] = identityMaps(a, p.layers[l].Groups)
 				if turned {
-					turn(t, m, a, p.maps[l], rnd)
+					turnMaps(t, m, a, p.maps[l], rnd)
 				}
 			}
 			v, n, err := View(src, m, p.layers, p.load, viewThreads(2))
@@ -79,7 +79,7 @@ func TestViewKeepsLogits(t *testing.T) {
 
 // turn replaces identities by invertible maps and their inverses: any for values and for keys without a rotary embedding, a
 // complex number for each frequency under one. The norm of keys, where there is one, leaves no freedom but its own.
-func turn(t *testing.T, m *arch.Model, a *arch.Layer, maps *Maps, rnd *rand.Rand) {
+func turnMaps(t *testing.T, m *arch.Model, a *arch.Layer, maps *Maps, rnd *rand.Rand) {
 	t.Helper()
 	for g := range a.G {
 		maps.Value.Encode[g], maps.Value.Decode[g] = orthogonalPair(t, a.K, rnd)

@@ -9,16 +9,16 @@ import (
 	"modelpress/internal/arch"
 )
 
-// dense is a matrix of float64, the oracle's.
-type dense struct {
+// oracleMatrix is a matrix of float64, the oracle's.
+type oracleMatrix struct {
 	rows, cols int
 	v          []float64
 }
 
-func newDense(rows, cols int) dense { return dense{rows, cols, make([]float64, rows*cols)} }
+func newDense(rows, cols int) oracleMatrix { return oracleMatrix{rows, cols, make([]float64, rows*cols)} }
 
 // logical reads a projection as [Out, In], or its bias as [Out, 1], whatever way it is stored.
-func logical(t *testing.T, src formats.Source, lin arch.Linear, bias bool) dense {
+func logical(t *testing.T, src formats.Source, lin arch.Linear, bias bool) oracleMatrix {
 	t.Helper()
 	name, in, stride, step := lin.Weight, lin.In, lin.In, 1
 	switch {
@@ -50,7 +50,7 @@ func logical(t *testing.T, src formats.Source, lin arch.Linear, bias bool) dense
 }
 
 // mergedOutputs is the oracle for rows: Σ over members of M[g]·W[rows of g], M transposed where decode is set.
-func mergedOutputs(w dense, k int, members []int, maps func(g int) []float64, decode bool) dense {
+func mergedOutputs(w oracleMatrix, k int, members []int, maps func(g int) []float64, decode bool) oracleMatrix {
 	out := newDense(k, w.cols)
 	for _, b := range members {
 		m := maps(b)
@@ -70,7 +70,7 @@ func mergedOutputs(w dense, k int, members []int, maps func(g int) []float64, de
 }
 
 // mergedInputs is the oracle for the columns of head h: W[:, h]·D.
-func mergedInputs(w dense, k, h int, d []float64) dense {
+func mergedInputs(w oracleMatrix, k, h int, d []float64) oracleMatrix {
 	out := newDense(w.rows, k)
 	for r := range w.rows {
 		for c := range k {
@@ -83,7 +83,7 @@ func mergedInputs(w dense, k, h int, d []float64) dense {
 }
 
 // checkBlock compares block number p of K rows, or columns, with want.
-func checkBlock(t *testing.T, what string, got dense, p, k int, want dense, columns bool) {
+func checkBlock(t *testing.T, what string, got oracleMatrix, p, k int, want oracleMatrix, columns bool) {
 	t.Helper()
 	for r := range want.rows {
 		for c := range want.cols {
@@ -109,7 +109,7 @@ func checkLayer(t *testing.T, src, view formats.Source, a, n *arch.Layer, layer 
 		if bias && a.Linears[arch.Q].Bias == "" {
 			break
 		}
-		var old, now [arch.NumRoles]dense
+		var old, now [arch.NumRoles]oracleMatrix
 		for _, role := range []arch.Role{arch.Q, arch.K, arch.V, arch.O} {
 			if !bias || role != arch.O {
 				old[role], now[role] = logical(t, src, a.Linears[role], bias), logical(t, view, n.Linears[role], bias)
