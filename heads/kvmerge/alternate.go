@@ -61,6 +61,9 @@ func (m *matching) next() event {
 			if s < best.after {
 				best = event{s, edge{u, v}, -1}
 			}
+			if s == 0 {
+				return best // nothing is nearer
+			}
 		}
 	}
 	return best

@@ -149,13 +149,7 @@ func TestSpreadOfDeepModel(t *testing.T) {
 		size += int64(layers[l][i].Heads * width[l])
 	}
 	bound := math.Inf(-1)
-	for _, price := range slices.Sorted(func(yield func(float64) bool) {
-		for p := 1e-7; p < 1; p *= 1.02 {
-			if !yield(p) {
-				return
-			}
-		}
-	}) {
+	for price := 1e-7; price < 1; price *= 1.02 {
 		v := -price * budget
 		for l, choices := range layers {
 			least := math.Inf(1)
@@ -205,5 +199,22 @@ func TestSpreadRefusesNonsense(t *testing.T) {
 	}
 	if got, err := Spread([][]Choice{nil}, []int{0}, 0); err != nil || !slices.Equal(got, []int{-1}) {
 		t.Errorf("a layer without attention: %v, %v", got, err)
+	}
+}
+
+// Every number of heads up to 128 in every layer, and widths of two kinds.
+func BenchmarkSpread(b *testing.B) {
+	rng := rand.New(rand.NewPCG(19, 20))
+	layers, width := make([][]Choice, 80), make([]int, 80)
+	for l := range layers {
+		width[l] = 64 * (1 + l%2)
+		for h := 1; h <= 128; h++ {
+			layers[l] = append(layers[l], Choice{Heads: h, Cost: rng.Float64() * float64(128-h)})
+		}
+	}
+	for b.Loop() {
+		if _, err := Spread(layers, width, 80*64*96); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

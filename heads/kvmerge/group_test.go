@@ -245,3 +245,24 @@ func TestGroupingIsDeterministic(t *testing.T) {
 		}
 	}
 }
+
+func TestGroupingRefusesNonsense(t *testing.T) {
+	zero := func([]int) float64 { return 0 }
+	for name, g := range map[string]Grouping{
+		"not divided":  {N: 6, T: 4, Cost: zero},
+		"no heads":     {N: 0, T: 1, Cost: zero},
+		"no groups":    {N: 4, T: 0, Cost: zero},
+		"classes":      {N: 4, T: 2, Cost: zero, Class: []int{1}},
+		"not a number": {N: 4, T: 2, Cost: func([]int) float64 { return math.NaN() }},
+		"infinite":     {N: 32, T: 4, Cost: func([]int) float64 { return math.Inf(1) }},
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%s: no panic", name)
+				}
+			}()
+			g.Solve()
+		}()
+	}
+}

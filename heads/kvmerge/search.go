@@ -3,8 +3,8 @@ package kvmerge
 import "slices"
 
 // search finds good groups where there are too many for an exact solution. Several starts are made: neighbours; pairs matched, then pairs
-// of pairs and so on, where T is a power of two; and simulated annealing over the costs of pairs, restarted. Each goes downhill by
-// swaps of two heads at the true cost of groups, until no swap helps, and the best end is taken, the earliest of equals.
+// of pairs and so on, where T is a power of two; and simulated annealing over the costs of pairs, restarted. The cheapest two at the
+// true cost of groups go downhill by swaps of two heads until no swap helps, and the better end is taken.
 //
 // The fewest mixed groups are known beforehand: as many groups as possible are of one class each, and what remains of the classes, less than
 // a group of each, is mixed whichever way it is grouped. So all starts have the fewest, and swaps keep them.
