@@ -33,10 +33,11 @@ const (
 // without attention, gets -1.
 //
 // It is a multiple-choice knapsack, solved exactly by dynamic programming over sizes (Kellerer, Pferschy, Pisinger, "Knapsack Problems",
-// 2004, section 11.5) in units of their greatest common divisor; for L layers and S units between the smallest choices and the budget,
-// or the largest choices where these are less, it takes (L+16)·(S+1) bytes and L·(S+1) steps for each choice. Costs are compared in steps of 1e-9 of the
-// largest absolute one. Of equally good results it is the one of least size; of these, the one with more heads in the
-// earliest layer where they differ; and of choices that are alike, the first.
+// 2004, section 11.5) in units of their greatest common divisor. For L layers and S units between the smallest choices and the budget,
+// or the largest choices where these are less, it takes (L+16)·(S+1) bytes and S+1 steps for each choice of each layer.
+//
+// Costs are compared in steps of 1e-9 of the largest absolute one. Of equally good results it is the one of least size; of these, the
+// one with more heads in the earliest layer where they differ; and of choices that are alike, the first.
 //
 // A budget that cannot be kept is a *BudgetError. It is an error where a cost is not finite, a number of heads negative, a width not
 // positive, any number too large, or the table, over 256 MiB.

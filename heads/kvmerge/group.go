@@ -41,9 +41,9 @@ const (
 // Solve returns the groups, members ascending, in the order of their first members.
 //
 // Pairs are a minimum-weight perfect matching (Edmonds, 1965). Larger groups are solved by dynamic programming over sets of heads,
-// in 8·2^N bytes, where there are at most 2500 possible groups of at most 20 heads: N = 8 and 16 for T = 4. Both are exact, and of several best
-// groupings they return the lexicographically smallest. All other sizes are searched (see search). A head by itself costs nothing, and
-// Cost is not asked for it.
+// in 8·2^N bytes, where there are at most 2500 possible groups of at most 20 heads: N = 8 and 16 for T = 4. Both are exact, and of
+// several best groupings they return the lexicographically smallest. All other sizes are searched (see search). A head by itself
+// costs nothing, and Cost is not asked for it.
 //
 // Sizes that contradict each other and costs that are not finite are bugs of the caller and panic.
 func (g Grouping) Solve() (Groups, Found) {

@@ -6,8 +6,8 @@ import "slices"
 // of pairs and so on, where T is a power of two; and simulated annealing over the costs of pairs, restarted. The cheapest two at the
 // true cost of groups go downhill by swaps of two heads until no swap helps, and the better end is taken.
 //
-// The fewest mixed groups are known beforehand: as many groups as possible are of one class each, and what remains of the classes, less than
-// a group of each, is mixed whichever way it is grouped. So all starts have the fewest, and swaps keep them.
+// The fewest mixed groups are known beforehand: as many groups as possible are of one class each, and what remains of the classes,
+// less than a group of each, is mixed whichever way it is grouped. So all starts have the fewest, and swaps keep them.
 //
 // Memory: 8·N² bytes for the costs of pairs and 8·N²/T for each restart.
 func (g Grouping) search(c *groupCosts) Groups {

@@ -89,8 +89,9 @@ func TestSearchAgainstExact(t *testing.T) {
 	runs, optimal := 0, 0
 	for seed := range uint64(8) {
 		for name, cost := range map[string]func([]int) float64{
-			"leftover, clusters": leftover(seed, 16, 24, 0.5), "leftover, noise": leftover(seed, 16, 24, 2), "leftover, few dimensions": leftover(seed, 16, 4, 1),
-			"scatter, clusters": scatter(seed, 16, 24, 0.5), "scatter, noise": scatter(seed, 16, 24, 2),
+			"leftover, clusters": leftover(seed, 16, 24, 0.5), "leftover, noise": leftover(seed, 16, 24, 2),
+			"leftover, few dimensions": leftover(seed, 16, 4, 1),
+			"scatter, clusters":        scatter(seed, 16, 24, 0.5), "scatter, noise": scatter(seed, 16, 24, 2),
 		} {
 			class := []int(nil)
 			if seed%2 == 1 {
@@ -169,7 +170,8 @@ func TestSearchEndsWhereNoSwapHelps(t *testing.T) {
 				for x := range a {
 					for y := range b {
 						na, nb := replaced(a, x, b[y]), replaced(b, y, a[x])
-						other := append(Groups{na, nb}, slices.DeleteFunc(slices.Clone(groups), func(g []int) bool { return &g[0] == &a[0] || &g[0] == &b[0] })...)
+						rest := slices.DeleteFunc(slices.Clone(groups), func(g []int) bool { return g[0] == a[0] || g[0] == b[0] })
+						other := append(Groups{na, nb}, rest...)
 						change := cost(na) + cost(nb) - cost(a) - cost(b)
 						if change < -1e-6*found.Cost && mixedOf(class, other) <= found.Mixed {
 							t.Errorf("%d and %d: swapping changes %v by %v", a[x], b[y], found.Cost, change)
