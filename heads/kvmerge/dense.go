@@ -190,4 +190,3 @@ func roots(m []float64, r int) (root, inverse []float64, err error) {
 
 // rootFloor is the least weight of a direction, relative to the mean.
 const rootFloor = 1e-6
-

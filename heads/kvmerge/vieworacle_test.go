@@ -15,7 +15,9 @@ type oracleMatrix struct {
 	v          []float64
 }
 
-func newDense(rows, cols int) oracleMatrix { return oracleMatrix{rows, cols, make([]float64, rows*cols)} }
+func newDense(rows, cols int) oracleMatrix {
+	return oracleMatrix{rows, cols, make([]float64, rows*cols)}
+}
 
 // logical reads a projection as [Out, In], or its bias as [Out, 1], whatever way it is stored.
 func logical(t *testing.T, src formats.Source, lin arch.Linear, bias bool) oracleMatrix {
