@@ -95,7 +95,7 @@ func (s *Stats) Add(q, k, v []float32, t int, par num.Par) {
 func (s *Stats) addValues(p *part, v []float32, t int, par num.Par) {
 	k, ld := s.Shape.K, s.Shape.G*s.Shape.K
 	x := v
-	if len(p.heads)*k != ld || !ascending(p.heads) {
+	if len(p.heads)*k != ld || !inOrder(p.heads) {
 		x = gather(v, t, ld, len(p.heads)*k, func(i int) int { return p.heads[i/k]*k + i%k }, par)
 	}
 	p.value.Add(x, t, nil, par)
@@ -165,7 +165,7 @@ func gather(x []float32, t, ld, cols int, at func(i int) int, par num.Par) []flo
 	return out
 }
 
-func ascending(list []int) bool {
+func inOrder(list []int) bool {
 	for i, v := range list {
 		if v != i {
 			return false
