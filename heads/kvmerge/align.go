@@ -59,15 +59,7 @@ func (d *dense) cross(g int, mean [][]float64) []float64 {
 	return a
 }
 
-func transposed(m []float64, r int) []float64 {
-	out := make([]float64, r*r)
-	for i := range r {
-		for j := range r {
-			out[j*r+i] = m[i*r+j]
-		}
-	}
-	return out
-}
+func transposed(m []float64, r int) []float64 { return transposedOf(m, r, r) }
 
 // procrustes is that of dense with a phase for each member: the rotations of a pair of dimensions.
 func (p *pairs) procrustes() pairMaps {

@@ -13,6 +13,8 @@ type dense struct {
 	t, r int
 	c    []float64   // [t·r, t·r] second moment of the members' vectors, one behind the other
 	m    [][]float64 // [t] forms [r, r]
+	// damped lets heads of large forms count less against the others in pca: by the root of the trace.
+	damped bool
 }
 
 // encoded holds maps [r, r] of each member.
@@ -57,6 +59,10 @@ func (d *dense) pca() (encoded, error) {
 		if root[g], inverse[g], err = roots(d.m[g], d.r); err != nil {
 			return encoded{}, err
 		}
+		if f := trace(d.m[g], d.r); d.damped && f > 0 {
+			scale64(root[g], math.Pow(f, -0.25))
+			scale64(inverse[g], math.Pow(f, 0.25))
+		}
 	}
 	a := d.weighted(root)
 	w, v := make([]float64, d.r), make([]float64, d.r*n)
@@ -93,15 +99,19 @@ func (d *dense) weighted(root [][]float64) []float64 {
 
 // rescale gives x̂ the mean energy of the members.
 func (d *dense) rescale(e encoded) {
-	shared, have := d.energy(e.enc), 0.0
-	for i := range d.t * d.r {
-		have += d.c[i*d.t*d.r+i]
-	}
-	f := scaleFor(shared, have/float64(d.t))
+	f := scaleFor(d.energy(e.enc), trace(d.c, d.t*d.r)/float64(d.t))
 	for g := range d.t {
 		scale64(e.enc[g], f)
 		scale64(e.dec[g], 1/f)
 	}
+}
+
+func trace(m []float64, n int) float64 {
+	sum := 0.0
+	for i := range n {
+		sum += m[i*n+i]
+	}
+	return sum
 }
 
 // energy is the second moment of x̂ = Σ E_g·x_g, summed over its dimensions.

@@ -2,6 +2,7 @@ package kvmerge
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	"modelpress/internal/arch"
@@ -36,6 +37,14 @@ func (m *Maps) check(a *arch.Layer, groups Groups) error {
 	}
 	if !slices.EqualFunc(m.Groups, groups, slices.Equal[[]int]) {
 		return fmt.Errorf("they are for groups %v, not %v", m.Groups, groups)
+	}
+	if n := a.Linears[arch.O].Out * a.H * a.K; m.Output != nil && len(m.Output) != n {
+		return fmt.Errorf("an output projection of %d values, not %d", len(m.Output), n)
+	}
+	for _, v := range m.Output {
+		if math.IsNaN(float64(v - v)) {
+			return fmt.Errorf("the output projection has a value that is not finite")
+		}
 	}
 	for _, side := range []struct {
 		name string

@@ -2,12 +2,15 @@ package kvmerge
 
 // Maps are the linear maps that merge the KV heads of one layer.
 //
-// Memory: 32·G·K² bytes.
+// Memory: 32·G·K² bytes, and 4·D·H·K for a fitted output.
 type Maps struct {
 	Shape  Shape
 	Groups Groups
 	Key    Side
 	Value  Side
+	// Output, where it is not nil, is the weight of the output projection [D, H·K], its columns in the order of the merged layer,
+	// in place of the fused one; see [Refit].
+	Output []float32
 }
 
 // Side holds the maps of keys or of values, [G] matrices [K, K] each. With x_g the key or value of KV head g, its group shares

@@ -16,25 +16,28 @@ func (s *Stats) value(members []int) *dense {
 	return d
 }
 
-// pair returns what members have to share of keys at frequency j.
+// pair returns what members have to share of keys at frequency j. Of a key, what is the same at all positions after the rotation
+// goes out: it adds the same to all scores of a query, which a softmax does not see.
 func (s *Stats) pair(members []int, j int) *pairs {
 	part, at := s.find(members)
 	m := len(part.heads)
-	h := part.pairs[j]
-	get := func(i, j int) float64 { return lower(h.H, h.N, i, j) / float64(s.Tokens) }
+	h, tokens := part.pairs[j], complex(float64(s.Tokens), 0)
+	get := func(i, j int) float64 { return lower(h.H, h.N, i, j) }
 	p := &pairs{t: len(members), c: make([]complex128, len(members)*len(members))}
 	for x, a := range at {
 		for y, b := range at {
 			// (re_a + i·im_a)·(re_b - i·im_b)
-			p.c[x*p.t+y] = complex(get(a, b)+get(m+a, m+b), get(m+a, b)-get(a, m+b))
+			second := complex(get(a, b)+get(m+a, m+b), get(m+a, b)-get(a, m+b))
+			p.c[x*p.t+y] = (second - part.centre[j][a*m+b]) / tokens
 		}
-		p.w = append(p.w, s.query[members[x]][j]/float64(s.Tokens))
+		p.c[x*p.t+x] = complex(max(0, real(p.c[x*p.t+x])), 0)
+		p.q = append(p.q, s.query[members[x]][j]/float64(s.Tokens))
 	}
 	return p
 }
 
 // rest returns what members have to share of the dimensions of keys that no rotation turns, nil where there are none. The mean
-// key goes out: it adds the same to all scores of a query, and a softmax does not see that.
+// key goes out, as in pair.
 func (s *Stats) rest(members []int) *dense {
 	n := s.Shape.K - s.Shape.Rotary
 	if n == 0 {
@@ -56,6 +59,7 @@ func (s *Stats) rest(members []int) *dense {
 	for _, g := range members {
 		d.m = append(d.m, blocks(s.query[g][s.Shape.Frequencies():], n, []int{0}, n, s.Tokens))
 	}
+	d.damped = true
 	return d
 }
 

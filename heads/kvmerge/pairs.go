@@ -9,11 +9,11 @@ import (
 
 // pairs is what t heads have to share at one frequency of the rotary embedding. The two dimensions of head g are a complex number
 // z_g; the embedding multiplies those of all heads by the same e^{iθ·position}, so that every complex-linear map across heads
-// commutes with it. What member g loses counts by w_g, the energy of its queries at the frequency.
+// commutes with it. What member g loses counts by the energy q_g of its queries at the frequency.
 type pairs struct {
 	t int
 	c []complex128 // [t, t] E[z_a·conj(z_b)]
-	w []float64    // [t]
+	q []float64    // [t]
 }
 
 // pairMaps are the complex factors of each member: z^ = Σ enc_g·z_g, z_g ≈ dec_g·z^.
@@ -41,19 +41,18 @@ func (p *pairs) merge(method Method, keep int) (pairMaps, error) {
 	return out, nil
 }
 
-// pca keeps the leading direction u of the weighted numbers s_g·z_g, s_g² = w_g: enc_g = conj(u_g)·s_g, dec_g = u_g/s_g. The phase
-// of u is such that its largest component is real and positive, and z^ has the mean energy of the members.
+// pca keeps the leading direction u of the weighted numbers s_g·z_g: enc_g = conj(u_g)·s_g, dec_g = u_g/s_g. The phase of u is such
+// that its largest component is real and positive, and z^ has the mean energy of the members. s_g² is the root of q_g: with q_g
+// itself the sum of all squared errors of scores would be least, but a head of large scores stands larger errors, since its
+// attention is sharp (on the example model perplexity is better by 1 to 2 % than with either q_g or 1).
 func (p *pairs) pca() (pairMaps, error) {
 	t := p.t
 	s := make([]float64, t)
-	mean := 0.0
-	for _, w := range p.w {
-		mean += max(w, 0) / float64(t)
-	}
-	for g, w := range p.w {
+	mean := total(p.q) / float64(t)
+	for g, q := range p.q {
 		s[g] = 1
 		if mean > 0 {
-			s[g] = math.Sqrt(max(w, rootFloor*mean))
+			s[g] = math.Pow(max(q, rootFloor*mean), 0.25)
 		}
 	}
 	u, err := p.leading(s)
@@ -121,7 +120,7 @@ func (p *pairs) energy(enc []complex128) float64 {
 	return max(0, real(sum))
 }
 
-// lost returns what each member loses, w_g·E|z_g - dec_g·z^|², and what it has, w_g·E|z_g|².
+// lost returns what each member loses, q_g·E|z_g - dec_g·z^|², and what it has, q_g·E|z_g|².
 func (p *pairs) lost(m pairMaps) (lost, had []float64) {
 	row := make([]complex128, p.t)
 	for g := range p.t {
@@ -129,8 +128,8 @@ func (p *pairs) lost(m pairMaps) (lost, had []float64) {
 			row[h] = -m.dec[g] * m.enc[h]
 		}
 		row[g]++
-		lost = append(lost, p.w[g]*p.energy(row))
-		had = append(had, p.w[g]*real(p.c[g*p.t+g]))
+		lost = append(lost, p.q[g]*p.energy(row))
+		had = append(had, p.q[g]*real(p.c[g*p.t+g]))
 	}
 	return lost, had
 }

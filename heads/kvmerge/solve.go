@@ -17,8 +17,8 @@ type Ways struct {
 type Lost struct {
 	// Key is the share of the energy of scores that keys lose, Value that of the outputs of values.
 	Key, Value float64
-	// Output is what the sub-layer's output loses, E‖·‖² up to the concentration of attention, and Had what it has. A score that
-	// is off by δ puts about δ² of a head's output in the wrong place.
+	// Output estimates what the sub-layer's output loses, E‖·‖² up to the concentration of attention, and Had what it has: what
+	// values lose, and of the output of each head the share that its scores lose.
 	Output, Had float64
 }
 
@@ -92,7 +92,7 @@ func (s *Stats) merge(members []int, w Ways, m *Maps) (lossOf, error) {
 	var out lossOf
 	for g := range members {
 		out.add(lossOf{key: scores[g], keyHad: scoresHad[g], value: lost[g], valueHad: had[g],
-			output: lost[g] + scores[g]/float64(s.Shape.Queries())*had[g]})
+			output: lost[g] + had[g]*min(1, ratio(scores[g], scoresHad[g]))})
 	}
 	return out, nil
 }

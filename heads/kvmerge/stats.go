@@ -2,6 +2,8 @@ package kvmerge
 
 import (
 	"fmt"
+	"math"
+	"math/cmplx"
 
 	"modelpress/calib"
 	"modelpress/internal/num"
@@ -11,11 +13,13 @@ import (
 // heads with each other where it is open who shares, or within given groups. Sums are f64; see calib.Gram.
 //
 // Memory, for parts of m heads each (m = G where groups are open), G/m of them, R rotary dimensions and N = K-R others: 8 bytes times
-// G/m·((m·K)² + R/2·(2m)² + (m·N)²) + H·N²; during Add 4·T·(2·m·K + 2·m) bytes and the scratch of num.SyrkLower.
+// G/m·((m·K)² + R/2·6·m² + (m·N)²) + G·N² + G·K²; during Add 4·T·m·K bytes where parts are not the whole layer, 8·T·m a thread and
+// the scratch of num.SyrkLower.
 type Stats struct {
 	Shape  Shape
 	Tokens int
 
+	freq  func(t int) []float32
 	parts []*part
 	of    []int       // [G] part of each head
 	query [][]float64 // [G] Σ|q_j|² of each frequency [R/2], then the second moment of the other dimensions [N, N]; summed over query heads
@@ -24,18 +28,22 @@ type Stats struct {
 
 // part holds the moments of heads with each other.
 type part struct {
-	heads []int
-	value *calib.Gram   // [m·K]
-	pairs []*calib.Gram // [R/2] of width 2m: real parts of all heads, then imaginary ones
-	rest  *calib.Gram   // [m·N]; nil where N is 0
-	mean  []float64     // [m·N] Σ of the rest
+	heads  []int
+	value  *calib.Gram    // [m·K]
+	pairs  []*calib.Gram  // [R/2] of width 2m: real parts of all heads, then imaginary ones
+	centre [][]complex128 // [R/2][m, m]: Σ T·mean·meanᴴ over windows, of keys after the rotation
+	rest   *calib.Gram    // [m·N]; nil where N is 0
+	mean   []float64      // [m·N] Σ of the rest
 }
 
-// NewStats returns empty statistics of a layer; groups is nil where it is open who shares. wo is the weight of the output
-// projection, [D, H·K].
-func NewStats(s Shape, groups Groups, wo []float32) *Stats {
+// NewStats returns empty statistics of a layer. freq gives the angles a position of a window of t tokens [R/2], nil where
+// nothing is rotary. groups is nil where it is open who shares. wo is the weight of the output projection, [D, H·K].
+func NewStats(s Shape, freq func(t int) []float32, groups Groups, wo []float32) *Stats {
 	s.check()
-	st := &Stats{Shape: s, of: make([]int, s.G), query: make([][]float64, s.G)}
+	if freq == nil && s.Rotary > 0 {
+		panic("kvmerge: rotary heads without frequencies")
+	}
+	st := &Stats{Shape: s, freq: freq, of: make([]int, s.G), query: make([][]float64, s.G)}
 	if groups == nil {
 		groups = Contiguous(s.G, s.G)
 	}
@@ -45,6 +53,7 @@ func NewStats(s Shape, groups Groups, wo []float32) *Stats {
 		p := &part{heads: heads, value: calib.NewGram(m * s.K)}
 		for range s.Frequencies() {
 			p.pairs = append(p.pairs, calib.NewGram(2*m))
+			p.centre = append(p.centre, make([]complex128, m*m))
 		}
 		if n > 0 {
 			p.rest, p.mean = calib.NewGram(m*n), make([]float64, m*n)
@@ -102,16 +111,40 @@ func (s *Stats) addValues(p *part, v []float32, t int, par num.Par) {
 }
 
 func (s *Stats) addPairs(p *part, k []float32, t int, par num.Par) {
+	if len(p.pairs) == 0 {
+		return
+	}
 	m, ld := len(p.heads), s.Shape.G*s.Shape.K
+	freq := s.freq(t)
 	each(len(p.pairs), par, func(j int) {
 		re, im := s.Shape.Pair(j)
-		p.pairs[j].Add(gather(k, t, ld, 2*m, func(i int) int {
+		x := gather(k, t, ld, 2*m, func(i int) int {
 			if i < m {
 				return p.heads[i]*s.Shape.K + re
 			}
 			return p.heads[i-m]*s.Shape.K + im
-		}, nil), t, nil, nil)
+		}, nil)
+		p.pairs[j].Add(x, t, nil, nil)
+		addCentre(p.centre[j], x, t, float64(freq[j]))
 	})
+}
+
+// addCentre adds T·mean·meanᴴ of numbers x [t, 2m], rotated by an angle a position, to c [m, m].
+func addCentre(c []complex128, x []float32, t int, angle float64) {
+	m := len(x) / t / 2
+	mean := make([]complex128, m)
+	for i := range t {
+		sin, cos := math.Sincos(float64(i) * angle)
+		row := x[i*2*m:][:2*m]
+		for g := range mean {
+			mean[g] += complex(float64(row[g]), float64(row[m+g])) * complex(cos, sin)
+		}
+	}
+	for a := range mean {
+		for b := range mean {
+			c[a*m+b] += mean[a] * cmplx.Conj(mean[b]) / complex(float64(t), 0)
+		}
+	}
 }
 
 func (s *Stats) addRest(p *part, k []float32, t int, par num.Par) {

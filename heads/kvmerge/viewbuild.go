@@ -50,7 +50,11 @@ func (b *viewBuilder) layer(l int, layer Layer) error {
 		if err := b.add(l, lin.Weight, shape, lin.Transposed == (role == arch.O), lin.Row, m); err != nil {
 			return err
 		}
-		if role == arch.O || lin.Bias == "" {
+		if role == arch.O {
+			b.tensors[lin.Weight].out = true
+			continue
+		}
+		if lin.Bias == "" {
 			continue
 		}
 		if err := b.add(l, lin.Bias, []int64{int64(lin.StoredOut)}, false, lin.Row, m); err != nil {

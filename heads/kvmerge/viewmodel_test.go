@@ -33,7 +33,7 @@ func farthest(got, want []float32) float64 {
 }
 
 // singles puts every head into a group of its own, in another order.
-func singles(g int, rnd *rand.Rand) Groups {
+func singleGroups(g int, rnd *rand.Rand) Groups {
 	out := Contiguous(g, 1)
 	for out.Trivial() && g > 1 {
 		for i, h := range rnd.Perm(g) {
@@ -57,7 +57,7 @@ func TestViewKeepsLogits(t *testing.T) {
 				if a.G < 2 {
 					continue
 				}
-				p.layers[l] = Layer{singles(a.G, rnd), 1}
+				p.layers[l] = Layer{singleGroups(a.G, rnd), 1}
 				if turned && m.PosEmbed == "" && a.H > a.G {
 					p.layers[l].Repeat = 2
 				}

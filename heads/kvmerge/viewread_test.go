@@ -90,7 +90,7 @@ func TestViewKeepsLittle(t *testing.T) {
 	src := viewCase("llama-bias")
 	m := viewModel(t, src)
 	plan := randomPlan(m, 2, 2, 6)
-	counted := &counting{Model: src}
+	counted := &readCounter{Model: src}
 	s, _, err := View(counted, m, plan.layers, plan.load, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -123,12 +123,12 @@ func TestViewKeepsLittle(t *testing.T) {
 	}
 }
 
-type counting struct {
+type readCounter struct {
 	*testmodel.Model
 	bytes atomic.Int64
 }
 
-func (c *counting) ReadAt(name string, p []byte, off int64) error {
+func (c *readCounter) ReadAt(name string, p []byte, off int64) error {
 	c.bytes.Add(int64(len(p)))
 	return c.Model.ReadAt(name, p, off)
 }

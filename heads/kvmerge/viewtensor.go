@@ -16,6 +16,7 @@ type mergedTensor struct {
 	layer int
 	k     int
 	rows  bool // blocks of rows are mixed, not of columns
+	out   bool // the output projection, which Maps.Output may replace
 	blockMap
 }
 
@@ -55,6 +56,9 @@ func (t *mergedTensor) compute(src formats.Source, m *Maps, unit int, par num.Pa
 	mix := t.mixColumns
 	if t.rows {
 		mix = t.mixRows
+	}
+	if t.out && m != nil && m.Output != nil {
+		return t.fitted(m.Output, unit), nil // checked with the maps
 	}
 	w, err := mix(src, m, unit, par)
 	if err != nil {
@@ -114,6 +118,27 @@ func (t *mergedTensor) mixColumns(src formats.Source, m *Maps, unit int, par num
 		}
 	})
 	return y, nil
+}
+
+// fitted takes a unit from the output projection w [D, H·K], which may be stored transposed.
+func (t *mergedTensor) fitted(w []float32, unit int) []float64 {
+	rows, cols := matrixSize(t.info)
+	if !t.rows {
+		first := unit * t.chunkRows() * cols
+		part := w[first:min(first+t.chunkRows()*cols, len(w))]
+		y := make([]float64, len(part))
+		for i, v := range part {
+			y[i] = float64(v)
+		}
+		return y
+	}
+	y := make([]float64, t.k*cols)
+	for r := range t.k {
+		for c := range cols {
+			y[r*cols+c] = float64(w[c*rows+unit*t.k+r])
+		}
+	}
+	return y
 }
 
 // sumColumns makes one block of columns of n rows.
