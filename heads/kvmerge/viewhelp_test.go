@@ -72,7 +72,7 @@ func randomPlan(m *arch.Model, t, repeat int, seed uint64) *mergePlan {
 
 func randomMaps(a *arch.Layer, groups Groups, rnd *rand.Rand) *Maps {
 	s := Shape{H: a.H, G: a.G, K: a.K}
-	m := &Maps{s, groups, newSide(s), newSide(s)}
+	m := &Maps{Shape: s, Groups: groups, Key: newSide(s), Value: newSide(s)}
 	for _, maps := range [][][]float64{m.Key.Encode, m.Key.Decode, m.Value.Encode, m.Value.Decode} {
 		for _, v := range maps {
 			for i := range v {
@@ -86,7 +86,7 @@ func randomMaps(a *arch.Layer, groups Groups, rnd *rand.Rand) *Maps {
 // identityMaps leave heads as they are.
 func identityMaps(a *arch.Layer, groups Groups) *Maps {
 	s := Shape{H: a.H, G: a.G, K: a.K}
-	m := &Maps{s, groups, newSide(s), newSide(s)}
+	m := &Maps{Shape: s, Groups: groups, Key: newSide(s), Value: newSide(s)}
 	for _, maps := range [][][]float64{m.Key.Encode, m.Key.Decode, m.Value.Encode, m.Value.Decode} {
 		for _, v := range maps {
 			for i := range a.K {
