@@ -223,3 +223,6 @@ func total(list []float64) float64 {
 	}
 	return sum
 }
+
+// Share is the share of the sub-layer's output that is lost.
+func (l Lost) Share() float64 { return ratio(l.Output, l.Had) }

@@ -13,6 +13,7 @@ import (
 	"modelpress/formats"
 	"modelpress/formats/planfile"
 	"modelpress/formats/safetensors"
+	"modelpress/heads/kvmerge"
 	"modelpress/internal/arch"
 )
 
@@ -87,9 +88,11 @@ type applier struct {
 	o       ApplyOptions
 	plan    *planfile.Plan
 	recipe  *Recipe
+	m       *mergeDecision
 	q       *quantDecision
 	h       *headsDecision
 	s       *source
+	t       *source // s once its KV heads are merged
 	set     *dataset
 	dir     string // OUT.partial
 	work    string // OUT.partial/work: lock, journal, boundary states
@@ -117,6 +120,9 @@ func (a *applier) decode() error {
 	for _, st := range a.plan.Steps {
 		want, into := 0, any(nil)
 		switch st.Name {
+		case stepMerge:
+			a.m = &mergeDecision{}
+			want, into = mergeVersion, a.m
 		case stepHeads:
 			a.h = &headsDecision{}
 			want, into = headsVersion, a.h
@@ -202,6 +208,9 @@ func (a *applier) checkSource(ctx context.Context) error {
 	return checkDrift(a.plan.Source, have)
 }
 
+// mapsDigest is the digest that the journal has of the maps of layer l.
+func (a *applier) mapsDigest(l int) string { return a.journal.done[partMerge(l)].Maps }
+
 // needsData reports whether this plan computes on calibration data or judges by it.
 func (a *applier) needsData() bool { return a.plan.Calibration != nil }
 
@@ -229,10 +238,10 @@ func (a *applier) loadData(ctx context.Context) error {
 // layOut works out every tensor and shard of the result and compares them with what the plan promises.
 func (a *applier) layOut(context.Context) error {
 	var err error
-	if a.view, a.viewed, err = a.s.rotated(a.q, a.o.Env.Device.For); err != nil {
+	if a.view, a.viewed, err = a.t.rotated(a.q, a.o.Env.Device.For); err != nil {
 		return err
 	}
-	if a.outs, err = planOutputs(a.s.ck, a.view, a.viewed, a.q); err != nil {
+	if a.outs, err = planOutputs(a.s.ck, a.view, a.viewed, kvmerge.Changed(a.s.arch, a.m.layers()), a.q); err != nil {
 		return err
 	}
 	if a.layout, err = safetensors.PlanLayout(tensorInfos(a.outs), a.recipe.Output.MaxShardBytes); err != nil {
@@ -279,7 +288,9 @@ func (a *applier) removeEmpty() error {
 
 // budget plans the run into the memory that it may take, or refuses.
 func (a *applier) budget(context.Context) error {
-	return a.o.Env.fit(func(states int64) int64 { return peakMemory(a.s, a.q, a.set, states) })
+	return a.o.Env.fit(func(states int64) int64 {
+		return max(peakMemory(a.s, a.q, a.set, states), mergeMemory(a.s, a.recipe.KVMerge, a.set, states))
+	})
 }
 
 // prepare opens the journal and creates the shards, or takes them over.

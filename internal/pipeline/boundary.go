@@ -27,8 +27,13 @@ func boundaryName(dir string, l int) string {
 	return filepath.Join(dir, fmt.Sprintf("states-%04d.f32", l))
 }
 
-// openBoundary opens or creates the file of the states that enter layer l, for windows of the given lengths.
-func openBoundary(dir string, l int, lengths []int, d int) (*boundary, error) {
+// mergeName is the file of the states that enter layer l while KV heads are merged.
+func mergeName(dir string, l int) string {
+	return filepath.Join(dir, fmt.Sprintf("kvmerge-%04d.f32", l))
+}
+
+// openBoundary opens or creates a file of states, for windows of the given lengths.
+func openBoundary(path string, lengths []int, d int) (*boundary, error) {
 	b := &boundary{offsets: make([]int64, len(lengths)+1)}
 	longest := 0
 	for i, t := range lengths {
@@ -36,7 +41,7 @@ func openBoundary(dir string, l int, lengths []int, d int) (*boundary, error) {
 		longest = max(longest, t)
 	}
 	b.buf = make([]byte, 4*longest*d)
-	f, err := os.OpenFile(boundaryName(dir, l), os.O_RDWR|os.O_CREATE, 0o644)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("pipeline: boundary states: %w", err)
 	}

@@ -18,11 +18,15 @@ func (a *applier) checkDecisions(context.Context) error {
 		f = append(f, fmt.Errorf("settings: %w", err))
 	}
 	f.add((a.recipe.Quantize != nil) != (a.q != nil), "the settings and the steps do not agree on quantization")
+	f.add((a.recipe.KVMerge != nil) != (a.m != nil), "the settings and the steps do not agree on merging KV heads")
 	f.add((a.recipe.Heads != nil) != (a.h != nil), "the settings and the steps do not agree on heads")
 	f.add(!reflect.DeepEqual(gateRows(a.recipe.Gates), a.plan.Gates) && len(gateRows(a.recipe.Gates))+len(a.plan.Gates) > 0,
 		"the settings and the plan do not agree on gates")
-	needs := a.h != nil || a.q != nil && a.q.needsData() || a.recipe.Gates != Gates{}
+	needs := a.m != nil || a.h != nil || a.q != nil && a.q.needsData() || a.recipe.Gates != Gates{}
 	f.add(needs && a.plan.Calibration == nil, "the steps look at data, and the plan names none")
+	if len(f) == 0 {
+		f = append(f, a.checkMerge()...)
+	}
 	if len(f) == 0 {
 		f = append(f, a.checkQuantize()...)
 		f = append(f, a.checkHeads()...)
@@ -31,6 +35,21 @@ func (a *applier) checkDecisions(context.Context) error {
 		return nil
 	}
 	return &Error{Kind: KindStale, Err: fmt.Errorf("plan: %w", sortedJoin(f)), Hint: "plan again with this build"}
+}
+
+// checkMerge checks the groups and describes the model that they make.
+func (a *applier) checkMerge() (f faults) {
+	if a.m != nil {
+		if f = a.m.check(a.s.arch, a.recipe.KVMerge); len(f) > 0 {
+			return f
+		}
+	}
+	var err error
+	files := mapFiles{dir: a.work, s: a.s, d: a.m, want: a.mapsDigest}
+	if a.t, err = a.s.merged(a.m, files.load, a.o.Env.Device.For); err != nil {
+		f = append(f, err)
+	}
+	return f
 }
 
 // checkQuantize makes the decision once more: it needs nothing but the settings and the model.
@@ -80,18 +99,18 @@ func (a *applier) checkHeads() (f faults) {
 	if len(f) > 0 {
 		return f
 	}
-	if err := checkPlanFits(a.h.Plan, a.s.arch); err != nil {
+	if err := checkPlanFits(a.h.Plan, a.t.arch); err != nil {
 		return append(f, err)
 	}
 	if err := a.h.Plan.CheckModel(a.plan.Source.WeightsDigest, a.plan.Source.HeadersDigest, ""); err != nil {
 		return append(f, err)
 	}
-	want := heads.Draft(a.s.arch)
+	want := draftPlan(a.t, a.m)
 	d := a.h.Plan.Model
 	identify(want, a.s, a.plan.Tool, modelDigests{d.WeightsDigest, d.HeadersDigest, d.ConfigDigest})
 	f.add(!sameJSON(want.Model, d) || a.h.Plan.RopePositions != want.RopePositions, "the attention plan describes another model than this one")
-	f.add(!sameJSON(kvBudget(a.h.Plan, a.s.arch), a.h.Plan.Budget), "the attention plan counts its cache wrong")
-	if err := servable(a.s.model(a.o.Env.Device), a.h.Plan); err != nil {
+	f.add(!sameJSON(kvBudget(a.h.Plan, a.t.arch), a.h.Plan.Budget), "the attention plan counts its cache wrong")
+	if err := servable(a.t.model(a.o.Env.Device), a.h.Plan); err != nil {
 		f = append(f, err)
 	}
 	return f

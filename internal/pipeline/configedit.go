@@ -3,6 +3,8 @@ package pipeline
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"strconv"
 
 	"modelpress/formats/hf"
 	"modelpress/formats/packed"
@@ -31,6 +33,79 @@ func configEdits(config []byte, m, view *arch.Model, q *quantDecision) ([]hf.KV,
 	}
 	if k := uniformHeadDim(m); m.Rope != nil && k > 0 && missing("head_dim") {
 		set = append(set, hf.KV{Key: "head_dim", Value: k})
+	}
+	heads, err := kvHeadEdits(have, m, view)
+	return append(set, heads...), err
+}
+
+// uniformKVHeads reports whether all layers have the same number of KV heads.
+func uniformKVHeads(m *arch.Model) bool {
+	for l := range m.Layers {
+		if m.Layers[l].G != m.Layers[0].G {
+			return false
+		}
+	}
+	return true
+}
+
+// kvHeadEdits returns the keys that state the KV heads of view, where they are not those of m: the number that most layers have, and
+// per_layer_config for the others (transformers from 5.14 on).
+func kvHeadEdits(have map[string]json.RawMessage, m, view *arch.Model) ([]hf.KV, error) {
+	const key, layersKey = "num_key_value_heads", "per_layer_config"
+	changed, count := false, map[int]int{}
+	for l := range view.Layers {
+		changed = changed || view.Layers[l].G != m.Layers[l].G
+		if view.Layers[l].HasAttention() {
+			count[view.Layers[l].G]++
+		}
+	}
+	if !changed {
+		return nil, nil
+	}
+	most := 0
+	for g, n := range count {
+		if n > count[most] || n == count[most] && g > most {
+			most = g
+		}
+	}
+	set := []hf.KV{{Key: key, Value: most}}
+	layers := map[string]map[string]any{}
+	if raw := bytes.TrimSpace(have[layersKey]); len(raw) > 0 && string(raw) != "null" {
+		if err := json.Unmarshal(raw, &layers); err != nil {
+			return nil, err
+		}
+	}
+	byLayer := map[int]string{}
+	for name := range layers {
+		if l, err := strconv.Atoi(name); err == nil {
+			byLayer[l] = name
+		}
+	}
+	had := len(layers) > 0
+	for l := range view.Layers {
+		g := view.Layers[l].G
+		name, there := byLayer[l]
+		if there {
+			delete(layers[name], key)
+		}
+		if !view.Layers[l].HasAttention() || g == most {
+			continue
+		}
+		if !there {
+			name = fmt.Sprintf("%02d", l)
+		}
+		if layers[name] == nil {
+			layers[name] = map[string]any{}
+		}
+		layers[name][key] = g
+	}
+	for name, entry := range layers {
+		if len(entry) == 0 {
+			delete(layers, name)
+		}
+	}
+	if had || len(layers) > 0 {
+		set = append(set, hf.KV{Key: layersKey, Value: layers})
 	}
 	return set, nil
 }

@@ -59,7 +59,7 @@ func (b *bench) followBlocks(z *quantizer, model *nn.Model, windows [][]int32, e
 	}
 	work := b.t.TempDir()
 	states := func(l int) *boundary {
-		s, err := openBoundary(work, l, lengths, model.Arch.D)
+		s, err := openBoundary(boundaryName(work, l), lengths, model.Arch.D)
 		b.check(err)
 		b.t.Cleanup(func() { s.close() })
 		return s

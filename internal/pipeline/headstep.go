@@ -26,8 +26,8 @@ type headJob struct {
 
 // decideHeads profiles the model on the calibration side, decides what every KV head keeps and looks at, and measures the plan
 // on the held-out side at the very sizes that it ships. A plan that breaks a gate there is an error.
-func decideHeads(ctx context.Context, s *source, r *Recipe, set *dataset, tool planfile.Tool, d modelDigests, env Env) (*headsDecision, error) {
-	j := &headJob{m: s.model(env.Device), r: r, set: set, env: env, plan: heads.Draft(s.arch)}
+func decideHeads(ctx context.Context, s *source, merge *mergeDecision, r *Recipe, set *dataset, tool planfile.Tool, d modelDigests, env Env) (*headsDecision, error) {
+	j := &headJob{m: s.model(env.Device), r: r, set: set, env: env, plan: draftPlan(s, merge)}
 	identify(j.plan, s, tool, d)
 	j.plan.Phases.Decode = manifest.DecodePhase{Page: r.Heads.Page, Round: "up"}
 	for _, step := range []func(context.Context) error{j.decode, j.prefill, j.keyChannels, j.evidence} {
@@ -52,6 +52,25 @@ func decideHeads(ctx context.Context, s *source, r *Recipe, set *dataset, tool p
 		}
 	}
 	return h, gatePlan(h.HeldOut, r.Gates)
+}
+
+// draftPlan is the plan of a model that keeps and looks at everything. It records where merged KV heads come from.
+func draftPlan(s *source, merge *mergeDecision) *manifest.Plan {
+	p := heads.Draft(s.arch)
+	if merge == nil {
+		return p
+	}
+	p.Model.Permutation = &manifest.Permutation{KVHeads: make([][]int, len(merge.Layers))}
+	for l, m := range merge.Layers {
+		row := []int{}
+		for _, members := range m.Groups {
+			for range max(1, m.Repeat) {
+				row = append(row, members...)
+			}
+		}
+		p.Model.Permutation.KVHeads[l] = row
+	}
+	return p
 }
 
 // unfit gives an error that is nobody else's the class of wrong recipes: package heads refuses options that do not fit the

@@ -22,10 +22,11 @@ type journal struct {
 
 // journalEntry is one finished part.
 type journalEntry struct {
-	Part    string            `json:"part"`              // "plan", "prologue", "layer 3", "epilogue"
+	Part    string            `json:"part"`              // "plan", "kvmerge 3", "prologue", "layer 3", "epilogue"
 	PlanID  string            `json:"plan_id,omitempty"` // in the first entry only
 	Tensors map[string]string `json:"tensors,omitempty"` // sha256 of each tensor's data
 	State   string            `json:"state,omitempty"`   // sha256 of the boundary states that the part leaves
+	Maps    string            `json:"maps,omitempty"`    // sha256 of the file of a merged layer's maps
 	Notes   []tensorNote      `json:"notes,omitempty"`
 }
 

@@ -13,7 +13,7 @@ type outKind uint8
 
 const (
 	outCopy    outKind = iota // the source's bytes, unchanged
-	outRotated                // read from the rotated view, rounded to the stored dtype
+	outRounded                // read from the merged and rotated view, rounded to the stored dtype
 	outPacked                 // one tensor of a packed module
 	outDequant                // low-bit values written as plain weights
 )
@@ -22,6 +22,7 @@ const (
 const (
 	reasonKept      = "kept"
 	reasonIgnored   = "kept_by_ignore"
+	reasonMerged    = "kv_heads_merged"
 	reasonRotated   = "rotation_fused"
 	reasonFolded    = "norm_folded"
 	reasonUntied    = "untied_for_rotation"
@@ -37,6 +38,7 @@ type outTensor struct {
 	from   string // tensor of the source view; the module's weight for packed ones
 	part   string // journal part that writes it
 	reason string
+	step   string // the last one that changes the data; "" where it is copied
 }
 
 const (
@@ -49,15 +51,19 @@ func partLayer(l int) string { return fmt.Sprintf("layer %d", l) }
 // outputs lists every tensor of the result in the order in which it is written: embeddings, layers, final norm and head,
 // then whatever else the source holds. m describes the view that is written (after rotation), src is the source itself.
 type outputs struct {
-	src   formats.Source
-	view  formats.Source
-	q     *quantDecision
-	list  []outTensor
-	taken map[string]bool
+	src    formats.Source
+	view   formats.Source
+	q      *quantDecision
+	list   []outTensor
+	taken  map[string]bool
+	merged map[string]bool // tensors that merging changes
 }
 
-func planOutputs(src, view formats.Source, m *arch.Model, q *quantDecision) ([]outTensor, error) {
-	o := &outputs{src: src, view: view, q: q, taken: map[string]bool{}}
+func planOutputs(src, view formats.Source, m *arch.Model, merged []string, q *quantDecision) ([]outTensor, error) {
+	o := &outputs{src: src, view: view, q: q, taken: map[string]bool{}, merged: map[string]bool{}}
+	for _, name := range merged {
+		o.merged[name] = true
+	}
 	o.plain(m.Embed, partPrologue, reasonRotated)
 	o.plain(m.PosEmbed, partPrologue, reasonRotated)
 	for l := range m.Layers {
@@ -106,23 +112,33 @@ func (o *outputs) plain(name, part, changed string) {
 		return
 	}
 	o.taken[name] = true
-	seen, _ := o.view.Lookup(name)
-	own, inSource := o.src.Lookup(name)
+	own, inSource := o.own(name)
 	t := outTensor{TensorInfo: own, kind: outCopy, from: name, part: part, reason: reasonKept}
 	if o.q != nil && o.q.Rotation != nil {
 		if !inSource {
-			own, changed = formats.TensorInfo{Name: name, DType: o.q.store(), Shape: seen.Shape}, reasonUntied
+			own, changed = formats.TensorInfo{Name: name, DType: o.q.store(), Shape: own.Shape}, reasonUntied
 		}
-		t = outTensor{TensorInfo: own, kind: outRotated, from: name, part: part, reason: changed}
+		t = outTensor{TensorInfo: own, kind: outRounded, from: name, part: part, reason: changed, step: stepQuantize}
+	} else if o.merged[name] {
+		t.kind, t.reason, t.step = outRounded, reasonMerged, stepMerge
 	}
 	o.list = append(o.list, t)
+}
+
+// own describes a tensor with the type that the source stores it in and the shape that it is seen in, and says whether the source
+// has it.
+func (o *outputs) own(name string) (formats.TensorInfo, bool) {
+	seen, _ := o.view.Lookup(name)
+	own, ok := o.src.Lookup(name)
+	own.Shape = seen.Shape
+	return own, ok
 }
 
 func (o *outputs) linear(lin arch.Linear, part string) error {
 	if o.q == nil || !o.q.has(lin.Module()) {
 		n := len(o.list) // a tensor of several projections is there already
 		o.plain(lin.Weight, part, reasonRotated)
-		if len(o.list) > n && o.q != nil && o.q.Rotation == nil {
+		if len(o.list) > n && o.q != nil && o.list[n].kind == outCopy {
 			o.list[n].reason = reasonIgnored
 		}
 		return nil
@@ -132,8 +148,8 @@ func (o *outputs) linear(lin arch.Linear, part string) error {
 	}
 	o.taken[lin.Weight] = true
 	if o.q.Output == outputDequantized {
-		own, _ := o.src.Lookup(lin.Weight)
-		o.list = append(o.list, outTensor{TensorInfo: own, kind: outDequant, from: lin.Weight, part: part, reason: reasonDequant})
+		own, _ := o.own(lin.Weight)
+		o.list = append(o.list, outTensor{TensorInfo: own, kind: outDequant, from: lin.Weight, part: part, reason: reasonDequant, step: stepQuantize})
 		return nil
 	}
 	scheme := o.q.packedScheme()
@@ -141,7 +157,7 @@ func (o *outputs) linear(lin arch.Linear, part string) error {
 		return formats.Errorf("model", lin.Weight, "%w", err)
 	}
 	for _, t := range packed.Tensors(lin.Module(), int64(lin.Out), int64(lin.In), scheme, o.q.store()) {
-		o.list = append(o.list, outTensor{TensorInfo: t, kind: outPacked, from: lin.Weight, part: part, reason: reasonPacked})
+		o.list = append(o.list, outTensor{TensorInfo: t, kind: outPacked, from: lin.Weight, part: part, reason: reasonPacked, step: stepQuantize})
 	}
 	return nil
 }

@@ -3,12 +3,15 @@ package pipeline
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
 
 	"modelpress/calib"
 	"modelpress/formats"
 	"modelpress/formats/planfile"
 	"modelpress/formats/safetensors"
+	"modelpress/heads/kvmerge"
 	"modelpress/internal/arch"
 )
 
@@ -41,13 +44,8 @@ func Plan(ctx context.Context, o PlanOptions) (*planfile.Plan, error) {
 		o.Env.warn("%s", w)
 	}
 	p := &planner{o: o, s: s, r: o.Recipe}
-	for _, f := range []func(context.Context) error{p.decide, p.data, p.budget, p.fingerprint, p.heads} {
-		if err := f(ctx); err != nil {
-			return nil, err
-		}
-	}
-	plan, err := p.assemble()
-	if err != nil {
+	plan, err := p.plan(ctx)
+	if err = errors.Join(err, p.drop()); err != nil {
 		return nil, err
 	}
 	if err := s.ck.CheckUnchanged(); err != nil {
@@ -59,8 +57,11 @@ func Plan(ctx context.Context, o PlanOptions) (*planfile.Plan, error) {
 type planner struct {
 	o    PlanOptions
 	s    *source
+	t    *source // the source once its KV heads are merged; before that, in the shapes that it will have as far as they are known
 	r    *Recipe
+	dir  string // of the maps of merged layers; "" for none
 	vs   []violation
+	m    *mergeDecision
 	q    *quantDecision
 	h    *headsDecision
 	set  *dataset
@@ -69,8 +70,35 @@ type planner struct {
 	view *arch.Model
 }
 
+func (p *planner) plan(ctx context.Context) (*planfile.Plan, error) {
+	for _, f := range []func(context.Context) error{p.decide, p.data, p.budget, p.fingerprint, p.merge, p.heads} {
+		if err := f(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return p.assemble()
+}
+
+// drop removes what planning kept on disk.
+func (p *planner) drop() error {
+	if p.dir == "" {
+		return nil
+	}
+	return os.RemoveAll(p.dir)
+}
+
 // decide makes the choices that need no compute, and refuses what would not load.
 func (p *planner) decide(context.Context) error {
+	p.t = p.s
+	if k := p.r.KVMerge; k != nil {
+		shapes, err := k.shapes(p.s.arch)
+		if err != nil {
+			return err
+		}
+		if p.t, err = p.s.merged(shapes, nil, nil); err != nil {
+			return err
+		}
+	}
 	if p.r.Quantize != nil {
 		store, err := p.s.storeDType()
 		if err != nil {
@@ -84,22 +112,47 @@ func (p *planner) decide(context.Context) error {
 		return errKind(KindUsage, "give the length that you serve, within the model's positions", "recipe: heads.budget_length %d: the model has %d positions",
 			h.BudgetLength, p.s.arch.MaxPosition)
 	}
-	p.vs = preflight(p.s.arch, p.r.Target, p.q)
+	return p.layOut()
+}
+
+// layOut checks the rules of the targets and lists the tensors of the result.
+func (p *planner) layOut() error {
+	p.vs = preflight(p.t.arch, p.r.Target, p.q)
+	if p.r.KVMerge != nil {
+		p.vs = append(p.vs, mergedRules(p.s.arch, p.t.arch, p.r.Target, p.r.KVMerge)...)
+	}
 	if err := refusal(p.vs); err != nil {
 		return err
 	}
-	view, m, err := p.s.rotated(p.q, p.o.Env.Device.For)
+	view, m, err := p.t.rotated(p.q, p.o.Env.Device.For)
 	if err != nil {
 		return err
 	}
 	p.view = m
-	p.outs, err = planOutputs(p.s.ck, view, m, p.q)
+	p.outs, err = planOutputs(p.s.ck, view, m, kvmerge.Changed(p.s.arch, p.m.layers()), p.q)
 	return err
+}
+
+// merge decides which KV heads share, and goes on with the model as it then is.
+func (p *planner) merge(ctx context.Context) error {
+	if p.r.KVMerge == nil {
+		return nil
+	}
+	var err error
+	if p.dir, err = os.MkdirTemp(p.o.Env.Scratch, "compress-kvmerge-"); err != nil {
+		return fmt.Errorf("pipeline: %w", err)
+	}
+	if p.m, p.t, err = decideMerge(ctx, p.s, p.r, p.set, p.dir, p.o.Env); err != nil {
+		return err
+	}
+	return p.layOut()
 }
 
 // budget plans the run into the memory that it may take, or refuses.
 func (p *planner) budget(context.Context) error {
-	return p.o.Env.fit(func(states int64) int64 { return planMemory(p.s, p.set, states) })
+	return p.o.Env.fit(func(states int64) int64 {
+		return max(planMemory(p.s, p.set, states), mergeMemory(p.s, p.r.KVMerge, p.set, states))
+	})
 }
 
 func (p *planner) fingerprint(ctx context.Context) error {
@@ -110,7 +163,7 @@ func (p *planner) fingerprint(ctx context.Context) error {
 
 // needsData reports whether any part of the plan looks at calibration data.
 func (p *planner) needsData() bool {
-	return p.r.Heads != nil || p.q != nil && p.q.needsData() || p.o.Data.Calib != "" || p.r.Gates != Gates{}
+	return p.r.KVMerge != nil || p.r.Heads != nil || p.q != nil && p.q.needsData() || p.o.Data.Calib != "" || p.r.Gates != Gates{}
 }
 
 func (p *planner) data(ctx context.Context) error {
@@ -131,7 +184,7 @@ func (p *planner) heads(ctx context.Context) error {
 		return err
 	}
 	d := modelDigests{weights: p.src.WeightsDigest, headers: p.src.HeadersDigest, config: config}
-	p.h, err = decideHeads(ctx, p.s, p.r, p.set, p.o.Tool, d, p.o.Env)
+	p.h, err = decideHeads(ctx, p.t, p.m, p.r, p.set, p.o.Tool, d, p.o.Env)
 	return err
 }
 
@@ -173,6 +226,11 @@ func (p *planner) addSteps(plan *planfile.Plan) error {
 		plan.Steps = append(plan.Steps, planfile.Step{Name: name, Version: version, Summary: summary, Rows: rows, Decision: raw})
 		return nil
 	}
+	if p.m != nil {
+		if err := add(stepMerge, mergeVersion, p.m, p.m.summary(p.s.arch), p.m.rows(p.s.arch, p.t.arch)); err != nil {
+			return err
+		}
+	}
 	if p.h != nil {
 		if err := add(stepHeads, headsVersion, p.h, p.h.summary(), p.h.rows()); err != nil {
 			return err
@@ -205,6 +263,10 @@ func (p *planner) estimate() planfile.Estimate {
 	if p.q != nil && p.q.needsData() {
 		e.Scratch = scratchBytes(p.s.arch, int64(p.set.set.Calib.Tokens()))
 	}
+	if p.m != nil {
+		e.PeakMemory = max(e.PeakMemory, usualMergeMemory(p.s, p.r.KVMerge, p.set))
+		e.Scratch = max(e.Scratch, 2*4*int64(p.s.arch.D)*int64(p.set.set.Calib.Tokens())) + scratchOfMaps(p.s, p.m.Refit)
+	}
 	return e
 }
 
@@ -236,13 +298,16 @@ func (p *planner) configChanges() bool {
 // targetNotes says what a target makes of the result beyond loading it.
 func (p *planner) targetNotes() map[string][]string {
 	notes := map[string][]string{}
-	tp := tensorParallel(p.s.arch, p.q)
+	tp := tensorParallel(p.t.arch, p.q)
 	for _, t := range p.r.Target {
 		switch t {
 		case "vllm", "sglang":
 			notes[t] = append(notes[t], fmt.Sprintf("tensor parallel up to %d", tp))
 		case "llama.cpp":
 			notes[t] = append(notes[t], "through its Hugging Face converter")
+			if !uniformKVHeads(p.t.arch) {
+				notes[t] = []string{"as GGUF of architecture deci only, which its Hugging Face converter does not make"}
+			}
 		}
 	}
 	return notes

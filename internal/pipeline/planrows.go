@@ -10,9 +10,11 @@ import (
 
 // The names and versions of the steps. A version changes whenever the same decision would give other bytes.
 const (
+	stepMerge    = "kvmerge"
 	stepHeads    = "heads"
 	stepQuantize = "quantize"
 
+	mergeVersion    = 1
 	headsVersion    = 2
 	quantizeVersion = 2
 )
@@ -48,9 +50,7 @@ func changeRows(src formats.Source, outs []outTensor, embed string) ([]planfile.
 		row.After = append(row.After, ft)
 		if row.Reason == "" {
 			row.Reason = o.reason
-			if o.kind != outCopy {
-				row.Step = stepQuantize
-			}
+			row.Step = o.step
 		}
 	}
 	list := make([]planfile.Change, 0, len(rows))

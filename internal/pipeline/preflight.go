@@ -57,6 +57,9 @@ func (c *checker) shapes() {
 	first := c.m.Layers[0]
 	for l := range c.m.Layers {
 		a := &c.m.Layers[l]
+		if c.target == "llama.cpp" && c.m.Family == "llama" && a.H == first.H && a.K == first.K && a.F == first.F && a.HasAttention() {
+			continue // a number of KV heads for each layer, as GGUF of architecture deci
+		}
 		if a.H != first.H || a.G != first.G || a.K != first.K || a.F != first.F {
 			c.fail("", "use a checkpoint of uniform layers", "layer %d has other head counts or FFN width than layer 0; stock model classes take one value for all layers", l)
 			return

@@ -31,7 +31,7 @@ func (q *quantDecision) summary() string {
 
 // rows gives one line per reason with its bytes.
 func (q *quantDecision) rows(p *planfile.Plan) []planfile.Row {
-	marks := map[string]string{reasonPacked: "~", reasonDequant: "~", reasonRotated: "~", reasonFolded: "~", reasonUntied: "+"}
+	marks := map[string]string{reasonMerged: "±", reasonPacked: "~", reasonDequant: "~", reasonRotated: "~", reasonFolded: "~", reasonUntied: "+"}
 	var rows []planfile.Row
 	for _, c := range p.Summary() {
 		mark := marks[c.Reason]

@@ -16,6 +16,7 @@ type Recipe struct {
 	Target      []string    `yaml:"target" json:"target"`
 	Calibration Calibration `yaml:"calibration" json:"calibration"`
 	Retrieval   *Retrieval  `yaml:"retrieval" json:"retrieval,omitempty"`
+	KVMerge     *KVMerge    `yaml:"kvmerge" json:"kvmerge,omitempty"`
 	Heads       *Heads      `yaml:"heads" json:"heads,omitempty"`
 	Quantize    *Quantize   `yaml:"quantize" json:"quantize,omitempty"`
 	Gates       Gates       `yaml:"gates" json:"gates"`
@@ -137,6 +138,9 @@ func (r *Recipe) defaults(has *Recipe) {
 	if has.Retrieval != nil {
 		r.Retrieval = &Retrieval{PerCell: 4}
 	}
+	if has.KVMerge != nil {
+		r.KVMerge = defaultKVMerge()
+	}
 	if has.Heads != nil {
 		r.Heads = &Heads{}
 		r.Heads.defaults(has.Heads)
@@ -154,6 +158,9 @@ func (r *Recipe) fillDefaults() {
 	}
 	if t := r.Retrieval; t != nil && len(t.Depths) == 0 {
 		t.Depths = []float64{0.1, 0.3, 0.5, 0.7, 0.9}
+	}
+	if k := r.KVMerge; k != nil {
+		k.fillDefaults(r.Retrieval)
 	}
 	if h := r.Heads; h != nil {
 		h.fillDefaults(r.Retrieval)
@@ -208,7 +215,7 @@ func (r *Recipe) check() error {
 	f.add(c.Sequences < 1 || c.Sequences > 1<<20, "calibration.sequences %d: want 1 to 1048576", c.Sequences)
 	f.add(c.Holdout < 0 || c.Holdout > 1<<20, "calibration.holdout %d: want 0 to 1048576", c.Holdout)
 	f.add(c.Length < 8 || c.Length > 1<<20, "calibration.length %d: want 8 to 1048576", c.Length)
-	f.add(r.Heads == nil && r.Quantize == nil, "no step: give heads, quantize or both")
+	f.add(r.KVMerge == nil && r.Heads == nil && r.Quantize == nil, "no step: give kvmerge, heads or quantize")
 	f.add(r.Output.MaxShardBytes < 1<<20, "output.max_shard_bytes %d: want at least 1048576", r.Output.MaxShardBytes)
 	g := r.Gates
 	for name, v := range map[string]float64{"ppl_ratio": g.PPLRatio, "kl": g.KL, "needle_drop": g.NeedleDrop,
@@ -220,6 +227,9 @@ func (r *Recipe) check() error {
 	f.add((g.PlanPPLRatio != 0 || g.PlanKL != 0) && r.Heads == nil, "gates.plan_ppl_ratio and gates.plan_kl need the heads section")
 	if r.Retrieval != nil {
 		r.Retrieval.check(&f)
+	}
+	if r.KVMerge != nil {
+		r.KVMerge.check(&f, r)
 	}
 	if r.Heads != nil {
 		r.Heads.check(&f, r)

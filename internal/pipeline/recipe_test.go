@@ -51,9 +51,9 @@ func TestRecipeDefaults(t *testing.T) {
 // TestRecipeErrors has every rule of a recipe, and that all faults are named at once.
 func TestRecipeErrors(t *testing.T) {
 	for _, c := range []struct{ name, recipe string }{
-		{`no step: give heads, quantize or both`, ""},
-		{`recipe: no step: give heads, quantize or both`, "# nothing"},
-		{`recipe: no step: give heads, quantize or both`, "seed: 3"},
+		{`no step: give kvmerge, heads or quantize`, ""},
+		{`recipe: no step: give kvmerge, heads or quantize`, "# nothing"},
+		{`recipe: no step: give kvmerge, heads or quantize`, "seed: 3"},
 		{`unknown field "quantise"`, "quantise: {}"},
 		{`unknown field "bitz"`, "quantize:\n  bitz: 4"},
 		{`[2:3]`, "quantize:\n  bitz: 4"},

@@ -13,6 +13,9 @@ import (
 
 // run writes every part, then finishes the directory and commits it.
 func (a *applier) run(ctx context.Context) error {
+	if err := a.mergeLayers(ctx); err != nil {
+		return err
+	}
 	r := &blockRunner{applier: a, model: nn.New(a.o.Env.Device, a.view, a.viewed)}
 	if err := r.parts(ctx); err != nil {
 		return err
@@ -177,11 +180,7 @@ func (r *blockRunner) prologue(ctx context.Context, e *journalEntry) error {
 func (r *blockRunner) dataBlocks() bool { return r.q != nil && r.q.needsData() }
 
 func (r *blockRunner) boundary(l int) (*boundary, error) {
-	lengths := make([]int, len(r.set.set.Calib.IDs))
-	for i, w := range r.set.set.Calib.IDs {
-		lengths[i] = len(w)
-	}
-	return openBoundary(r.work, l, lengths, r.model.Arch.D)
+	return openBoundary(boundaryName(r.work, l), r.lengths(), r.model.Arch.D)
 }
 
 func (r *blockRunner) embed(ctx context.Context, b *boundary) error {

@@ -8,6 +8,7 @@ import (
 	"modelpress/formats"
 	"modelpress/formats/hf"
 	"modelpress/formats/packed"
+	"modelpress/heads/kvmerge"
 	"modelpress/internal/arch"
 	"modelpress/internal/device"
 	"modelpress/internal/nn"
@@ -138,6 +139,18 @@ func (s *source) close() error { return s.ck.Close() }
 
 func (s *source) model(d device.Device) *nn.Model { return nn.New(d, s.dense, s.arch) }
 
+// merged returns the source as it is once its KV heads are merged; s itself where they are not. It needs no closing.
+func (s *source) merged(d *mergeDecision, maps func(l int) (*kvmerge.Maps, error), par quantize.Par) (*source, error) {
+	if d == nil {
+		return s, nil
+	}
+	view, m, err := kvmerge.View(s.dense, s.arch, d.layers(), maps, par)
+	if err != nil {
+		return nil, &Error{Kind: KindUsage, Err: err, Hint: "change the section kvmerge of the recipe"}
+	}
+	return &source{ck: s.ck, dense: view, arch: m}, nil
+}
+
 // rotated returns the view and description that quantization works on: the rotated model where the decision has a
 // rotation, else the source itself.
 func (s *source) rotated(q *quantDecision, par quantize.Par) (formats.Source, *arch.Model, error) {
@@ -159,7 +172,10 @@ func (s *source) storeDType() (formats.DType, error) {
 			if !lin.Present() {
 				continue
 			}
-			t, _ := s.dense.Lookup(lin.Weight)
+			t, ok := s.ck.Lookup(lin.Weight) // a view shows other types
+			if !ok {
+				t, _ = s.dense.Lookup(lin.Weight)
+			}
 			if t.DType == formats.F64 {
 				return formats.F32, nil
 			}

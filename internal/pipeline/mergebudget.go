@@ -1,0 +1,111 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+
+	"modelpress/heads/kvmerge"
+	"modelpress/internal/nn"
+)
+
+// spread chooses how many KV heads each layer keeps so that all together take no more than a share of the cache and the layers'
+// outputs lose least, each against the energy of the residual stream that it is added to. Costs are those of layers merged one by
+// one, in the model as it is.
+func (j *mergeJob) spread(ctx context.Context, share float64) error {
+	m := j.s.arch
+	choices := make([][]kvmerge.Choice, len(m.Layers))
+	width := make([]int, len(m.Layers))
+	total := int64(0)
+	for l := range m.Layers {
+		if a := &m.Layers[l]; a.HasAttention() {
+			width[l] = a.K
+			total += int64(a.G * a.K)
+		}
+	}
+	if err := j.price(ctx, choices); err != nil {
+		return err
+	}
+	chosen, err := kvmerge.Spread(choices, width, budgetOf(total, share))
+	var over *kvmerge.BudgetError
+	if errors.As(err, &over) {
+		return errKind(KindUsage, "raise it", "recipe: kvmerge.kv_budget %v: one KV head a layer takes %.4f of the cache", share, float64(over.Least)/float64(total))
+	}
+	if err != nil {
+		return err
+	}
+	for l, c := range chosen {
+		if c >= 0 {
+			j.sizes[l] = choices[l][c].Heads
+		}
+	}
+	return nil
+}
+
+// price finds what each layer loses with each number of KV heads that it can have.
+func (j *mergeJob) price(ctx context.Context, choices [][]kvmerge.Choice) error {
+	windows := j.set.set.Calib.IDs
+	d := &mergeDecision{Keys: j.d.Keys, Values: j.d.Values, Layers: make([]mergedLayer, len(choices))}
+	r := newMerger(j.s, d, windows, j.env)
+	r.choose = func(l int, st *kvmerge.Stats) error {
+		for _, n := range headCounts(j.s.arch.Layers[l].G) {
+			cost := 0.0
+			if n < st.Shape.G {
+				_, found, err := j.group(l, st, n)
+				if err != nil {
+					return err
+				}
+				cost = found.Cost
+			}
+			choices[l] = append(choices[l], kvmerge.Choice{Heads: n, Cost: cost})
+		}
+		return nil
+	}
+	tick, stop := counter(j.env.Progress, "pricing kv heads")
+	defer stop()
+	done, total := 0, len(windows)*len(choices)
+	r.tick = func() { done++; tick(done, total) }
+	return withStates(j.env, windows, j.s.arch.D, func(st *nn.States) error {
+		if err := r.embed(ctx, st.Put); err != nil {
+			return err
+		}
+		for l := range choices {
+			energy := 0.0
+			get := func(i int, x []float32) error {
+				err := st.Get(i, x)
+				for _, v := range x {
+					energy += float64(v * v)
+				}
+				return err
+			}
+			if _, err := r.layer(ctx, l, get, st.Put); err != nil {
+				return unfit(err)
+			}
+			for i := range choices[l] {
+				choices[l][i].Cost *= tokens(windows) / energy
+			}
+		}
+		return nil
+	})
+}
+
+func tokens(windows [][]int32) float64 {
+	n := 0
+	for _, w := range windows {
+		n += len(w)
+	}
+	return float64(n)
+}
+
+// headCounts lists the numbers of KV heads that g can be merged to, each a divisor of the one before.
+func headCounts(g int) []int {
+	out := []int{g}
+	for p := 2; g > 1; {
+		if g%p != 0 {
+			p++
+			continue
+		}
+		g /= p
+		out = append(out, g)
+	}
+	return out
+}

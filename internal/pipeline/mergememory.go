@@ -1,0 +1,38 @@
+package pipeline
+
+// mergeMemory estimates the bytes resident while KV heads are merged under a budget, 0 where they are not; see merger. Planning and
+// applying take the same bound, though applying knows the groups and needs less.
+func mergeMemory(s *source, k *KVMerge, set *dataset, states int64) int64 {
+	if k == nil || set == nil {
+		return 0
+	}
+	return withGarbage(mergeBytes(s, k, set, states))
+}
+
+// usualMergeMemory is mergeMemory for a run without a budget.
+func usualMergeMemory(s *source, k *KVMerge, set *dataset) int64 {
+	n := mergeBytes(s, k, set, stateMemory)
+	return n + n/3
+}
+
+func mergeBytes(s *source, k *KVMerge, set *dataset, states int64) int64 {
+	const f32, f64 = 4, 8
+	z := sizesOf(s)
+	layer := int64(0)
+	for l := range s.arch.Layers {
+		a := &s.arch.Layers[l]
+		hk, gk, d := int64(a.H*a.K), int64(a.G*a.K), int64(s.arch.D)
+		// Moments of all heads with each other, and what two pairs of heads in work take; the maps; the view's units.
+		solve := f64*gk*gk + 2*8*f64*4*int64(a.K*a.K) + 2*32*gk*int64(a.K) + 8*f64*d*int64(a.K)
+		fit := int64(0)
+		if k.Refit == nil || *k.Refit {
+			fit = 20*hk*hk + 3*f64*d*hk + 3*f32*d*hk
+		}
+		attn := f32 * d * (2*hk + 2*gk) // the merged projections
+		layer = max(layer, attn+max(solve, fit))
+	}
+	c := set.set.Calib
+	kept := min(states, f32*int64(s.arch.D)*int64(c.Tokens()))
+	// Two models run a window each.
+	return programBytes + z.store*2*z.block + layer + 2*windowBytes(s.arch, c.Longest()) + kept
+}

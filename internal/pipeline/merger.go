@@ -1,0 +1,222 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+
+	"modelpress/heads/kvmerge"
+	"modelpress/internal/arch"
+	"modelpress/internal/nn"
+)
+
+// merger carries the calibration windows through the model while its KV heads are merged, one layer after the other: the moments of
+// each layer are those that the merged layers before it leave.
+//
+// Peak memory beyond the block and its merged form (8·n bytes for its n weights): where groups are open 8·(G·K)², else
+// 8·(t·K)²·G/t for groups of t; three times as much while maps are solved; 20·(H·K)² + 24·D·H·K where outputs are refitted; two
+// windows.
+type merger struct {
+	s       *source
+	d       *mergeDecision
+	env     Env
+	windows [][]int32
+	// choose decides on the groups of a layer, from its moments; nil where the decision has them.
+	choose func(l int, st *kvmerge.Stats) error
+	src    *nn.Model
+	x, y   []float32
+	tick   func()
+}
+
+func newMerger(s *source, d *mergeDecision, windows [][]int32, env Env) *merger {
+	return &merger{s: s, d: d, env: env, windows: windows, src: s.model(env.Device), tick: func() {}}
+}
+
+// shapeOf is the head layout of a layer.
+func shapeOf(m *arch.Model, a *arch.Layer) kvmerge.Shape {
+	s := kvmerge.Shape{H: a.H, G: a.G, K: a.K}
+	if m.Rope != nil {
+		s.Rotary = a.K
+	}
+	return s
+}
+
+// freqOf returns the angles of a model's rotary embedding; nil where it has none.
+func freqOf(m *arch.Model, k int) func(t int) []float32 {
+	if m.Rope == nil {
+		return nil
+	}
+	return func(t int) []float32 {
+		f, _ := nn.InvFreq(m.Rope, k, t)
+		return f
+	}
+}
+
+// layer merges layer l and carries the states that enter it through. get and put give and take the states of a window. It
+// returns the maps of the layer, nil where it stays as it is.
+func (r *merger) layer(ctx context.Context, l int, get, put func(i int, x []float32) error) (*kvmerge.Maps, error) {
+	b, err := r.src.LoadBlock(l)
+	if err != nil {
+		return nil, err
+	}
+	defer b.Free()
+	r.src.Prefetch(l + 1)
+	if !b.Arch().HasAttention() || r.choose == nil && !merges(r.d.Layers[l]) {
+		return nil, r.forward(ctx, b, get, put)
+	}
+	wo, err := b.Weight(arch.O)
+	if err != nil {
+		return nil, err
+	}
+	maps, err := r.solve(ctx, l, b, wo, get)
+	if err != nil {
+		return nil, err
+	}
+	if maps == nil {
+		return nil, r.forward(ctx, b, get, put)
+	}
+	merged, err := r.mergedBlock(l, maps)
+	if err != nil {
+		return nil, err
+	}
+	defer merged.Free()
+	if r.d.Refit {
+		if maps.Output, err = r.refit(ctx, b, merged, wo, get); err != nil {
+			return nil, err
+		}
+	}
+	return maps, r.forward(ctx, merged, get, put)
+}
+
+func merges(m mergedLayer) bool { return m.Groups != nil && !kvmerge.Groups(m.Groups).Trivial() }
+
+// solve collects the moments of a layer and makes its maps, nil where it turns out to stay as it is.
+func (r *merger) solve(ctx context.Context, l int, b *nn.Block, wo []float32, get func(i int, x []float32) error) (*kvmerge.Maps, error) {
+	m, a := r.s.arch, b.Arch()
+	var groups kvmerge.Groups
+	if r.choose == nil {
+		groups = r.d.Layers[l].Groups
+	}
+	st := kvmerge.NewStats(shapeOf(m, a), freqOf(m, a.K), groups, wo)
+	if err := r.collect(ctx, b, st, get); err != nil {
+		return nil, err
+	}
+	if r.choose != nil {
+		if err := r.choose(l, st); err != nil {
+			return nil, err
+		}
+		if groups = r.d.Layers[l].Groups; !merges(r.d.Layers[l]) {
+			return nil, nil
+		}
+	}
+	maps, lost, err := st.Solve(groups, r.d.ways(), r.env.Device.For)
+	if err != nil {
+		return nil, fmt.Errorf("layer %d: %w", l, err)
+	}
+	if r.choose != nil {
+		d := &r.d.Layers[l]
+		d.Key, d.Value, d.Output = number(lost.Key), number(lost.Value), number(lost.Share())
+	}
+	return maps, nil
+}
+
+// collect adds the heads of every window.
+func (r *merger) collect(ctx context.Context, b *nn.Block, st *kvmerge.Stats, get func(i int, x []float32) error) error {
+	return r.each(ctx, get, func(_ int, x []float32, t int) error {
+		return b.Attend(x, t, &nn.Pass{TapHeads: func(q, k, v []float32, t int) bool {
+			st.Add(q, k, v, t, r.env.Device.For)
+			return true
+		}})
+	})
+}
+
+// mergedBlock loads layer l as maps make it.
+func (r *merger) mergedBlock(l int, maps *kvmerge.Maps) (*nn.Block, error) {
+	only := make([]kvmerge.Layer, len(r.s.arch.Layers))
+	only[l] = kvmerge.Layer{Groups: maps.Groups, Repeat: r.d.Layers[l].Repeat}
+	view, m, err := kvmerge.View(r.s.dense, r.s.arch, only, func(int) (*kvmerge.Maps, error) { return maps, nil }, r.env.Device.For)
+	if err != nil {
+		return nil, err
+	}
+	return nn.New(r.env.Device, view, m).LoadBlock(l)
+}
+
+// refit fits the output projection of a merged block to the block before, and puts it there.
+func (r *merger) refit(ctx context.Context, b, merged *nn.Block, wo []float32, get func(i int, x []float32) error) ([]float32, error) {
+	fused, err := merged.Weight(arch.O)
+	if err != nil {
+		return nil, err
+	}
+	fit := kvmerge.NewRefit(b.Arch().H * b.Arch().K)
+	err = r.each(ctx, get, func(_ int, x []float32, t int) error {
+		before, err := headOutputs(b, append(r.y[:0], x...), t)
+		if err != nil {
+			return err
+		}
+		after, err := headOutputs(merged, x, t)
+		if err != nil {
+			return err
+		}
+		fit.Add(before, after, t, r.env.Device.For)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	w, err := fit.Solve(wo, fused, r.env.Device.For)
+	if err != nil {
+		return nil, err
+	}
+	dt, err := r.s.storeDType()
+	if err != nil {
+		return nil, err
+	}
+	return w, merged.SetWeight(arch.O, w, dt)
+}
+
+// headOutputs returns the input of a block's output projection for states x, which are spent. It is valid until the block's
+// model runs again.
+func headOutputs(b *nn.Block, x []float32, t int) (out []float32, err error) {
+	err = b.Attend(x, t, &nn.Pass{HasStop: true, StopAfter: nn.SiteO, Tap: func(s nn.Site, in []float32, _, _ int) {
+		if s == nn.SiteO {
+			out = in
+		}
+	}})
+	return out, err
+}
+
+func (r *merger) forward(ctx context.Context, b *nn.Block, get, put func(i int, x []float32) error) error {
+	return r.each(ctx, get, func(i int, x []float32, t int) error {
+		if err := b.Forward(x, t, nil); err != nil {
+			return err
+		}
+		r.tick()
+		return put(i, x)
+	})
+}
+
+// each calls f with the states of every window.
+func (r *merger) each(ctx context.Context, get func(i int, x []float32) error, f func(i int, x []float32, t int) error) error {
+	for i, w := range r.windows {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n := len(w) * r.s.arch.D
+		if cap(r.x) < n {
+			r.x, r.y = make([]float32, n), make([]float32, 0, n)
+		}
+		x := r.x[:n]
+		if err := get(i, x); err != nil {
+			return err
+		}
+		if err := f(i, x, len(w)); err != nil {
+			return fmt.Errorf("window %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+// embed puts the states that enter the first layer.
+func (r *merger) embed(ctx context.Context, put func(i int, x []float32) error) error {
+	return r.each(ctx, func(i int, x []float32) error { return r.src.Embed(x, r.windows[i]) },
+		func(i int, x []float32, _ int) error { return put(i, x) })
+}

@@ -1,0 +1,42 @@
+package pipeline
+
+import (
+	"fmt"
+	"math/bits"
+	"sort"
+
+	"modelpress/internal/arch"
+)
+
+// mergedRules checks what loaders ask of the KV heads that merging leaves, m before and t after it: groups of tensor parallelism over
+// which heads divide, and numbers that are powers of two, which serving kernels and their parallel layouts are made for.
+func mergedRules(m, t *arch.Model, targets []string, k *KVMerge) []violation {
+	var vs []violation
+	for _, target := range uniqueStrings(append([]string{}, targets...)) {
+		c := checker{target: target, m: t}
+		c.mergedHeads(m, k.TensorParallel)
+		vs = append(vs, c.found...)
+	}
+	sort.SliceStable(vs, func(i, j int) bool { return vs[i].String() < vs[j].String() })
+	return vs
+}
+
+func (c *checker) mergedHeads(before *arch.Model, parallel []int) {
+	for l := range c.m.Layers {
+		a := &c.m.Layers[l]
+		if !a.HasAttention() || a.G == before.Layers[l].G {
+			continue
+		}
+		k := a.Linears[arch.K].Weight
+		if oneOf(c.target, "vllm", "sglang", "tensorrt-llm") && bits.OnesCount(uint(a.G)) != 1 && bits.OnesCount(uint(before.Layers[l].G)) == 1 {
+			c.fail(k, fmt.Sprintf("merge to %d", 1<<(bits.Len(uint(a.G))-1)), "%d KV heads: its parallel layouts take powers of two", a.G)
+			return
+		}
+		for _, tp := range parallel {
+			if a.H%tp != 0 || a.G >= tp && a.G%tp != 0 || a.G < tp && tp%a.G != 0 {
+				c.fail(k, "choose another number of KV heads, or drop the size from kvmerge.tensor_parallel", "%d query and %d KV heads do not divide over %d ranks", a.H, a.G, tp)
+				return
+			}
+		}
+	}
+}
