@@ -14,7 +14,7 @@ import (
 )
 
 func (a *app) planCmd() *cobra.Command {
-	var model, recipe, out, precision string
+	var model, recipe, out, precision, layout string
 	var data pipeline.DataPaths
 	var targets []string
 	var remote, detailed bool
@@ -37,6 +37,11 @@ func (a *app) planCmd() *cobra.Command {
 			}
 			if len(targets) > 0 {
 				if err := r.SetTargets(targets); err != nil {
+					return err
+				}
+			}
+			if layout != "" {
+				if err := r.SetLayout(layout); err != nil {
 					return err
 				}
 			}
@@ -69,6 +74,7 @@ func (a *app) planCmd() *cobra.Command {
 	f.StringVar(&data.Heldout, "heldout", "", "held-out data of the same kinds; cut from the calibration data by default")
 	f.StringVarP(&out, "output", "o", "plan.json", "plan file to write")
 	f.StringSliceVar(&targets, "target", nil, "runtimes that the result must load in, instead of the recipe's: "+pipeline.KnownTargets())
+	f.StringVar(&layout, "layout", "", "of merged KV heads, instead of the recipe's: portable (as many in every layer) or compact (each layer its own number)")
 	f.BoolVar(&remote, "allow-remote-code", false, "accept checkpoints that bring Python code, and carry it over")
 	f.BoolVar(&detailed, "detailed-exitcode", false, "exit with 10 where the plan changes something")
 	precisionFlag(c, &precision)
