@@ -18,10 +18,10 @@ func (a *applier) checkDecisions(context.Context) error {
 		f = append(f, fmt.Errorf("settings: %w", err))
 	}
 	f.add((a.recipe.Quantize != nil) != (a.q != nil), "the settings and the steps do not agree on quantization")
-	f.add((a.recipe.Heads != nil) != (a.h != nil), "the settings and the steps do not agree on heads")
+	f = append(f, a.checkHeadsStep()...)
 	f.add(!reflect.DeepEqual(gateRows(a.recipe.Gates), a.plan.Gates) && len(gateRows(a.recipe.Gates))+len(a.plan.Gates) > 0,
 		"the settings and the plan do not agree on gates")
-	needs := a.h != nil || a.q != nil && a.q.needsData() || a.recipe.Gates != Gates{}
+	needs := a.recipe.Heads != nil || a.q != nil && a.q.needsData() || a.recipe.Gates != Gates{}
 	f.add(needs && a.plan.Calibration == nil, "the steps look at data, and the plan names none")
 	if len(f) == 0 {
 		f = append(f, a.checkQuantize()...)
@@ -58,6 +58,9 @@ func (a *applier) checkQuantize() (f faults) {
 func (a *applier) checkHeads() (f faults) {
 	if a.h == nil {
 		return nil
+	}
+	if a.recipe.Heads == nil {
+		return a.checkCarried(a.s.model(a.o.Env.Device), nil)
 	}
 	if a.h.Plan == nil {
 		f.add(true, "the decision of step %s has no attention plan", stepHeads)

@@ -106,7 +106,11 @@ func (h *headsDecision) summary() string {
 	if len(parts) > 4 {
 		parts = append(parts[:3], fmt.Sprintf("%d policies more", len(parts)-3))
 	}
-	s := fmt.Sprintf("%d of %d kv heads full by %s", count[heads.PolicyFull], total, h.Method)
+	how := "by " + h.Method
+	if h.Method == methodCarried {
+		how = "as in the model's own plan"
+	}
+	s := fmt.Sprintf("%d of %d kv heads full %s", count[heads.PolicyFull], total, how)
 	if len(parts) > 0 {
 		s = fmt.Sprintf("%s, %s", strings.Join(parts, ", "), s)
 	}

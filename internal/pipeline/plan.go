@@ -84,6 +84,9 @@ func (p *planner) decide(context.Context) error {
 		return errKind(KindUsage, "give the length that you serve, within the model's positions", "recipe: heads.budget_length %d: the model has %d positions",
 			h.BudgetLength, p.s.arch.MaxPosition)
 	}
+	if err := p.checkCarried(); err != nil {
+		return err
+	}
 	p.vs = preflight(p.s.arch, p.r.Target, p.q)
 	if err := refusal(p.vs); err != nil {
 		return err
@@ -123,14 +126,14 @@ func (p *planner) data(ctx context.Context) error {
 }
 
 func (p *planner) heads(ctx context.Context) error {
-	if p.r.Heads == nil {
-		return nil
-	}
 	config, err := configDigest(p.s.ck.Config())
 	if err != nil {
 		return err
 	}
 	d := modelDigests{weights: p.src.WeightsDigest, headers: p.src.HeadersDigest, config: config}
+	if p.r.Heads == nil {
+		return p.carry(ctx, p.s.model(p.o.Env.Device), nil, d)
+	}
 	p.h, err = decideHeads(ctx, p.s, p.r, p.set, p.o.Tool, d, p.o.Env)
 	return err
 }

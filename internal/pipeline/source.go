@@ -74,6 +74,7 @@ func counter(p Progress, name string) (tick func(done, total int), stop func()) 
 // source is an opened checkpoint with its description. dense shows every weight in its logical form; it is the
 // checkpoint itself unless that is quantized.
 type source struct {
+	dir   string
 	ck    *hf.Checkpoint
 	dense formats.Source
 	arch  *arch.Model
@@ -89,7 +90,7 @@ func openSource(dir string, allowRemoteCode bool) (*source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &source{ck: ck, dense: ck}
+	s := &source{dir: dir, ck: ck, dense: ck}
 	if q := ck.QuantizationConfig(); q != nil {
 		if s.dense, err = packed.Dense(ck, q); err != nil {
 			err = &Error{Kind: KindInput, Err: err, Hint: "start from the checkpoint that is not quantized"}
