@@ -52,7 +52,7 @@ func PlannedHeads(p *planfile.Plan) (*manifest.Plan, error) {
 		}
 		return h.Plan, nil
 	}
-	return nil, errKind(KindInput, "plan with a recipe that has heads", "the plan has no attention plan: its recipe has no section heads")
+	return nil, errKind(KindInput, "plan with a recipe that has heads", "the plan has no attention plan: its recipe has no section heads, and its model carried none")
 }
 
 // identify ties a draft to the model that it is made for.
