@@ -112,6 +112,9 @@ func (p *planner) decide(context.Context) error {
 		return errKind(KindUsage, "give the length that you serve, within the model's positions", "recipe: heads.budget_length %d: the model has %d positions",
 			h.BudgetLength, p.s.arch.MaxPosition)
 	}
+	if err := p.checkCarried(); err != nil {
+		return err
+	}
 	return p.layOut()
 }
 
@@ -176,15 +179,15 @@ func (p *planner) data(ctx context.Context) error {
 }
 
 func (p *planner) heads(ctx context.Context) error {
-	if p.r.Heads == nil {
-		return nil
-	}
 	config, err := configDigest(p.s.ck.Config())
 	if err != nil {
 		return err
 	}
 	d := modelDigests{weights: p.src.WeightsDigest, headers: p.src.HeadersDigest, config: config}
-	p.h, err = decideHeads(ctx, p.t, p.m, p.r, p.set, p.o.Tool, d, p.o.Env)
+	if p.r.Heads == nil {
+		return p.carry(ctx, p.t.model(p.o.Env.Device), p.m.layers(), d)
+	}
+	p.h, err = decideHeads(ctx, p.s, p.t, p.m, p.r, p.set, p.o.Tool, d, p.o.Env)
 	return err
 }
 

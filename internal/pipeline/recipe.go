@@ -224,7 +224,6 @@ func (r *Recipe) check() error {
 	}
 	f.add(g != Gates{} && c.Holdout == 0, "gates need held-out data, and calibration.holdout is 0")
 	f.add(g.NeedleDrop != 0 && r.Retrieval == nil, "gates.needle_drop needs the retrieval section")
-	f.add((g.PlanPPLRatio != 0 || g.PlanKL != 0) && r.Heads == nil, "gates.plan_ppl_ratio and gates.plan_kl need the heads section")
 	if r.Retrieval != nil {
 		r.Retrieval.check(&f)
 	}
