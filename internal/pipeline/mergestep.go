@@ -52,28 +52,73 @@ func decideMerge(ctx context.Context, s *source, r *Recipe, set *dataset, dir st
 	return j.d, merged, err
 }
 
-// classify tells retrieval heads from others, unless they may share.
+// classify tells retrieval heads from others, unless they may share: those that a measure finds, or that the attention plan beside the
+// source keeps whole.
 func (j *mergeJob) classify(ctx context.Context) error {
 	k := j.r.KVMerge
 	if k.Mix {
 		return nil
 	}
-	h := &headJob{m: j.s.model(j.env.Device), r: j.r, set: j.set, env: j.env}
-	scores, _, err := h.scores(ctx, k.Score)
-	if err != nil {
-		return unfit(err)
+	j.d.Retrieval = k.Score
+	if k.Score == auto {
+		switch {
+		case j.s.carries():
+			j.d.Retrieval = scorePlan
+		case j.r.Retrieval != nil:
+			j.d.Retrieval = "wu"
+		default:
+			j.d.Retrieval = "induction"
+		}
 	}
-	j.classes = make([][]int, len(scores.KV))
+	var err error
+	if j.d.Retrieval == scorePlan {
+		j.classes, err = planClasses(j.s)
+	} else {
+		j.classes, err = j.scoreClasses(ctx)
+	}
+	j.d.Classes = j.classes
+	return err
+}
+
+// scoreClasses are 1 for heads whose score reaches the threshold.
+func (j *mergeJob) scoreClasses(ctx context.Context) ([][]int, error) {
+	h := &headJob{m: j.s.model(j.env.Device), r: j.r, set: j.set, env: j.env}
+	scores, _, err := h.scores(ctx, j.d.Retrieval)
+	if err != nil {
+		return nil, unfit(err)
+	}
+	classes := make([][]int, len(scores.KV))
 	for l, row := range scores.KV {
-		j.classes[l] = make([]int, len(row))
+		classes[l] = make([]int, len(row))
 		for g, v := range row {
-			if v >= k.Threshold {
-				j.classes[l][g] = 1
+			if v >= j.r.KVMerge.Threshold {
+				classes[l][g] = 1
 			}
 		}
 	}
-	j.d.Retrieval, j.d.Classes = k.Score, j.classes
-	return nil
+	return classes, nil
+}
+
+// planClasses are 1 for heads that the attention plan beside the source keeps full.
+func planClasses(s *source) ([][]int, error) {
+	p, err := readCarried(s)
+	if err != nil {
+		return nil, err
+	}
+	if p == nil {
+		return nil, errKind(KindUsage, "take another measure", "recipe: kvmerge.score plan: the model carries no attention plan")
+	}
+	full := fullHeads(p, p.Model.MaxPosition)
+	classes := make([][]int, len(full))
+	for l, row := range full {
+		classes[l] = make([]int, len(row))
+		for g, v := range row {
+			if v {
+				classes[l][g] = 1
+			}
+		}
+	}
+	return classes, nil
 }
 
 // size says how many KV heads each layer is to have.

@@ -160,7 +160,7 @@ func (r *Recipe) fillDefaults() {
 		t.Depths = []float64{0.1, 0.3, 0.5, 0.7, 0.9}
 	}
 	if k := r.KVMerge; k != nil {
-		k.fillDefaults(r.Retrieval)
+		k.fillDefaults()
 	}
 	if h := r.Heads; h != nil {
 		h.fillDefaults(r.Retrieval)
