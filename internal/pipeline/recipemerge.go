@@ -18,7 +18,7 @@ type KVMerge struct {
 	Grouping string   `yaml:"grouping" json:"grouping"` // cost or contiguous
 	// Mix lets retrieval heads share with others. Where it is false a head retrieves whose Score reaches Threshold.
 	Mix       bool    `yaml:"mix" json:"mix"`
-	Score     string  `yaml:"score" json:"score"` // wu, induction, echo, plan; auto
+	Score     string  `yaml:"score" json:"score"`         // wu, induction, echo, plan; auto
 	Threshold float64 `yaml:"threshold" json:"threshold"` // of wu, induction and echo
 	Refit     *bool   `yaml:"refit" json:"refit"`
 	Layout    string  `yaml:"layout" json:"layout"` // portable or compact
