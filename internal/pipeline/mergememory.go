@@ -1,5 +1,7 @@
 package pipeline
 
+import "modelpress/heads/kvmerge"
+
 // mergeMemory estimates the bytes resident while KV heads are merged under a budget, 0 where they are not; see merger. Planning and
 // applying take the same bound, though applying knows the groups and needs less.
 func mergeMemory(s *source, k *KVMerge, set *dataset, states int64) int64 {
@@ -13,6 +15,24 @@ func mergeMemory(s *source, k *KVMerge, set *dataset, states int64) int64 {
 func usualMergeMemory(s *source, k *KVMerge, set *dataset) int64 {
 	n := mergeBytes(s, k, set, stateMemory)
 	return n + n/3
+}
+
+// mergedViewBytes is what the steps after merging take more than they would for a model of the merged shape as it is stored: its
+// attention projections are in f32, and the view holds maps and parts of tensors; see kvmerge.View.
+func mergedViewBytes(s *source, k *KVMerge) int64 {
+	if k == nil {
+		return 0
+	}
+	const f32, f64, readers = 4, 8, 4
+	most := int64(0)
+	for l := range s.arch.Layers {
+		a := &s.arch.Layers[l]
+		d := int64(s.arch.D)
+		n := f32*d*int64(2*a.H*a.K+2*a.G*a.K) + 2*kvmerge.MapsBytes(shapeOf(s.arch, a), s.arch.D) +
+			f64*(6+2*readers)*max(int64(a.K)*d, 1<<18, int64(a.H*a.K))
+		most = max(most, n)
+	}
+	return most
 }
 
 func mergeBytes(s *source, k *KVMerge, set *dataset, states int64) int64 {

@@ -6,6 +6,7 @@ import (
 
 	"modelpress/calib"
 	"modelpress/heads/kvmerge"
+	"modelpress/internal/arch"
 	"modelpress/internal/nn"
 )
 
@@ -48,8 +49,10 @@ func decideMerge(ctx context.Context, s *source, r *Recipe, set *dataset, dir st
 		return nil, nil, err
 	}
 	j.warn()
-	j.d.HeldOut, err = j.measure(ctx, merged)
-	return j.d, merged, err
+	if j.d.HeldOut, err = j.measure(ctx, merged); err != nil {
+		return nil, nil, err
+	}
+	return j.d, merged, gateMerge(j.d.HeldOut, r.Gates)
 }
 
 // classify tells retrieval heads from others, unless they may share: those that a measure finds, or that the attention plan beside the
@@ -251,6 +254,23 @@ func (j *mergeJob) measure(ctx context.Context, merged *source) ([]metric, error
 	return list, nil
 }
 
+// gateMerge fails a merged model that is beyond the gates of the result already: what comes after brings nothing back.
+func gateMerge(list []metric, g Gates) error {
+	c := costOf(list)
+	var f faults
+	for _, b := range []struct {
+		name         string
+		value, bound float64
+		measured     bool
+	}{{metricPPLRatio, c.ratio, g.PPLRatio, c.text}, {metricKL, c.kl, g.KL, c.text}, {metricNeedleDrop, c.drop, g.NeedleDrop, c.needles}} {
+		f.add(b.bound != 0 && b.measured && b.value > b.bound+gateSlack, "gate %s: merging KV heads alone reaches %s on held-out data, want at most %v", b.name, number(b.value), b.bound)
+	}
+	if len(f) == 0 {
+		return nil
+	}
+	return &Error{Kind: KindGate, Err: sortedJoin(f), Hint: "keep more KV heads (kv_heads, kv_budget), or loosen the gates"}
+}
+
 // warn says where the result will disappoint.
 func (j *mergeJob) warn() {
 	mixed, forced := 0, 0
@@ -260,9 +280,8 @@ func (j *mergeJob) warn() {
 		forced += len(d.Groups)
 		if a := &j.s.arch.Layers[l]; a.HasAttention() {
 			widest = max(widest, a.H*a.K)
-			if a.Linears[0].StoredOut != a.Linears[0].Out && d.Repeat > 1 {
+			if k := &a.Linears[arch.K]; k.StoredOut != k.Out && d.Repeat > 1 && l == 0 {
 				j.env.warn("%s has one number of heads for queries, keys and values: merged heads are repeated, and its cache stays as large", j.s.arch.Family)
-				break
 			}
 		}
 	}
