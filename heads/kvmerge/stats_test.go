@@ -1,0 +1,343 @@
+package kvmerge
+
+import (
+	"fmt"
+	"math"
+	"math/cmplx"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"modelpress/internal/device/cpu"
+	"modelpress/internal/num"
+)
+
+// sample is what a layer showed over windows.
+type sample struct {
+	s       Shape
+	d       int
+	wo      []float32
+	q, k, v [][]float32 // by window
+	t       []int
+}
+
+// drawSample draws heads that resemble each other and have a mean after the rotation.
+func drawSample(s Shape, seed uint64, lengths ...int) *sample {
+	rnd := rand.New(rand.NewPCG(seed, 2))
+	x := &sample{s: s, d: 3 * s.K, t: lengths}
+	x.wo = gaussian32(rnd, x.d*s.H*s.K)
+	for _, t := range lengths {
+		q, k, v := gaussian32(rnd, t*s.H*s.K), gaussian32(rnd, t*s.G*s.K), gaussian32(rnd, t*s.G*s.K)
+		freq := sampleFreq(s)(t)
+		for i := range t {
+			for g := range s.G {
+				for c := range s.K {
+					k[(i*s.G+g)*s.K+c] += k[i*s.G*s.K+c] + 0.3*float32(g)
+					v[(i*s.G+g)*s.K+c] += v[i*s.G*s.K+(c+g)%s.K] - 0.2
+				}
+				for j := range s.Frequencies() {
+					re, im := plainPair(s, j)
+					sin, cos := math.Sincos(float64(i) * float64(freq[j]))
+					k[(i*s.G+g)*s.K+re] += float32(float64(g+1) * cos)
+					k[(i*s.G+g)*s.K+im] -= float32(float64(g+1) * sin)
+				}
+			}
+		}
+		x.q, x.k, x.v = append(x.q, q), append(x.k, k), append(x.v, v)
+	}
+	return x
+}
+
+// sampleFreq gives frequencies that depend on the length, as some rotary embeddings' do.
+func sampleFreq(s Shape) func(t int) []float32 {
+	return func(t int) []float32 {
+		out := make([]float32, s.Rotary/2)
+		for j := range out {
+			out[j] = float32(math.Pow(100+float64(t), -2*float64(j)/float64(s.Rotary)))
+		}
+		return out
+	}
+}
+
+// plainPair is Shape.Pair as the two layouts define it.
+func plainPair(s Shape, j int) (re, im int) {
+	if s.Pairs == Interleaved {
+		return j * 2, j*2 + 1
+	}
+	return j, s.Rotary/2 + j
+}
+
+func (x *sample) stats(groups Groups, par num.Par) *Stats {
+	st := NewStats(x.s, sampleFreq(x.s), groups, x.wo)
+	for i, t := range x.t {
+		st.Add(x.q[i], x.k[i], x.v[i], t, par)
+	}
+	return st
+}
+
+func (x *sample) tokens() float64 {
+	n := 0
+	for _, t := range x.t {
+		n += t
+	}
+	return float64(n)
+}
+
+// each calls visit with every position of every window.
+func (x *sample) each(visit func(w, i int)) {
+	for w, t := range x.t {
+		for i := range t {
+			visit(w, i)
+		}
+	}
+}
+
+// secondOf is E[x_a·x_b] of columns of rows of width n, less the product of means where centred.
+func (x *sample) secondOf(rows [][]float32, n, a, b int, centred bool) float64 {
+	sum, ma, mb := 0.0, 0.0, 0.0
+	x.each(func(w, i int) {
+		va, vb := float64(rows[w][i*n+a]), float64(rows[w][i*n+b])
+		sum, ma, mb = sum+va*vb, ma+va, mb+vb
+	})
+	if centred {
+		sum -= ma * mb / x.tokens()
+	}
+	return sum / x.tokens()
+}
+
+// pairMoment is the covariance of rotated keys of heads a and b at frequency j: E[(y_a - mean)·conj(y_b - mean)], the means window
+// by window.
+func (x *sample) pairMoment(a, b, j int) complex128 {
+	var sum complex128
+	for w, t := range x.t {
+		re, im := plainPair(x.s, j)
+		freq := float64(sampleFreq(x.s)(t)[j])
+		key := func(i, g int) complex128 {
+			row := x.k[w][(i*x.s.G+g)*x.s.K:]
+			return complex(float64(row[re]), float64(row[im])) * cmplx.Exp(complex(0, freq*float64(i)))
+		}
+		var ma, mb complex128
+		for i := range t {
+			ma, mb = ma+key(i, a)/complex(float64(t), 0), mb+key(i, b)/complex(float64(t), 0)
+		}
+		for i := range t {
+			sum += (key(i, a) - ma) * cmplx.Conj(key(i, b)-mb)
+		}
+	}
+	return sum / complex(x.tokens(), 0)
+}
+
+// near compares with a value of a magnitude.
+func near(t *testing.T, what string, got, want, size float64) {
+	t.Helper()
+	if !(math.Abs(got-want) <= 3e-6*size) {
+		t.Fatalf("%s: %g, want %g", what, got, want)
+	}
+}
+
+var statsShapes = []Shape{
+	{H: 8, G: 4, K: 8, Rotary: 8, Pairs: HalfSplit},
+	{H: 4, G: 4, K: 6, Rotary: 6, Pairs: Interleaved},
+	{H: 12, G: 4, K: 10, Rotary: 4, Pairs: HalfSplit},
+	{H: 4, G: 4, K: 10, Rotary: 6, Pairs: Interleaved},
+	{H: 8, G: 4, K: 5},
+}
+
+// TestStatsAgainstPlainLoops compares all moments, of open groups and of given ones, in the order of members that is asked for.
+func TestStatsAgainstPlainLoops(t *testing.T) {
+	for _, s := range statsShapes {
+		x := drawSample(s, 5, 37, 1, 1500, 20)
+		for _, groups := range []Groups{nil, {{0, 3}, {2, 1}}, {{2, 0, 1, 3}}} {
+			st := x.stats(groups, cpu.New(2).For)
+			if float64(st.Tokens) != x.tokens() {
+				t.Fatalf("%d tokens", st.Tokens)
+			}
+			ask := Groups{{0, 3}, {1, 2}, {3, 0}, {2}}
+			if groups == nil || len(groups) == 1 {
+				ask = append(ask, []int{3, 1, 0, 2}, []int{1, 0})
+			}
+			for _, members := range ask {
+				what := fmt.Sprintf("%+v, groups %v, heads %v", s, groups, members)
+				x.checkValue(t, what, st, members)
+				x.checkPairs(t, what, st, members)
+				x.checkRest(t, what, st, members)
+			}
+		}
+	}
+}
+
+func (x *sample) checkValue(t *testing.T, what string, st *Stats, members []int) {
+	t.Helper()
+	k, n := x.s.K, len(members)*x.s.K
+	d := st.value(members)
+	if d.t != len(members) || d.r != k || d.damped {
+		t.Fatalf("%s: %+v", what, d)
+	}
+	at := func(i int) int { return members[i/k]*k + i%k }
+	for i := range n {
+		for j := range n {
+			near(t, what+", values", d.c[i*n+j], x.secondOf(x.v, x.s.G*k, at(i), at(j), false), 10)
+		}
+	}
+	per := x.s.H / x.s.G
+	for m, g := range members {
+		for i := range k {
+			for j := range k {
+				sum := 0.0
+				for h := g * per; h < (g+1)*per; h++ {
+					for r := range x.d {
+						row := x.wo[r*x.s.H*k+h*k:]
+						sum += float64(row[i]) * float64(row[j])
+					}
+				}
+				near(t, what+", output projection", d.m[m][i*k+j], sum, 100)
+			}
+		}
+	}
+}
+
+func (x *sample) checkPairs(t *testing.T, what string, st *Stats, members []int) {
+	t.Helper()
+	per := x.s.H / x.s.G
+	for j := range x.s.Rotary / 2 {
+		p := st.pair(members, j)
+		if p.t != len(members) {
+			t.Fatalf("%s: %+v", what, p)
+		}
+		for a, ga := range members {
+			for b, gb := range members {
+				got, want := p.c[a*p.t+b], x.pairMoment(ga, gb, j)
+				near(t, what+", real part", real(got), real(want), 20)
+				near(t, what+", imaginary part", imag(got), imag(want), 20)
+			}
+			re, im := plainPair(x.s, j)
+			sum := 0.0
+			x.each(func(w, i int) {
+				for h := ga * per; h < (ga+1)*per; h++ {
+					row := x.q[w][(i*x.s.H+h)*x.s.K:]
+					sum += float64(row[re])*float64(row[re]) + float64(row[im])*float64(row[im])
+				}
+			})
+			near(t, what+", queries", p.q[a], sum/x.tokens(), 5)
+		}
+	}
+}
+
+func (x *sample) checkRest(t *testing.T, what string, st *Stats, members []int) {
+	t.Helper()
+	from := x.s.Rotary
+	r := x.s.K - from
+	d := st.rest(members)
+	if r == 0 {
+		if d != nil {
+			t.Fatalf("%s: a rest of %d", what, d.r)
+		}
+		return
+	}
+	if d.t != len(members) || d.r != r || !d.damped {
+		t.Fatalf("%s: %+v", what, d)
+	}
+	n, per := r*len(members), x.s.H/x.s.G
+	at := func(i int) int { return members[i/r]*x.s.K + from + i%r }
+	for i := range n {
+		for j := range n {
+			near(t, what+", rest", d.c[i*n+j], x.secondOf(x.k, x.s.G*x.s.K, at(i), at(j), true), 10)
+		}
+	}
+	for m, g := range members {
+		for i := range r {
+			for j := range r {
+				sum := 0.0
+				for h := g * per; h < (g+1)*per; h++ {
+					sum += x.secondOf(x.q, x.s.H*x.s.K, h*x.s.K+from+i, h*x.s.K+from+j, false)
+				}
+				near(t, what+", queries of the rest", d.m[m][i*r+j], sum, 5)
+			}
+		}
+	}
+}
+
+// What is the same at all positions after the rotation is no part of what keys have to share.
+func TestStatsCentreRotatedKeys(t *testing.T) {
+	s := Shape{H: 2, G: 2, K: 6, Rotary: 4}
+	x := drawSample(s, 9, 50, 21)
+	for w, n := range x.t {
+		freq := sampleFreq(s)(n)
+		for i := range n {
+			for g := range s.G {
+				row := x.k[w][(i*s.G+g)*s.K:][:s.K]
+				for j := range s.Frequencies() {
+					z := cmplx.Rect(3+float64(g), float64(w+g)-float64(i)*float64(freq[j]))
+					re, im := plainPair(s, j)
+					row[re], row[im] = float32(real(z)), float32(imag(z))
+				}
+				row[4], row[5] = 2, -float32(g)
+			}
+		}
+	}
+	st := x.stats(nil, nil)
+	for j := range s.Frequencies() {
+		for _, c := range st.pair([]int{0, 1}, j).c {
+			if cmplx.Abs(c) > 1e-5 {
+				t.Errorf("frequency %d: covariance %v of keys that are constant", j, c)
+			}
+		}
+	}
+	for _, c := range st.rest([]int{0, 1}).c {
+		if math.Abs(c) > 1e-5 {
+			t.Errorf("rest: covariance %v of keys that are constant", c)
+		}
+	}
+}
+
+// moments lists everything that Stats hold, for a comparison by bits.
+func moments(st *Stats) []float64 {
+	var out []float64
+	for _, p := range st.parts {
+		d := st.value(p.heads)
+		out = slices.Concat(out, d.c, slices.Concat(d.m...))
+		for j := range st.Shape.Frequencies() {
+			q := st.pair(p.heads, j)
+			for _, z := range q.c {
+				out = append(out, real(z), imag(z))
+			}
+			out = append(out, q.q...)
+		}
+		if d := st.rest(p.heads); d != nil {
+			out = slices.Concat(out, d.c, slices.Concat(d.m...))
+		}
+	}
+	return out
+}
+
+func TestStatsAndMapsAtAnyNumberOfThreads(t *testing.T) {
+	for _, s := range []Shape{{H: 8, G: 8, K: 48, Rotary: 32}, {H: 8, G: 8, K: 32}, {H: 16, G: 8, K: 32, Rotary: 32, Pairs: Interleaved}} {
+		x := drawSample(s, 6, 1300, 70)
+		for _, groups := range []Groups{nil, {{0, 5}, {3, 2}, {1, 4}, {7, 6}}} {
+			solve := groups
+			if groups == nil {
+				solve = Contiguous(8, 4)
+			}
+			var first []float64
+			for i, par := range []num.Par{nil, viewThreads(2), viewThreads(3), goroutines, cpu.New(2).For} {
+				st := x.stats(groups, par)
+				now := moments(st)
+				for _, method := range Methods() {
+					m, lost, err := st.Solve(solve, Ways{method, method}, par)
+					if err != nil {
+						t.Fatal(err)
+					}
+					for _, side := range m.sides() {
+						now = append(now, slices.Concat(side...)...)
+					}
+					now = append(now, lost.Key, lost.Value, lost.Output, lost.Had)
+				}
+				if i == 0 {
+					first = now
+				} else if !slices.Equal(now, first) {
+					t.Errorf("%+v, groups %v: other bits on threads %d", s, groups, i)
+				}
+			}
+		}
+	}
+}
