@@ -54,14 +54,11 @@ func (d *dense) plain(method Method, keep int) encoded {
 func (d *dense) pca() (encoded, error) {
 	n := d.t * d.r
 	root, inverse := make([][]float64, d.t), make([][]float64, d.t)
-	for g := range d.t {
+	forms, mean := d.forms()
+	for g, m := range forms {
 		var err error
-		if root[g], inverse[g], err = roots(d.m[g], d.r); err != nil {
+		if root[g], inverse[g], err = roots(m, d.r, mean); err != nil {
 			return encoded{}, err
-		}
-		if f := trace(d.m[g], d.r); d.damped && f > 0 {
-			scale64(root[g], math.Pow(f, -0.25))
-			scale64(inverse[g], math.Pow(f, 0.25))
 		}
 	}
 	a := d.weighted(root)
@@ -79,6 +76,20 @@ func (d *dense) pca() (encoded, error) {
 	}
 	d.rescale(out)
 	return out, nil
+}
+
+// forms returns the forms that pca weighs errors by, and their mean weight of a direction.
+func (d *dense) forms() (forms [][]float64, mean float64) {
+	for _, m := range d.m {
+		f := trace(m, d.r)
+		if d.damped && f > 0 {
+			m = append([]float64(nil), m...)
+			scale64(m, 1/math.Sqrt(f))
+			f = math.Sqrt(f)
+		}
+		forms, mean = append(forms, m), mean+f/float64(d.t*d.r)
+	}
+	return forms, mean
 }
 
 // eigenTolerance is how far a vector may be from an eigenvector, relative to the largest eigenvalue.
@@ -168,9 +179,10 @@ func (d *dense) lost(e encoded) (lost, had []float64) {
 	return lost, had
 }
 
-// roots returns M^½ and its inverse. Directions that M hardly weighs are given rootFloor of the mean weight, so that the inverse
-// exists; where M is zero both are 1.
-func roots(m []float64, r int) (root, inverse []float64, err error) {
+// roots returns M^½ and its inverse. Directions that M hardly weighs are given rootFloor of its mean weight, so that the inverse
+// exists. Where M is zero that is rootFloor of whole, the mean weight of all members: one that nobody reads must not
+// take room from the others. Where that is zero too, both are 1.
+func roots(m []float64, r int, whole float64) (root, inverse []float64, err error) {
 	w, v := make([]float64, r), append([]float64(nil), m...)
 	if err := num.SymEigen(w, v, r, nil); err != nil {
 		return nil, nil, err
@@ -180,6 +192,9 @@ func roots(m []float64, r int) (root, inverse []float64, err error) {
 		mean += max(x, 0) / float64(r)
 	}
 	if !(mean > 0) {
+		if f := math.Sqrt(rootFloor * whole); f > 0 {
+			return scaledIdentity(r, f), scaledIdentity(r, 1/f), nil
+		}
 		return scaledIdentity(r, 1), scaledIdentity(r, 1), nil
 	}
 	root, inverse = make([]float64, r*r), make([]float64, r*r)

@@ -94,6 +94,9 @@ func (s *Stats) merge(members []int, w Ways, m *Maps) (lossOf, error) {
 		out.add(lossOf{key: scores[g], keyHad: scoresHad[g], value: lost[g], valueHad: had[g],
 			output: lost[g] + had[g]*min(1, ratio(scores[g], scoresHad[g]))})
 	}
+	if math.IsNaN(out.output-out.output) || math.IsNaN(out.key-out.key) {
+		return lossOf{}, fmt.Errorf("kvmerge: heads %v: moments over %d tokens are not finite", members, s.Tokens)
+	}
 	return out, nil
 }
 
