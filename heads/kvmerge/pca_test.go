@@ -220,13 +220,21 @@ func TestPCAOfImagesLosesNothing(t *testing.T) {
 func TestPCAOfDegenerateForms(t *testing.T) {
 	const heads, r = 3, 4
 	for name, change := range map[string]func(rnd *rand.Rand, d *dense){
-		"one form of low rank":   func(rnd *rand.Rand, d *dense) { d.m[1] = randomForm(rnd, r, 2) },
-		"all of low rank":        func(rnd *rand.Rand, d *dense) { d.m = [][]float64{randomForm(rnd, r, 1), randomForm(rnd, r, 2), randomForm(rnd, r, 1)} },
-		"one zero":               func(_ *rand.Rand, d *dense) { d.m[0] = make([]float64, r*r) },
-		"one zero, others small": func(_ *rand.Rand, d *dense) { d.m[2] = make([]float64, r*r); scale64(d.m[0], 1e-7); scale64(d.m[1], 1e-7) },
-		"all zero":               func(_ *rand.Rand, d *dense) { d.m = [][]float64{make([]float64, r*r), make([]float64, r*r), make([]float64, r*r)} },
-		"small values":           func(_ *rand.Rand, d *dense) { scale64(d.c, 1e-30) },
-		"no values":              func(_ *rand.Rand, d *dense) { clear(d.c) },
+		"one form of low rank": func(rnd *rand.Rand, d *dense) { d.m[1] = randomForm(rnd, r, 2) },
+		"all of low rank": func(rnd *rand.Rand, d *dense) {
+			d.m = [][]float64{randomForm(rnd, r, 1), randomForm(rnd, r, 2), randomForm(rnd, r, 1)}
+		},
+		"one zero": func(_ *rand.Rand, d *dense) { d.m[0] = make([]float64, r*r) },
+		"one zero, others small": func(_ *rand.Rand, d *dense) {
+			d.m[2] = make([]float64, r*r)
+			scale64(d.m[0], 1e-7)
+			scale64(d.m[1], 1e-7)
+		},
+		"all zero": func(_ *rand.Rand, d *dense) {
+			d.m = [][]float64{make([]float64, r*r), make([]float64, r*r), make([]float64, r*r)}
+		},
+		"small values": func(_ *rand.Rand, d *dense) { scale64(d.c, 1e-30) },
+		"no values":    func(_ *rand.Rand, d *dense) { clear(d.c) },
 		"one head without values": func(_ *rand.Rand, d *dense) {
 			for i := range heads * r {
 				for j := range heads * r {
