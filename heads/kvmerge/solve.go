@@ -44,7 +44,8 @@ func ratio(a, b float64) float64 {
 	return 0
 }
 
-// Solve makes the maps of groups.
+// Solve makes the maps of groups. It fails on groups that are none of the layer's heads, and where moments are not finite or nothing
+// was added.
 func (s *Stats) Solve(groups Groups, w Ways, par num.Par) (*Maps, Lost, error) {
 	if err := groups.Check(s.Shape.G); err != nil {
 		return nil, Lost{}, err
@@ -64,7 +65,7 @@ func (s *Stats) Solve(groups Groups, w Ways, par num.Par) (*Maps, Lost, error) {
 	return m, sum.lost(), nil
 }
 
-// Cost is what it costs, in the units of Lost.Output, that members share.
+// Cost is what it costs, in the units of Lost.Output, that members share. It fails where their moments are not finite.
 func (s *Stats) Cost(members []int, w Ways) (float64, error) {
 	l, err := s.merge(members, w, nil)
 	return l.output, err

@@ -341,3 +341,31 @@ func TestStatsAndMapsAtAnyNumberOfThreads(t *testing.T) {
 		}
 	}
 }
+
+// Heads of which nothing finite is known are refused, whichever method.
+func TestSolveRefusesWhatIsNotFinite(t *testing.T) {
+	s := statsShapes[2]
+	for name, spoil := range map[string]func(x *sample){
+		"no windows": func(x *sample) { x.t = nil },
+		"keys":       func(x *sample) { x.k[0][0] = float32(math.Inf(1)) },
+		"other keys": func(x *sample) { x.k[0][s.K-1] = float32(math.NaN()) },
+		"values":     func(x *sample) { x.v[0][3] = math.MaxFloat32 },
+		"queries":    func(x *sample) { x.q[0][1] = float32(math.NaN()) },
+		"output":     func(x *sample) { x.wo[1] = float32(math.NaN()) },
+	} {
+		x := drawSample(s, 5, 20)
+		spoil(x)
+		st := x.stats(nil, nil)
+		for _, method := range Methods() {
+			if _, lost, err := st.Solve(Contiguous(4, 4), Ways{method, method}, nil); err == nil {
+				t.Errorf("%s, %s: %+v", name, method, lost)
+			}
+			if cost, err := st.Cost([]int{0, 1, 2}, Ways{method, method}); err == nil {
+				t.Errorf("%s, %s: costs %g", name, method, cost)
+			}
+		}
+	}
+	if _, _, err := drawSample(s, 5, 20).stats(nil, nil).Solve(Groups{{0, 1}, {2}}, Ways{PCA, PCA}, nil); err == nil {
+		t.Error("groups that lack a head")
+	}
+}
