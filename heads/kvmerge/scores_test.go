@@ -100,54 +100,72 @@ func fromMean(x []float64) float64 {
 	return sum
 }
 
-// scoreError is the relative error of all scores after the rotary embedding, E[δ²]/E[s²], where keys are merged: by brute force
-// over queries and keys of all positions.
+// scoreError is the relative error of all scores after the rotary embedding where keys are merged.
 func (x *sample) scoreError(m *Maps) float64 {
-	s, per := x.s, x.s.H/x.s.G
-	var lost, had float64
-	head := func(rows []float32, at int) []float64 {
-		out := make([]float64, s.K)
-		for c := range out {
-			out[c] = float64(rows[at*s.K+c])
-		}
-		return out
-	}
-	for w, t := range x.t {
-		freq := widened(sampleFreq(s)(t))
+	lost, had := x.scoreErrors(m)
+	return total(lost) / total(had)
+}
+
+// scoreErrors returns E[δ²] and E[s²] of the scores of each KV head, summed over its query heads: by brute force over queries and keys
+// of all positions, later ones too, since the causal mask has nothing to do with what a key keeps.
+func (x *sample) scoreErrors(m *Maps) (lost, had []float64) {
+	s := x.s
+	lost, had = make([]float64, s.G), make([]float64, s.G)
+	for w := range x.t {
 		for _, members := range m.Groups {
-			shared := make([][]float64, t)
-			for i := range t {
-				shared[i] = make([]float64, s.K)
+			shared := x.rotated(w, func(i int) []float64 {
+				sum := make([]float64, s.K)
 				for _, g := range members {
-					project(shared[i], m.Key.Encode[g], head(x.k[w], i*s.G+g), false)
+					project(sum, m.Key.Encode[g], x.head(x.k[w], s.G, i, g), false)
 				}
-				rotateHead(s, shared[i], freq, float64(i))
-			}
+				return sum
+			})
 			for _, g := range members {
-				keys := make([][]float64, t)
-				for i := range t {
-					keys[i] = head(x.k[w], i*s.G+g)
-					rotateHead(s, keys[i], freq, float64(i))
-				}
-				for h := g * per; h < (g+1)*per; h++ {
-					for i := range t {
-						q := head(x.q[w], i*s.H+h)
-						now := make([]float64, s.K)
-						project(now, m.Key.Decode[g], q, true)
-						rotateHead(s, q, freq, float64(i))
-						rotateHead(s, now, freq, float64(i))
-						scores, off := make([]float64, t), make([]float64, t)
-						for j := range t { // also later keys: the causal mask has nothing to do with what a key keeps
-							scores[j] = agreement(q, keys[j])
-							off[j] = agreement(now, shared[j]) - scores[j]
-						}
-						lost, had = lost+fromMean(off), had+fromMean(scores)
-					}
+				keys := x.rotated(w, func(i int) []float64 { return x.head(x.k[w], s.G, i, g) })
+				for h := g * s.H / s.G; h < (g+1)*s.H/s.G; h++ {
+					q := func(i int) []float64 { return x.head(x.q[w], s.H, i, h) }
+					now := x.rotated(w, func(i int) []float64 {
+						y := make([]float64, s.K)
+						project(y, m.Key.Decode[g], q(i), true)
+						return y
+					})
+					a, b := x.scoreMoments(x.rotated(w, q), keys, now, shared)
+					lost[g], had[g] = lost[g]+a, had[g]+b
 				}
 			}
 		}
 	}
-	return lost / had
+	return lost, had
+}
+
+// head returns head h of a position as float64.
+func (x *sample) head(rows []float32, heads, i, h int) []float64 {
+	return widened(rows[(i*heads+h)*x.s.K:][:x.s.K])
+}
+
+// rotated returns the vectors of all positions of a window after the rotary embedding.
+func (x *sample) rotated(w int, at func(i int) []float64) [][]float64 {
+	freq := widened(sampleFreq(x.s)(x.t[w]))
+	out := make([][]float64, x.t[w])
+	for i := range out {
+		out[i] = at(i)
+		rotateHead(x.s, out[i], freq, float64(i))
+	}
+	return out
+}
+
+// scoreMoments returns the share of a window in E[δ²] and E[s²].
+func (x *sample) scoreMoments(q, k, q2, k2 [][]float64) (lost, had float64) {
+	f := 1 / float64(len(q)) / x.tokens() / float64(x.s.K)
+	scores, off := make([]float64, len(k)), make([]float64, len(k))
+	for i := range q {
+		for j := range k {
+			scores[j] = agreement(q[i], k[j])
+			off[j] = agreement(q2[i], k2[j]) - scores[j]
+		}
+		lost, had = lost+f*fromMean(off), had+f*fromMean(scores)
+	}
+	return lost, had
 }
 
 // TestScoreErrorOfMethods: what merging costs scores falls from the mean over Procrustes to PCA where heads resemble each other, and
@@ -226,27 +244,32 @@ func TestOutputErrorOfMethods(t *testing.T) {
 
 // outputError is the relative error of W_O[h]·v over heads and positions.
 func (x *sample) outputError(m *Maps) float64 {
-	s, per := x.s, x.s.H/x.s.G
-	var lost, had float64
+	lost, had := x.valueErrors(m)
+	return total(lost) / total(had)
+}
+
+// valueErrors returns E‖W_O[h]·δ‖² and E‖W_O[h]·v‖² of the values of each KV head, summed over its query heads: by brute force.
+func (x *sample) valueErrors(m *Maps) (lost, had []float64) {
+	s := x.s
+	lost, had = make([]float64, s.G), make([]float64, s.G)
 	x.each(func(w, i int) {
 		for _, members := range m.Groups {
-			values, shared := map[int][]float64{}, make([]float64, s.K)
+			shared := make([]float64, s.K)
 			for _, g := range members {
-				values[g] = widened(x.v[w][(i*s.G+g)*s.K:][:s.K])
-				project(shared, m.Value.Encode[g], values[g], false)
+				project(shared, m.Value.Encode[g], x.head(x.v[w], s.G, i, g), false)
 			}
 			for _, g := range members {
-				back := make([]float64, s.K)
+				v, back := x.head(x.v[w], s.G, i, g), make([]float64, s.K)
 				project(back, m.Value.Decode[g], shared, false)
-				for h := g * per; h < (g+1)*per; h++ {
+				for h := g * s.H / s.G; h < (g+1)*s.H/s.G; h++ {
 					for r := range x.d {
 						row := widened(x.wo[(r*s.H+h)*s.K:][:s.K])
-						a, b := agreement(row, values[g]), agreement(row, back)
-						lost, had = lost+(a-b)*(a-b), had+a*a
+						a, b := agreement(row, v), agreement(row, back)
+						lost[g], had[g] = lost[g]+(a-b)*(a-b)/x.tokens(), had[g]+a*a/x.tokens()
 					}
 				}
 			}
 		}
 	})
-	return lost / had
+	return lost, had
 }
