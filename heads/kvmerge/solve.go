@@ -44,7 +44,8 @@ func ratio(a, b float64) float64 {
 	return 0
 }
 
-// Solve makes the maps of groups.
+// Solve makes the maps of groups. It fails on groups that are none of the layer's heads, and where moments are not finite or nothing
+// was added.
 func (s *Stats) Solve(groups Groups, w Ways, par num.Par) (*Maps, Lost, error) {
 	if err := groups.Check(s.Shape.G); err != nil {
 		return nil, Lost{}, err
@@ -64,7 +65,7 @@ func (s *Stats) Solve(groups Groups, w Ways, par num.Par) (*Maps, Lost, error) {
 	return m, sum.lost(), nil
 }
 
-// Cost is what it costs, in the units of Lost.Output, that members share.
+// Cost is what it costs, in the units of Lost.Output, that members share. It fails where their moments are not finite.
 func (s *Stats) Cost(members []int, w Ways) (float64, error) {
 	l, err := s.merge(members, w, nil)
 	return l.output, err
@@ -93,6 +94,9 @@ func (s *Stats) merge(members []int, w Ways, m *Maps) (lossOf, error) {
 	for g := range members {
 		out.add(lossOf{key: scores[g], keyHad: scoresHad[g], value: lost[g], valueHad: had[g],
 			output: lost[g] + had[g]*min(1, ratio(scores[g], scoresHad[g]))})
+	}
+	if math.IsNaN(out.output-out.output) || math.IsNaN(out.key-out.key) {
+		return lossOf{}, fmt.Errorf("kvmerge: heads %v: moments over %d tokens are not finite", members, s.Tokens)
 	}
 	return out, nil
 }
@@ -144,44 +148,6 @@ func (s *Stats) eachKey(members []int, onPair func(j int, p *pairs) error, onRes
 		return onRest(d)
 	}
 	return nil
-}
-
-// best returns the member whose vectors stand best for those of all.
-func best(d *dense) int {
-	at, least := 0, math.Inf(1)
-	for keep := range d.t {
-		lost, _ := d.lost(d.plain(First, keep))
-		if sum := total(lost); sum < least*(1-1e-9) {
-			at, least = keep, sum
-		}
-	}
-	return at
-}
-
-// bestKey is best over all dimensions of keys.
-func (s *Stats) bestKey(members []int) int {
-	sums := make([]float64, len(members))
-	s.eachKey(members, func(_ int, p *pairs) error {
-		for keep := range sums {
-			e, _ := p.merge(First, keep)
-			lost, _ := p.lost(e)
-			sums[keep] += total(lost) / 2
-		}
-		return nil
-	}, func(d *dense) error {
-		for keep := range sums {
-			lost, _ := d.lost(d.plain(First, keep))
-			sums[keep] += total(lost)
-		}
-		return nil
-	})
-	at := 0
-	for keep, v := range sums {
-		if v < sums[at]*(1-1e-9) {
-			at = keep
-		}
-	}
-	return at
 }
 
 // placeDense writes maps of the dimensions from from on.
