@@ -52,7 +52,7 @@ func (s *Stats) Solve(groups Groups, w Ways, par num.Par) (*Maps, Lost, error) {
 	}
 	m := &Maps{Shape: s.Shape, Groups: groups, Key: newSide(s.Shape), Value: newSide(s.Shape)}
 	losses, errs := make([]lossOf, len(groups)), make([]error, len(groups))
-	each(len(groups), par, func(i int) {
+	inParallel(par, len(groups), func(i int) {
 		losses[i], errs[i] = s.merge(groups[i], w, m)
 	})
 	var sum lossOf
