@@ -141,7 +141,11 @@ func (d *mergeDecision) rows(m, merged *arch.Model) []planfile.Row {
 		if len(b.Groups) < a.G {
 			text += fmt.Sprintf("; expected to lose %s of scores, %s of values", percent(b.Key), percent(b.Value))
 		}
-		if b.Mixed > 0 {
+		switch b.Mixed {
+		case 0:
+		case 1:
+			text += "; one group of retrieval and other heads"
+		default:
 			text += fmt.Sprintf("; %d groups of retrieval and other heads", b.Mixed)
 		}
 		rows = append(rows, planfile.Row{Mark: "±", Scope: layerRange(l, l+1), Text: text})
