@@ -1,12 +1,12 @@
 package pipeline
 
-// mergeMemory estimates the bytes resident while KV heads are merged under a budget, 0 where they are not; see merger. Planning and
-// applying take the same bound, though applying knows the groups and needs less.
+// mergeMemory estimates the bytes resident while KV heads are merged and the result is compared with the source, under a budget; 0
+// where nothing is merged. See merger. Planning and applying take the same bound, though applying knows the groups and needs less.
 func mergeMemory(s *source, k *KVMerge, set *dataset, states int64) int64 {
 	if k == nil || set == nil {
 		return 0
 	}
-	return withGarbage(mergeBytes(s, k, set, states))
+	return withGarbage(max(mergeBytes(s, k, set, states), judgeBytes(s, set, 2, states)))
 }
 
 // usualMergeMemory is mergeMemory for a run without a budget.

@@ -133,6 +133,9 @@ func (r *merger) collect(ctx context.Context, b *nn.Block, st *kvmerge.Stats, ge
 func (r *merger) mergedBlock(l int, maps *kvmerge.Maps) (*nn.Block, error) {
 	only := make([]kvmerge.Layer, len(r.s.arch.Layers))
 	only[l] = kvmerge.Layer{Groups: maps.Groups, Repeat: r.d.Layers[l].Repeat}
+	if a := &r.s.arch.Layers[l]; oneHeadCount(a) { // while planning, the layout is not known yet
+		only[l].Repeat = a.G / len(maps.Groups)
+	}
 	view, m, err := kvmerge.View(r.s.dense, r.s.arch, only, func(int) (*kvmerge.Maps, error) { return maps, nil }, r.env.Device.For)
 	if err != nil {
 		return nil, err
