@@ -1,9 +1,11 @@
 package kvmerge
 
 import (
+	"errors"
 	"fmt"
 	"math"
 
+	"modelpress/formats"
 	"modelpress/internal/num"
 )
 
@@ -44,7 +46,7 @@ func ratio(a, b float64) float64 {
 	return 0
 }
 
-// Solve makes the maps of groups.
+// Solve makes the maps of groups. Moments that are not finite are a *formats.Error.
 func (s *Stats) Solve(groups Groups, w Ways, par num.Par) (*Maps, Lost, error) {
 	if err := groups.Check(s.Shape.G); err != nil {
 		return nil, Lost{}, err
@@ -64,7 +66,7 @@ func (s *Stats) Solve(groups Groups, w Ways, par num.Par) (*Maps, Lost, error) {
 	return m, sum.lost(), nil
 }
 
-// Cost is what it costs, in the units of Lost.Output, that members share.
+// Cost is what it costs, in the units of Lost.Output, that members share. It is finite where there is no error, and those of Solve.
 func (s *Stats) Cost(members []int, w Ways) (float64, error) {
 	l, err := s.merge(members, w, nil)
 	return l.output, err
@@ -79,7 +81,7 @@ func (s *Stats) merge(members []int, w Ways, m *Maps) (lossOf, error) {
 	}
 	e, err := v.merge(w.Value, keep)
 	if err != nil {
-		return lossOf{}, fmt.Errorf("kvmerge: values of heads %v: %w", members, err)
+		return lossOf{}, unmerged("values", members, err)
 	}
 	lost, had := v.lost(e)
 	if m != nil {
@@ -87,14 +89,25 @@ func (s *Stats) merge(members []int, w Ways, m *Maps) (lossOf, error) {
 	}
 	scores, scoresHad, err := s.mergeKeys(members, w.Key, m)
 	if err != nil {
-		return lossOf{}, fmt.Errorf("kvmerge: keys of heads %v: %w", members, err)
+		return lossOf{}, unmerged("keys", members, err)
 	}
 	var out lossOf
 	for g := range members {
 		out.add(lossOf{key: scores[g], keyHad: scoresHad[g], value: lost[g], valueHad: had[g],
 			output: lost[g] + had[g]*min(1, ratio(scores[g], scoresHad[g]))})
 	}
+	if !finite([]float64{out.key, out.keyHad, out.value, out.valueHad, out.output}) {
+		return lossOf{}, unmerged("keys or values", members, num.ErrNotFinite)
+	}
 	return out, nil
+}
+
+// unmerged says whose moments gave an error. It is one of the input where they are not finite: weights are too large.
+func unmerged(what string, members []int, err error) error {
+	if errors.Is(err, num.ErrNotFinite) {
+		return formats.Errorf("", "", "kvmerge: %s of heads %v: weights are so large that moments are not finite", what, members)
+	}
+	return fmt.Errorf("kvmerge: %s of heads %v: %w", what, members, err)
 }
 
 // mergeKeys merges keys and returns E[δ²] of the scores of each member, summed over its query heads, and E of the scores' squares.

@@ -69,7 +69,7 @@ func scratchOfMaps(s *source, refit bool) (n int64) {
 	return n
 }
 
-// firstError keeps the first error that concurrent work met.
+// firstError keeps of the errors that concurrent work met the first one by text, whichever came first.
 type firstError struct {
 	mu  sync.Mutex
 	err error
@@ -78,7 +78,7 @@ type firstError struct {
 func (e *firstError) set(err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.err == nil {
+	if err != nil && (e.err == nil || err.Error() < e.err.Error()) {
 		e.err = err
 	}
 }

@@ -102,7 +102,7 @@ func (r *merger) solve(ctx context.Context, l int, b *nn.Block, wo []float32, ge
 	}
 	if r.choose != nil {
 		if err := r.choose(l, st); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("layer %d: %w", l, err)
 		}
 		if groups = r.d.Layers[l].Groups; !merges(r.d.Layers[l]) {
 			return nil, nil
