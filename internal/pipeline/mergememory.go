@@ -15,6 +15,9 @@ func usualMergeMemory(s *source, k *KVMerge, set *dataset) int64 {
 	return n + n/3
 }
 
+// viewUnit is the least number of values that kvmerge.View makes at a time where columns are mixed.
+const viewUnit = 1 << 18
+
 func mergeBytes(s *source, k *KVMerge, set *dataset, states int64) int64 {
 	const f32, f64 = 4, 8
 	z := sizesOf(s)
@@ -23,12 +26,12 @@ func mergeBytes(s *source, k *KVMerge, set *dataset, states int64) int64 {
 		a := &s.arch.Layers[l]
 		hk, gk, d := int64(a.H*a.K), int64(a.G*a.K), int64(s.arch.D)
 		// Moments of all heads with each other, and what two pairs of heads in work take; the maps; the view's units.
-		solve := f64*gk*gk + 2*8*f64*4*int64(a.K*a.K) + 2*32*gk*int64(a.K) + 8*f64*d*int64(a.K)
+		solve := f64*gk*gk + 2*8*f64*4*int64(a.K*a.K) + 2*32*gk*int64(a.K) + 8*f64*max(d*int64(a.K), viewUnit)
 		fit := int64(0)
 		if k.Refit == nil || *k.Refit {
-			fit = 20*hk*hk + 3*f64*d*hk + 3*f32*d*hk
+			fit = 20*hk*hk + 3*f64*d*hk + 2*f32*d*hk
 		}
-		attn := f32 * d * (2*hk + 2*gk) // the merged projections
+		attn := f32 * d * (3*hk + 2*gk) // the merged projections, and the output projection before
 		layer = max(layer, attn+max(solve, fit))
 	}
 	c := set.set.Calib
