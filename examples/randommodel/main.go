@@ -24,6 +24,7 @@ import (
 var shapes = map[string]func() testmodel.Options{
 	"llama-135m":   testmodel.Llama135M,
 	"llama-3.2-1b": testmodel.Llama32x1B,
+	"llama-2-7b":   testmodel.Llama27B,
 	"llama-3-8b":   testmodel.Llama38B,
 	"tiny":         func() testmodel.Options { return testmodel.Options{G: 2, V: 1024, Context: 512} },
 }

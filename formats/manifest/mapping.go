@@ -16,6 +16,7 @@ type mapping struct {
 	out     *Plan
 	layers  []int     // old layer
 	groups  [][][]int // [new layer][new KV head] old KV heads
+	copies  []int     // [new layer] new KV heads in a row that are copies of one; nil where none are
 	qHeads  []int     // of each old layer
 	kvHeads []int
 	entries [][]*KVHead
@@ -63,7 +64,7 @@ func (m *mapping) finish(permuted bool) (*Plan, error) {
 	}
 	m.counts()
 	if permuted || m.p.Model.Permutation != nil {
-		m.out.Model.Permutation = m.permutation()
+		m.out.Model.Permutation = m.permutation() // nil where it cannot be recorded
 	}
 	for i := range m.p.Evidence {
 		m.out.Evidence = append(m.out.Evidence, m.evidence(&m.p.Evidence[i]))
@@ -92,13 +93,29 @@ func merged(old, needed, now []string) []string {
 	return append(out, now...)
 }
 
-// newHeads returns the query heads and KV heads of a new layer; each KV head has those of all its origins.
+// newHeads returns the query heads and KV heads of a new layer; each KV head has those of all its origins, or its share of them.
 func (m *mapping) newHeads(n int) (heads, kvHeads int) {
-	old := m.layers[n]
-	for _, from := range m.groups[n] {
-		heads += len(from) * (m.qHeads[old] / m.kvHeads[old])
+	for g, from := range m.groups[n] {
+		lo, hi := m.share(n, g)
+		heads += len(from) * (hi - lo)
 	}
 	return heads, len(m.groups[n])
+}
+
+// times returns how many KV heads in a row of a new layer are copies of one.
+func (m *mapping) times(n int) int {
+	if m.copies == nil {
+		return 1
+	}
+	return m.copies[n]
+}
+
+// share returns which query heads of each of its origins a new KV head has, counted from the origin's first.
+func (m *mapping) share(n, g int) (lo, hi int) {
+	old := m.layers[n]
+	each := m.qHeads[old] / m.kvHeads[old] / m.times(n)
+	lo = g % m.times(n) * each
+	return lo, lo + each
 }
 
 // counts states the head counts of the model, and those of layers that differ.
@@ -137,12 +154,13 @@ func (m *mapping) layer(n int) (Layer, error) {
 	}
 	first := 0 // query head of the new layer
 	for g, from := range m.groups[n] {
-		h, err := m.head(old, g, first, from)
+		h, err := m.head(n, g, first, from)
 		if err != nil {
 			return l, err
 		}
 		l.KVHeads = append(l.KVHeads, h)
-		first += len(from) * (m.qHeads[old] / m.kvHeads[old])
+		lo, hi := m.share(n, g)
+		first += len(from) * (hi - lo)
 	}
 	return l, nil
 }
@@ -163,11 +181,13 @@ func (m *mapping) head(layer, g, first int, from []int) (KVHead, error) {
 	h := KVHead{Head: g}
 	var rules []Rules
 	var prefill []string
-	n := m.qHeads[layer] / m.kvHeads[layer]
+	was := m.layers[layer]
+	n := m.qHeads[was] / m.kvHeads[was]
+	lo, hi := m.share(layer, g)
 	for _, i := range from {
-		old := m.entries[layer][i]
+		old := m.entries[was][i]
 		rules = append(rules, m.p.rules(old))
-		for q := i * n; q < (i+1)*n; q++ {
+		for q := i*n + lo; q < i*n+hi; q++ {
 			prefill = append(prefill, m.p.prefillID(old, q))
 		}
 		if old == nil {
@@ -248,12 +268,16 @@ func (p *Plan) prefillID(h *KVHead, query int) string {
 	return p.Defaults.Prefill
 }
 
-// permutation returns where the heads come from, in terms of the model that the old plan's permutation speaks of.
+// permutation returns where the heads come from, in terms of the model that the old plan's permutation speaks of. Copies share the
+// entries of their original out, as they do its query heads; nil where they do not divide them.
 func (m *mapping) permutation() *Permutation {
 	out := &Permutation{KVHeads: make([][]int, len(m.layers))}
 	for n, old := range m.layers {
 		row := []int{}
-		for _, from := range m.groups[n] {
+		for g, from := range m.groups[n] {
+			if g%m.times(n) > 0 {
+				continue
+			}
 			for _, i := range from {
 				if p := m.p.Model.Permutation; p != nil {
 					per := len(p.KVHeads[old]) / m.kvHeads[old]
@@ -263,12 +287,16 @@ func (m *mapping) permutation() *Permutation {
 				}
 			}
 		}
+		if g := len(m.groups[n]); g > 0 && len(row)%g != 0 {
+			return nil
+		}
 		out.KVHeads[n] = row
 	}
 	return out
 }
 
-// evidence carries scores over: those of query heads move with them, those of merged KV heads become the largest.
+// evidence carries scores over: those of query heads move with them, those of merged KV heads become the largest, and copies have
+// that of their original.
 func (m *mapping) evidence(e *Evidence) Evidence {
 	out := *e
 	if len(e.Scores) == 0 {
@@ -286,10 +314,14 @@ func (m *mapping) evidence(e *Evidence) Evidence {
 			continue
 		}
 		per := len(row) / m.kvHeads[old] // scores of each KV head
-		for _, from := range m.groups[n] {
+		for g, from := range m.groups[n] {
+			lo, hi := 0, per
+			if e.per() == PerQHead {
+				lo, hi = m.share(n, g)
+			}
 			var of []float64
 			for _, i := range from {
-				of = append(of, row[i*per:(i+1)*per]...)
+				of = append(of, row[i*per+lo:i*per+hi]...)
 			}
 			if e.per() == PerKVHead {
 				for _, v := range of {

@@ -24,7 +24,7 @@ func (d *dense) procrustes() (encoded, error) {
 	}
 	mean := [][]float64{scaledIdentity(r, 1)} // m = Σ mean_gᵀ·x_g, from the first member only at the start
 	before := 0.0
-	for range alignRounds {
+	for round := range alignRounds {
 		now := 0.0
 		for g := range d.t {
 			a := d.cross(g, mean)
@@ -37,7 +37,7 @@ func (d *dense) procrustes() (encoded, error) {
 			scale64(m, 1/float64(d.t))
 			mean = append(mean, m)
 		}
-		if before > 0 && now <= before*(1+alignGain) {
+		if round > 1 && now <= before*(1+alignGain) { // the agreement of round 0 is that with the first member
 			break
 		}
 		before = now
@@ -69,7 +69,7 @@ func (p *pairs) procrustes() pairMaps {
 	}
 	mean := []complex128{1} // m = Σ mean_g·z_g
 	before := 0.0
-	for range alignRounds {
+	for round := range alignRounds {
 		now := 0.0
 		for g := range p.t {
 			var a complex128 // E[m·conj(z_g)]
@@ -85,7 +85,7 @@ func (p *pairs) procrustes() pairMaps {
 		for _, f := range phase {
 			mean = append(mean, f/complex(float64(p.t), 0))
 		}
-		if before > 0 && now <= before*(1+alignGain) {
+		if round > 1 && now <= before*(1+alignGain) { // the agreement of round 0 is that with the first member
 			break
 		}
 		before = now

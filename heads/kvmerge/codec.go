@@ -2,7 +2,6 @@ package kvmerge
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math"
 )
@@ -26,11 +25,14 @@ func (m *Maps) Encode(b []byte) []byte {
 // Decode restores what Encode wrote for a layer of a shape and groups; d is the width of the model. The values are not checked:
 // [View] does that.
 func Decode(b []byte, s Shape, groups Groups, d int) (*Maps, error) {
-	m := &Maps{Shape: s, Groups: groups, Key: newSide(s), Value: newSide(s)}
+	if d < 0 {
+		return nil, fmt.Errorf("kvmerge: maps of a model of width %d", d)
+	}
 	maps, output := MapsBytes(s, 0), MapsBytes(s, d)
 	if int64(len(b)) != maps && int64(len(b)) != output {
 		return nil, fmt.Errorf("kvmerge: %d bytes are no maps of a layer: want %d or %d", len(b), maps, output)
 	}
+	m := &Maps{Shape: s, Groups: groups, Key: newSide(s), Value: newSide(s)}
 	for _, side := range m.sides() {
 		for _, v := range side {
 			for i := range v {
@@ -41,9 +43,6 @@ func Decode(b []byte, s Shape, groups Groups, d int) (*Maps, error) {
 	}
 	if len(b) == 0 {
 		return m, nil
-	}
-	if d <= 0 {
-		return nil, errors.New("kvmerge: an output projection of no width")
 	}
 	m.Output = make([]float32, len(b)/4)
 	for i := range m.Output {

@@ -54,14 +54,11 @@ func (d *dense) plain(method Method, keep int) encoded {
 func (d *dense) pca() (encoded, error) {
 	n := d.t * d.r
 	root, inverse := make([][]float64, d.t), make([][]float64, d.t)
-	for g := range d.t {
+	forms, mean := d.forms()
+	for g, m := range forms {
 		var err error
-		if root[g], inverse[g], err = roots(d.m[g], d.r); err != nil {
+		if root[g], inverse[g], err = roots(m, d.r, mean); err != nil {
 			return encoded{}, err
-		}
-		if f := trace(d.m[g], d.r); d.damped && f > 0 {
-			scale64(root[g], math.Pow(f, -0.25))
-			scale64(inverse[g], math.Pow(f, 0.25))
 		}
 	}
 	a := d.weighted(root)
@@ -79,6 +76,20 @@ func (d *dense) pca() (encoded, error) {
 	}
 	d.rescale(out)
 	return out, nil
+}
+
+// forms returns the forms that pca weighs errors by, and their mean weight of a direction.
+func (d *dense) forms() (forms [][]float64, mean float64) {
+	for _, m := range d.m {
+		f := trace(m, d.r)
+		if d.damped && f > 0 {
+			m = append([]float64(nil), m...)
+			scale64(m, 1/math.Sqrt(f))
+			f = math.Sqrt(f)
+		}
+		forms, mean = append(forms, m), mean+f/float64(d.t*d.r)
+	}
+	return forms, mean
 }
 
 // eigenTolerance is how far a vector may be from an eigenvector, relative to the largest eigenvalue.
@@ -167,36 +178,3 @@ func (d *dense) lost(e encoded) (lost, had []float64) {
 	}
 	return lost, had
 }
-
-// roots returns M^½ and its inverse. Directions that M hardly weighs are given rootFloor of the mean weight, so that the inverse
-// exists; where M is zero both are 1.
-func roots(m []float64, r int) (root, inverse []float64, err error) {
-	w, v := make([]float64, r), append([]float64(nil), m...)
-	if err := num.SymEigen(w, v, r, nil); err != nil {
-		return nil, nil, err
-	}
-	mean := 0.0
-	for _, x := range w {
-		mean += max(x, 0) / float64(r)
-	}
-	if !(mean > 0) {
-		return scaledIdentity(r, 1), scaledIdentity(r, 1), nil
-	}
-	root, inverse = make([]float64, r*r), make([]float64, r*r)
-	left := make([]float64, r*r)
-	build := func(dst []float64, f func(x float64) float64) {
-		for k := range r {
-			x := f(max(w[k], rootFloor*mean))
-			for i := range r {
-				left[k*r+i] = v[k*r+i] * x
-			}
-		}
-		num.GemmTN64(dst, r, left, r, v, r, r, r, r, 1, 0, nil)
-	}
-	build(root, math.Sqrt)
-	build(inverse, func(x float64) float64 { return 1 / math.Sqrt(x) })
-	return root, inverse, nil
-}
-
-// rootFloor is the least weight of a direction, relative to the mean.
-const rootFloor = 1e-6

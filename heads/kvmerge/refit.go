@@ -2,6 +2,7 @@ package kvmerge
 
 import (
 	"fmt"
+	"math"
 
 	"modelpress/calib"
 	"modelpress/internal/num"
@@ -48,7 +49,7 @@ func (r *Refit) Add(before, after []float32, t int, par num.Par) {
 }
 
 // Solve returns the fitted projection [D, n] for the one before, wo [D, n], and the fused one [D, n]. The
-// sums are spent.
+// sums are spent. It fails where heads' outputs are not finite, or so large that the fit is not.
 func (r *Refit) Solve(wo, fused []float32, par num.Par) ([]float32, error) {
 	n := r.n
 	if len(wo)%n != 0 || len(wo) != len(fused) {
@@ -58,7 +59,7 @@ func (r *Refit) Solve(wo, fused []float32, par num.Par) ([]float32, error) {
 	h := r.gram.H
 	num.MirrorLower(h, n, par)
 	lambda := ridge * trace(h, n) / float64(n)
-	if !(lambda > 0) { // no output at all: nothing to fit
+	if lambda == 0 { // no output at all: nothing to fit
 		return append([]float32(nil), fused...), nil
 	}
 	for i := range n {
@@ -78,7 +79,11 @@ func (r *Refit) Solve(wo, fused []float32, par num.Par) ([]float32, error) {
 	out := make([]float32, d*n)
 	for i := range d {
 		for j := range n {
-			out[i*n+j] = float32(right[j*d+i])
+			v := float32(right[j*d+i])
+			if math.IsNaN(float64(v - v)) {
+				return nil, fmt.Errorf("kvmerge: fit of the output projection: value (%d, %d) is %v", i, j, v)
+			}
+			out[i*n+j] = v
 		}
 	}
 	*r = Refit{}

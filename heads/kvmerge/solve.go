@@ -3,7 +3,6 @@ package kvmerge
 import (
 	"errors"
 	"fmt"
-	"math"
 
 	"modelpress/formats"
 	"modelpress/internal/num"
@@ -46,14 +45,15 @@ func ratio(a, b float64) float64 {
 	return 0
 }
 
-// Solve makes the maps of groups. Moments that are not finite are a *formats.Error.
+// Solve makes the maps of groups. It fails on groups that are none of the layer's heads, where nothing was added, and, with a
+// *formats.Error, where moments are not finite.
 func (s *Stats) Solve(groups Groups, w Ways, par num.Par) (*Maps, Lost, error) {
 	if err := groups.Check(s.Shape.G); err != nil {
 		return nil, Lost{}, err
 	}
 	m := &Maps{Shape: s.Shape, Groups: groups, Key: newSide(s.Shape), Value: newSide(s.Shape)}
 	losses, errs := make([]lossOf, len(groups)), make([]error, len(groups))
-	each(len(groups), par, func(i int) {
+	inParallel(par, len(groups), func(i int) {
 		losses[i], errs[i] = s.merge(groups[i], w, m)
 	})
 	var sum lossOf
@@ -66,7 +66,7 @@ func (s *Stats) Solve(groups Groups, w Ways, par num.Par) (*Maps, Lost, error) {
 	return m, sum.lost(), nil
 }
 
-// Cost is what it costs, in the units of Lost.Output, that members share. It is finite where there is no error, and those of Solve.
+// Cost is what it costs, in the units of Lost.Output, that members share. It is finite, or fails with the errors of Solve.
 func (s *Stats) Cost(members []int, w Ways) (float64, error) {
 	l, err := s.merge(members, w, nil)
 	return l.output, err
@@ -157,44 +157,6 @@ func (s *Stats) eachKey(members []int, onPair func(j int, p *pairs) error, onRes
 		return onRest(d)
 	}
 	return nil
-}
-
-// best returns the member whose vectors stand best for those of all.
-func best(d *dense) int {
-	at, least := 0, math.Inf(1)
-	for keep := range d.t {
-		lost, _ := d.lost(d.plain(First, keep))
-		if sum := total(lost); sum < least*(1-1e-9) {
-			at, least = keep, sum
-		}
-	}
-	return at
-}
-
-// bestKey is best over all dimensions of keys.
-func (s *Stats) bestKey(members []int) int {
-	sums := make([]float64, len(members))
-	s.eachKey(members, func(_ int, p *pairs) error {
-		for keep := range sums {
-			e, _ := p.merge(First, keep)
-			lost, _ := p.lost(e)
-			sums[keep] += total(lost) / 2
-		}
-		return nil
-	}, func(d *dense) error {
-		for keep := range sums {
-			lost, _ := d.lost(d.plain(First, keep))
-			sums[keep] += total(lost)
-		}
-		return nil
-	})
-	at := 0
-	for keep, v := range sums {
-		if v < sums[at]*(1-1e-9) {
-			at = keep
-		}
-	}
-	return at
 }
 
 // placeDense writes maps of the dimensions from from on.

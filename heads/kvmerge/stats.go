@@ -116,7 +116,7 @@ func (s *Stats) addPairs(p *part, k []float32, t int, par num.Par) {
 	}
 	m, ld := len(p.heads), s.Shape.G*s.Shape.K
 	freq := s.freq(t)
-	each(len(p.pairs), par, func(j int) {
+	inParallel(par, len(p.pairs), func(j int) {
 		re, im := s.Shape.Pair(j)
 		x := gather(k, t, ld, 2*m, func(i int) int {
 			if i < m {
@@ -162,7 +162,7 @@ func (s *Stats) addRest(p *part, k []float32, t int, par num.Par) {
 func (s *Stats) addQueries(q []float32, t int, par num.Par) {
 	sh := s.Shape
 	n, ld := sh.K-sh.Rotary, sh.H*sh.K
-	each(sh.G, par, func(g int) {
+	inParallel(par, sh.G, func(g int) {
 		for h := g * sh.Queries(); h < (g+1)*sh.Queries(); h++ {
 			for j := range sh.Frequencies() {
 				re, im := sh.Pair(j)
@@ -187,7 +187,7 @@ func gather(x []float32, t, ld, cols int, at func(i int) int, par num.Par) []flo
 		from[i] = at(i)
 	}
 	const rows = 256
-	each((t+rows-1)/rows, par, func(c int) {
+	inParallel(par, (t+rows-1)/rows, func(c int) {
 		for i := c * rows; i < min(t, (c+1)*rows); i++ {
 			src, dst := x[i*ld:], out[i*cols:][:cols]
 			for j, f := range from {
@@ -205,14 +205,4 @@ func inOrder(list []int) bool {
 		}
 	}
 	return true
-}
-
-func each(n int, par num.Par, body func(i int)) {
-	if par == nil {
-		for i := range n {
-			body(i)
-		}
-		return
-	}
-	par(n, body)
 }

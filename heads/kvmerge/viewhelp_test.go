@@ -11,7 +11,7 @@ import (
 	"modelpress/internal/testmodel"
 )
 
-func viewModel(t *testing.T, src *testmodel.Model) *arch.Model {
+func viewModel(t testing.TB, src *testmodel.Model) *arch.Model {
 	t.Helper()
 	m, err := arch.Describe(src.Config, src)
 	if err != nil {
@@ -111,7 +111,7 @@ func viewThreads(k int) func(n int, body func(i int)) {
 	}
 }
 
-func viewBytes(t *testing.T, src formats.Source, name string) []byte {
+func viewBytes(t testing.TB, src formats.Source, name string) []byte {
 	t.Helper()
 	info, ok := src.Lookup(name)
 	size, err := info.Bytes()

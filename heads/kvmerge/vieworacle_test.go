@@ -20,7 +20,7 @@ func newDense(rows, cols int) oracleMatrix {
 }
 
 // logical reads a projection as [Out, In], or its bias as [Out, 1], whatever way it is stored.
-func logical(t *testing.T, src formats.Source, lin arch.Linear, bias bool) oracleMatrix {
+func logical(t testing.TB, src formats.Source, lin arch.Linear, bias bool) oracleMatrix {
 	t.Helper()
 	name, in, stride, step := lin.Weight, lin.In, lin.In, 1
 	switch {

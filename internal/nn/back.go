@@ -18,11 +18,8 @@ type BackOptions struct {
 	// Tap sees each layer's attention of each window with the gradient by its output, last layer first, windows
 	// ascending. It may be nil; an error ends the call.
 	Tap func(layer, window int, g *AttnGradState) error
-	// TapHeads sees the gradients by each layer's queries, keys and values of each window, in the order of Tap; see
-	// [BackPass.TapHeads]. It may be nil.
-	TapHeads func(layer, window int, dq, dk, dv []float32, t int)
 	// Grad sees the gradient by the input of each layer, [T, D], valid during the call and not to be changed; for layer 0
-	// that is the one by the embedded tokens. Without it, and without TapHeads, the way back ends at the attention of layer 0. It may be nil; an
+	// that is the one by the embedded tokens. Without it the way back ends at the attention of layer 0. It may be nil; an
 	// error ends the call.
 	Grad func(layer, window int, grad []float32) error
 	// Progress is called after each window of each layer, forwards and backwards. It may be nil.
@@ -114,7 +111,7 @@ func (b *backRun) layerBack(ctx context.Context, l int) error {
 	}
 	defer block.Free()
 	b.Prefetch(l - 1)
-	p := BackPass{Stop: l == 0 && b.opt.Grad == nil && b.opt.TapHeads == nil}
+	p := BackPass{Stop: l == 0 && b.opt.Grad == nil}
 	if b.opt.Masks != nil {
 		p.Masks = b.opt.Masks(l)
 	}
@@ -127,9 +124,6 @@ func (b *backRun) layerBack(ctx context.Context, l int) error {
 		}
 		if b.opt.Tap != nil {
 			p.Tap = func(g *AttnGradState) error { return b.opt.Tap(l, i, g) }
-		}
-		if b.opt.TapHeads != nil {
-			p.TapHeads = func(dq, dk, dv []float32, t int) { b.opt.TapHeads(l, i, dq, dk, dv, t) }
 		}
 		if err := b.windowBack(block, i, &p); err != nil {
 			return err

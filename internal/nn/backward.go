@@ -14,9 +14,6 @@ type BackPass struct {
 	// Tap is called once the gradient by the output of attention is known; an error ends the pass. A block without
 	// attention does not call it.
 	Tap func(g *AttnGradState) error
-	// TapHeads is called with the gradients by queries [T, H*K], keys and values [T, G*K] as [Pass.TapHeads] sees them. They
-	// must not be changed and are valid during the call only. It may be nil.
-	TapHeads func(dq, dk, dv []float32, t int)
 	// Stop ends the pass after the Tap: the gradient by the input of the block is unspecified then.
 	Stop bool
 }
@@ -144,7 +141,7 @@ func (b *Block) attentionBack(x, dy []float32, t int, p *BackPass) error {
 	} else if err := b.mixBack(p.Mix, shape, masks); err != nil {
 		return err
 	}
-	b.positionBack(t, p)
+	b.positionBack(t)
 	b.linearBack(s.n, g.dq, arch.Q, t, 0)
 	b.linearBack(s.n, g.dk, arch.K, t, 1)
 	b.linearBack(s.n, g.dv, arch.V, t, 1)
@@ -188,15 +185,12 @@ func (b *Block) mixBack(x *Mix, shape device.AttnShape, masks []device.Mask) err
 }
 
 // positionBack takes the gradients by queries and keys back through rotation and heads' norms.
-func (b *Block) positionBack(t int, p *BackPass) {
+func (b *Block) positionBack(t int) {
 	a, g, m := b.arch, &b.model.scratch.back, b.model
 	if m.Arch.Rope != nil {
 		cos, sin := m.rotaryBack(a.K, t)
 		m.Dev.RoPE(g.dq, t, a.H, a.K, cos, sin)
 		m.Dev.RoPE(g.dk, t, a.G, a.K, cos, sin)
-	}
-	if s := &m.scratch; p.TapHeads != nil {
-		p.TapHeads(s.view(8, g.dq, t*a.H*a.K), s.view(9, g.dk, t*a.G*a.K), s.view(10, g.dv, t*a.G*a.K), t)
 	}
 	if b.qNorm.w != nil {
 		m.Dev.RMSNormBack(g.dq, g.dq, g.q0, b.qNorm.w, t*a.H, a.K, m.Arch.Eps)

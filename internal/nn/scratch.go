@@ -15,7 +15,7 @@ type scratch struct {
 	lse, sums, gate, up device.Buf // [H, T], [H, T], [rows, F], [rows, F]
 	full, other, lse2   device.Buf // of a Mix: [T, H*K], [T, H*K], [H, T]
 	back                backScratch
-	host                [11][]float32
+	host                [8][]float32
 }
 
 // backScratch is what Backward needs besides.

@@ -1,10 +1,12 @@
 package pipeline
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"strconv"
 
+	"modelpress/formats"
 	"modelpress/formats/manifest"
 	"modelpress/formats/planfile"
 	"modelpress/heads"
@@ -50,7 +52,7 @@ func PlannedHeads(p *planfile.Plan) (*manifest.Plan, error) {
 		}
 		return h.Plan, nil
 	}
-	return nil, errKind(KindInput, "plan with a recipe that has heads", "the plan has no attention plan: its recipe has no section heads")
+	return nil, errKind(KindInput, "plan with a recipe that has heads", "the plan has no attention plan: its recipe has no section heads, and its model carried none")
 }
 
 // identify ties a draft to the model that it is made for.
@@ -161,6 +163,17 @@ func servable(m *nn.Model, p *manifest.Plan) error {
 	}
 	_, err := nn.NewServer(m, windows, nn.ServeOptions{Plan: p, Prompt: func(i int) int { return len(windows[i]) / 2 }})
 	return err
+}
+
+// planPointer returns what a config.json says of its attention plan, nil for nothing.
+func planPointer(config []byte) (*manifest.Pointer, error) {
+	var c struct {
+		Plan *manifest.Pointer `json:"attention_plan"`
+	}
+	if err := json.Unmarshal(config, &c); err != nil {
+		return nil, formats.Errorf(configName, "", "attention_plan: %w", err)
+	}
+	return c.Plan, nil
 }
 
 // checkManifest validates an attention plan document against the pointer of config.json and the digests of the result.

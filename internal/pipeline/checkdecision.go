@@ -19,10 +19,10 @@ func (a *applier) checkDecisions(context.Context) error {
 	}
 	f.add((a.recipe.Quantize != nil) != (a.q != nil), "the settings and the steps do not agree on quantization")
 	f.add((a.recipe.KVMerge != nil) != (a.m != nil), "the settings and the steps do not agree on merging KV heads")
-	f.add((a.recipe.Heads != nil) != (a.h != nil), "the settings and the steps do not agree on heads")
+	f = append(f, a.checkHeadsStep()...)
 	f.add(!reflect.DeepEqual(gateRows(a.recipe.Gates), a.plan.Gates) && len(gateRows(a.recipe.Gates))+len(a.plan.Gates) > 0,
 		"the settings and the plan do not agree on gates")
-	needs := a.m != nil || a.h != nil || a.q != nil && a.q.needsData() || a.recipe.Gates != Gates{}
+	needs := a.m != nil || a.recipe.Heads != nil || a.q != nil && a.q.needsData() || a.recipe.Gates != Gates{}
 	f.add(needs && a.plan.Calibration == nil, "the steps look at data, and the plan names none")
 	if len(f) == 0 {
 		f = append(f, a.checkMerge()...)
@@ -40,7 +40,9 @@ func (a *applier) checkDecisions(context.Context) error {
 // checkMerge checks the groups and describes the model that they make.
 func (a *applier) checkMerge() (f faults) {
 	if a.m != nil {
-		if f = a.m.check(a.s.arch, a.recipe.KVMerge); len(f) > 0 {
+		f = a.m.check(a.s.arch, a.recipe.KVMerge)
+		f.add(a.m.Retrieval != mergeScore(a.s, a.recipe), "the decision of step %s does not follow from the settings", stepMerge)
+		if len(f) > 0 {
 			return f
 		}
 	}
@@ -78,6 +80,9 @@ func (a *applier) checkHeads() (f faults) {
 	if a.h == nil {
 		return nil
 	}
+	if a.recipe.Heads == nil {
+		return a.checkCarried(a.t.model(a.o.Env.Device), a.m.layers())
+	}
 	if a.h.Plan == nil {
 		f.add(true, "the decision of step %s has no attention plan", stepHeads)
 		return f
@@ -105,7 +110,10 @@ func (a *applier) checkHeads() (f faults) {
 	if err := a.h.Plan.CheckModel(a.plan.Source.WeightsDigest, a.plan.Source.HeadersDigest, ""); err != nil {
 		return append(f, err)
 	}
-	want := draftPlan(a.t, a.m)
+	want, err := draftPlan(a.s, a.t, a.m)
+	if err != nil {
+		return append(f, err)
+	}
 	d := a.h.Plan.Model
 	identify(want, a.s, a.plan.Tool, modelDigests{d.WeightsDigest, d.HeadersDigest, d.ConfigDigest})
 	f.add(!sameJSON(want.Model, d) || a.h.Plan.RopePositions != want.RopePositions, "the attention plan describes another model than this one")

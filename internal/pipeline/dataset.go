@@ -38,6 +38,7 @@ type dataset struct {
 	profiled      []sample // what a search of spans looks at, a length each, and what it compares candidates by
 	probe         sample
 	heads, probed bool // an attention plan is made; and by gates' slopes, which takes a backward pass over profile
+	carried       bool // one is carried over, and measured
 	bos           *int32
 }
 
@@ -54,7 +55,7 @@ func loadData(ctx context.Context, s *source, r *Recipe, p DataPaths) (*dataset,
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	d := &dataset{heads: r.Heads != nil}
+	d := &dataset{heads: r.Heads != nil, carried: r.Heads == nil && s.carries()}
 	d.probed = d.heads && oneOf("duo_probe", r.Heads.Evidence...)
 	var err error
 	if d.bos, err = parseBOS(r.Calibration.BOS, s); err != nil {
@@ -104,7 +105,10 @@ func (d *dataset) heldTokens() int {
 
 // planTokens is the most tokens that one measurement for an attention plan runs over, 0 where none is made.
 func (d *dataset) planTokens() int {
-	if !d.heads {
+	switch {
+	case d.carried:
+		return d.heldTokens()
+	case !d.heads:
 		return 0
 	}
 	n := max(d.set.Calib.Tokens(), promptTokens(d.profile), d.heldTokens())

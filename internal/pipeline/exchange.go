@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
@@ -87,14 +86,12 @@ func readPlanDocument(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	var c struct {
-		Plan *manifest.Pointer `json:"attention_plan"`
+	ptr, err := planPointer(raw)
+	if err != nil {
+		return nil, errKind(KindInput, "", "%w", err)
 	}
-	if err := json.Unmarshal(raw, &c); err != nil {
-		return nil, errKind(KindInput, "", "%s: attention_plan: %w", configName, err)
-	}
-	if c.Plan != nil {
-		if err := c.Plan.Check(doc); err != nil {
+	if ptr != nil {
+		if err := ptr.Check(doc); err != nil {
 			return nil, &Error{Kind: KindStale, Err: err, Hint: "restore the plan that was written with these weights"}
 		}
 	}

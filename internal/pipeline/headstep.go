@@ -26,9 +26,14 @@ type headJob struct {
 
 // decideHeads profiles the model on the calibration side, decides what every KV head keeps and looks at, and measures the plan
 // on the held-out side at the very sizes that it ships. A plan that breaks a gate there is an error.
-func decideHeads(ctx context.Context, s *source, merge *mergeDecision, r *Recipe, set *dataset, tool planfile.Tool, d modelDigests, env Env) (*headsDecision, error) {
-	j := &headJob{m: s.model(env.Device), r: r, set: set, env: env, plan: draftPlan(s, merge)}
-	identify(j.plan, s, tool, d)
+// s is the source and t what merging its KV heads makes of it.
+func decideHeads(ctx context.Context, s, t *source, merge *mergeDecision, r *Recipe, set *dataset, tool planfile.Tool, d modelDigests, env Env) (*headsDecision, error) {
+	draft, err := draftPlan(s, t, merge)
+	if err != nil {
+		return nil, err
+	}
+	j := &headJob{m: t.model(env.Device), r: r, set: set, env: env, plan: draft}
+	identify(j.plan, t, tool, d)
 	j.plan.Phases.Decode = manifest.DecodePhase{Page: r.Heads.Page, Round: "up"}
 	for _, step := range []func(context.Context) error{j.decode, j.prefill, j.keyChannels, j.evidence} {
 		if err := step(ctx); err != nil {
@@ -36,13 +41,12 @@ func decideHeads(ctx context.Context, s *source, merge *mergeDecision, r *Recipe
 		}
 	}
 	j.plan.Requires = j.plan.Needs()
-	j.plan.Budget = kvBudget(j.plan, s.arch)
+	j.plan.Budget = kvBudget(j.plan, t.arch)
 	if faults := j.plan.Validate(); len(faults) > 0 {
 		return nil, fmt.Errorf("pipeline: the attention plan is not valid: %w", &manifest.FaultsError{Faults: faults})
 	}
 	h := &headsDecision{Method: r.Heads.Method, Plan: j.plan}
 	h.warn(set, env)
-	var err error
 	if h.HeldOut, err = measurePlan(ctx, j.m, h.Plan, set, env); err != nil {
 		return nil, err
 	}
@@ -54,23 +58,21 @@ func decideHeads(ctx context.Context, s *source, merge *mergeDecision, r *Recipe
 	return h, gatePlan(h.HeldOut, r.Gates)
 }
 
-// draftPlan is the plan of a model that keeps and looks at everything. It records where merged KV heads come from.
-func draftPlan(s *source, merge *mergeDecision) *manifest.Plan {
-	p := heads.Draft(s.arch)
+// draftPlan is the plan of a model, t, that keeps and looks at everything. It records where its KV heads come from in s, the model
+// before they were merged.
+func draftPlan(s, t *source, merge *mergeDecision) (*manifest.Plan, error) {
+	p := heads.Draft(t.arch)
 	if merge == nil {
-		return p
+		return p, nil
 	}
-	p.Model.Permutation = &manifest.Permutation{KVHeads: make([][]int, len(merge.Layers))}
-	for l, m := range merge.Layers {
-		row := []int{}
-		for _, members := range m.Groups {
-			for range max(1, m.Repeat) {
-				row = append(row, members...)
-			}
-		}
-		p.Model.Permutation.KVHeads[l] = row
+	before := heads.Draft(s.arch)
+	before.Model.WeightsDigest = placeholderDigest
+	mapped, err := mergePlan(before, merge.layers())
+	if err != nil {
+		return nil, err
 	}
-	return p
+	p.Model.Permutation = mapped.Model.Permutation
+	return p, nil
 }
 
 // unfit gives an error of a section's step that is nobody else's the class of wrong recipes: package heads refuses options that do not
@@ -125,7 +127,11 @@ func (h *headsDecision) summary() string {
 	if len(parts) > 4 {
 		parts = append(parts[:3], fmt.Sprintf("%d policies more", len(parts)-3))
 	}
-	s := fmt.Sprintf("%d of %d kv heads full by %s", count[heads.PolicyFull], total, h.Method)
+	how := "by " + h.Method
+	if h.Method == methodCarried {
+		how = "as in the model's own plan"
+	}
+	s := fmt.Sprintf("%d of %d kv heads full %s", count[heads.PolicyFull], total, how)
 	if len(parts) > 0 {
 		s = fmt.Sprintf("%s, %s", strings.Join(parts, ", "), s)
 	}

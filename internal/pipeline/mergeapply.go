@@ -29,9 +29,10 @@ func (a *applier) mergeLayers(ctx context.Context) (err error) {
 	windows := a.set.set.Calib.IDs
 	r := newMerger(a.s, a.m, windows, a.o.Env)
 	p := a.o.Env.Progress
-	p.Start("merging kv heads", int64(layers))
-	p.Add(int64(first))
+	p.Start("merging kv heads", int64(layers*len(windows)))
+	p.Add(int64(first * len(windows)))
 	defer p.Done()
+	r.tick = func() { p.Add(1) }
 	in, err := a.enterMerge(ctx, r, first)
 	if err != nil {
 		return err
@@ -48,7 +49,6 @@ func (a *applier) mergeLayers(ctx context.Context) (err error) {
 			return errors.Join(err, out.close())
 		}
 		in = out
-		p.Add(1)
 	}
 	return errors.Join(in.close(), removeIfThere(mergeName(a.work, layers)))
 }

@@ -168,11 +168,7 @@ func (d *mergeDecision) check(m *arch.Model, r *KVMerge) (f faults) {
 	if err != nil {
 		return append(f, err)
 	}
-	score := r.Score
-	if r.Mix {
-		score = ""
-	}
-	f.add(d.Keys != string(w.Key) || d.Values != string(w.Value) || r.Refit == nil || d.Refit != *r.Refit || d.Retrieval != score,
+	f.add(d.Keys != string(w.Key) || d.Values != string(w.Value) || r.Refit == nil || d.Refit != *r.Refit,
 		"the decision of step %s does not follow from the settings", stepMerge)
 	if len(d.Layers) != len(m.Layers) {
 		f.add(true, "the decision of step %s is for %d layers, the model has %d", stepMerge, len(d.Layers), len(m.Layers))

@@ -81,7 +81,6 @@ func FuzzMergeDecision(f *testing.F) {
 		}
 		d.rows(b.a, m)
 		d.summary(b.a)
-		draftPlan(&source{arch: m}, d)
 	})
 }
 

@@ -1,5 +1,7 @@
 package pipeline
 
+import "modelpress/heads/kvmerge"
+
 // mergeMemory estimates the bytes resident while KV heads are merged and the result is compared with the source, under a budget; 0
 // where nothing is merged. See merger. Planning and applying take the same bound, though applying knows the groups and needs less.
 func mergeMemory(s *source, k *KVMerge, set *dataset, states int64) int64 {
@@ -17,6 +19,24 @@ func usualMergeMemory(s *source, k *KVMerge, set *dataset) int64 {
 
 // viewUnit is the least number of values that kvmerge.View makes at a time where columns are mixed.
 const viewUnit = 1 << 18
+
+// mergedViewBytes is what the steps after merging take more than they would for a model of the merged shape as it is stored: its
+// attention projections are in f32, and the view holds maps and parts of tensors; see kvmerge.View.
+func mergedViewBytes(s *source, k *KVMerge) int64 {
+	if k == nil {
+		return 0
+	}
+	const f32, f64, readers = 4, 8, 4
+	most := int64(0)
+	for l := range s.arch.Layers {
+		a := &s.arch.Layers[l]
+		d := int64(s.arch.D)
+		n := f32*d*int64(2*a.H*a.K+2*a.G*a.K) + 2*kvmerge.MapsBytes(shapeOf(s.arch, a), s.arch.D) +
+			f64*(6+2*readers)*max(int64(a.K)*d, viewUnit, int64(a.H*a.K))
+		most = max(most, n)
+	}
+	return most
+}
 
 func mergeBytes(s *source, k *KVMerge, set *dataset, states int64) int64 {
 	const f32, f64 = 4, 8

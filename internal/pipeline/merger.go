@@ -78,13 +78,20 @@ func (r *merger) layer(ctx context.Context, l int, get, put func(i int, x []floa
 	if err != nil {
 		return nil, err
 	}
-	defer merged.Free()
+	defer free(merged)
 	if r.d.Refit {
 		if maps.Output, err = r.refit(ctx, b, merged, wo, get); err != nil {
 			return nil, err
 		}
 	}
 	return maps, r.forward(ctx, merged, get, put)
+}
+
+// free gives a merged block back, and the scratch memory of the model that was made for it.
+func free(b *nn.Block) {
+	m := b.Model()
+	b.Free()
+	m.Release()
 }
 
 func merges(m mergedLayer) bool { return m.Groups != nil && !kvmerge.Groups(m.Groups).Trivial() }

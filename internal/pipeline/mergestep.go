@@ -48,32 +48,83 @@ func decideMerge(ctx context.Context, s *source, r *Recipe, set *dataset, dir st
 		return nil, nil, err
 	}
 	j.warn()
-	j.d.HeldOut, err = j.measure(ctx, merged)
-	return j.d, merged, err
+	if j.d.HeldOut, err = j.measure(ctx, merged); err != nil {
+		return nil, nil, err
+	}
+	return j.d, merged, gateMerge(j.d.HeldOut, r.Gates)
 }
 
-// classify tells retrieval heads from others, unless they may share.
+// classify tells retrieval heads from others, unless they may share: those that a measure finds, or that the attention plan beside the
+// source keeps whole.
 func (j *mergeJob) classify(ctx context.Context) error {
-	k := j.r.KVMerge
-	if k.Mix {
+	if j.r.KVMerge.Mix {
 		return nil
 	}
-	h := &headJob{m: j.s.model(j.env.Device), r: j.r, set: j.set, env: j.env}
-	scores, _, err := h.scores(ctx, k.Score)
-	if err != nil {
-		return unfit("kvmerge", err)
+	var err error
+	j.d.Retrieval = mergeScore(j.s, j.r)
+	if j.d.Retrieval == scorePlan {
+		j.classes, err = planClasses(j.s)
+	} else {
+		j.classes, err = j.scoreClasses(ctx)
 	}
-	j.classes = make([][]int, len(scores.KV))
+	j.d.Classes = j.classes
+	return err
+}
+
+// mergeScore is the measure that tells retrieval heads, "" where none is needed.
+func mergeScore(s *source, r *Recipe) string {
+	switch k := r.KVMerge; {
+	case k.Mix:
+		return ""
+	case k.Score != auto:
+		return k.Score
+	case s.carries():
+		return scorePlan
+	case r.Retrieval != nil:
+		return "wu"
+	}
+	return "induction"
+}
+
+// scoreClasses are 1 for heads whose score reaches the threshold.
+func (j *mergeJob) scoreClasses(ctx context.Context) ([][]int, error) {
+	h := &headJob{m: j.s.model(j.env.Device), r: j.r, set: j.set, env: j.env}
+	scores, _, err := h.scores(ctx, j.d.Retrieval)
+	if err != nil {
+		return nil, unfit("kvmerge", err)
+	}
+	classes := make([][]int, len(scores.KV))
 	for l, row := range scores.KV {
-		j.classes[l] = make([]int, len(row))
+		classes[l] = make([]int, len(row))
 		for g, v := range row {
-			if v >= k.Threshold {
-				j.classes[l][g] = 1
+			if v >= j.r.KVMerge.Threshold {
+				classes[l][g] = 1
 			}
 		}
 	}
-	j.d.Retrieval, j.d.Classes = k.Score, j.classes
-	return nil
+	return classes, nil
+}
+
+// planClasses are 1 for heads that the attention plan beside the source keeps full.
+func planClasses(s *source) ([][]int, error) {
+	p, err := readCarried(s)
+	if err != nil {
+		return nil, err
+	}
+	if p == nil {
+		return nil, errKind(KindUsage, "take another measure", "recipe: kvmerge.score plan: the model carries no attention plan")
+	}
+	full := fullHeads(p, p.Model.MaxPosition)
+	classes := make([][]int, len(full))
+	for l, row := range full {
+		classes[l] = make([]int, len(row))
+		for g, v := range row {
+			if v {
+				classes[l][g] = 1
+			}
+		}
+	}
+	return classes, nil
 }
 
 // size says how many KV heads each layer is to have.
@@ -220,6 +271,23 @@ func (j *mergeJob) measure(ctx context.Context, merged *source) ([]metric, error
 		list = append(list, metric{nameNeedle, number(before.Accuracy), number(after.Accuracy)})
 	}
 	return list, nil
+}
+
+// gateMerge fails a merged model that is beyond the gates of the result already: what comes after brings nothing back.
+func gateMerge(list []metric, g Gates) error {
+	c := costOf(list)
+	var f faults
+	for _, b := range []struct {
+		name         string
+		value, bound float64
+		measured     bool
+	}{{metricPPLRatio, c.ratio, g.PPLRatio, c.text}, {metricKL, c.kl, g.KL, c.text}, {metricNeedleDrop, c.drop, g.NeedleDrop, c.needles}} {
+		f.add(b.bound != 0 && b.measured && b.value > b.bound+gateSlack, "gate %s: merging KV heads alone reaches %s on held-out data, want at most %v", b.name, number(b.value), b.bound)
+	}
+	if len(f) == 0 {
+		return nil
+	}
+	return &Error{Kind: KindGate, Err: sortedJoin(f), Hint: "keep more KV heads (kv_heads, kv_budget), or loosen the gates"}
 }
 
 // warn says where the result will disappoint.

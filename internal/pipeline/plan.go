@@ -112,6 +112,9 @@ func (p *planner) decide(context.Context) error {
 		return errKind(KindUsage, "give the length that you serve, within the model's positions", "recipe: heads.budget_length %d: the model has %d positions",
 			h.BudgetLength, p.s.arch.MaxPosition)
 	}
+	if err := p.checkCarried(); err != nil {
+		return err
+	}
 	return p.layOut()
 }
 
@@ -142,6 +145,11 @@ func (p *planner) merge(ctx context.Context) error {
 	if p.dir, err = os.MkdirTemp(p.o.Env.Scratch, "compress-kvmerge-"); err != nil {
 		return fmt.Errorf("pipeline: %w", err)
 	}
+	if n := scratchOfMaps(p.s, *p.r.KVMerge.Refit); n > 0 {
+		if err := formats.CheckSpace(p.dir, n); err != nil {
+			return &Error{Kind: KindResource, Err: fmt.Errorf("pipeline: maps of merged layers: %w", err), Hint: fmt.Sprintf("make room for %d bytes, or name another directory by TMPDIR", n)}
+		}
+	}
 	if p.m, p.t, err = decideMerge(ctx, p.s, p.r, p.set, p.dir, p.o.Env); err != nil {
 		return err
 	}
@@ -151,7 +159,7 @@ func (p *planner) merge(ctx context.Context) error {
 // budget plans the run into the memory that it may take, or refuses.
 func (p *planner) budget(context.Context) error {
 	return p.o.Env.fit(func(states int64) int64 {
-		return max(planMemory(p.s, p.set, states), mergeMemory(p.s, p.r.KVMerge, p.set, states))
+		return max(planMemory(p.s, p.set, states)+mergedViewBytes(p.s, p.r.KVMerge), mergeMemory(p.s, p.r.KVMerge, p.set, states))
 	})
 }
 
@@ -176,15 +184,15 @@ func (p *planner) data(ctx context.Context) error {
 }
 
 func (p *planner) heads(ctx context.Context) error {
-	if p.r.Heads == nil {
-		return nil
-	}
 	config, err := configDigest(p.s.ck.Config())
 	if err != nil {
 		return err
 	}
 	d := modelDigests{weights: p.src.WeightsDigest, headers: p.src.HeadersDigest, config: config}
-	p.h, err = decideHeads(ctx, p.t, p.m, p.r, p.set, p.o.Tool, d, p.o.Env)
+	if p.r.Heads == nil {
+		return p.carry(ctx, p.t.model(p.o.Env.Device), p.m.layers(), d)
+	}
+	p.h, err = decideHeads(ctx, p.s, p.t, p.m, p.r, p.set, p.o.Tool, d, p.o.Env)
 	return err
 }
 
@@ -259,7 +267,7 @@ func calibrationOf(d *dataset) *planfile.Calibration {
 
 // estimate states what apply will need, by the formulas of its parts.
 func (p *planner) estimate() planfile.Estimate {
-	e := planfile.Estimate{PeakMemory: usualMemory(p.s, p.q, p.set)}
+	e := planfile.Estimate{PeakMemory: usualMemory(p.s, p.q, p.set) + mergedViewBytes(p.s, p.r.KVMerge)}
 	if p.q != nil && p.q.needsData() {
 		e.Scratch = scratchBytes(p.s.arch, int64(p.set.set.Calib.Tokens()))
 	}

@@ -160,7 +160,7 @@ func (r *Recipe) fillDefaults() {
 		t.Depths = []float64{0.1, 0.3, 0.5, 0.7, 0.9}
 	}
 	if k := r.KVMerge; k != nil {
-		k.fillDefaults(r.Retrieval)
+		k.fillDefaults()
 	}
 	if h := r.Heads; h != nil {
 		h.fillDefaults(r.Retrieval)
@@ -224,7 +224,6 @@ func (r *Recipe) check() error {
 	}
 	f.add(g != Gates{} && c.Holdout == 0, "gates need held-out data, and calibration.holdout is 0")
 	f.add(g.NeedleDrop != 0 && r.Retrieval == nil, "gates.needle_drop needs the retrieval section")
-	f.add((g.PlanPPLRatio != 0 || g.PlanKL != 0) && r.Heads == nil, "gates.plan_ppl_ratio and gates.plan_kl need the heads section")
 	if r.Retrieval != nil {
 		r.Retrieval.check(&f)
 	}

@@ -113,7 +113,6 @@ func TestRecipeErrors(t *testing.T) {
 		{`heads.prefill.density 0: want more than 0`, "heads: {method: echo, full_share: 0.5, prefill: {density: 0}}"},
 		{`heads.validate needs the retrieval section`, "heads: {method: echo, full_share: 0.5, validate: {}}"},
 		{`heads.validate.tasks "chess": known are single, multi-key, multi-value, key-value`, "heads: {full_share: 0.5, validate: {tasks: [chess]}}\nretrieval: {fact: '{name} {code}', question: '{name}', lengths: [64]}"},
-		{`gates.plan_ppl_ratio and gates.plan_kl need the heads section`, "quantize: {}\ngates: {plan_kl: 1}"},
 		{`heads.page 0: want 1 to 65536`, "heads: {method: echo, full_share: 0.5, page: 0}"},
 		{`quantize.method "awq": known are rtn, gptq, rsq`, "quantize: {method: awq}"},
 		{`quantize.bits 0: known are 2, 3, 4, 8`, "quantize: {bits: 0}"},

@@ -18,8 +18,8 @@ type KVMerge struct {
 	Grouping string   `yaml:"grouping" json:"grouping"` // cost or contiguous
 	// Mix lets retrieval heads share with others. Where it is false a head retrieves whose Score reaches Threshold.
 	Mix       bool    `yaml:"mix" json:"mix"`
-	Score     string  `yaml:"score" json:"score"` // wu, induction, echo; auto
-	Threshold float64 `yaml:"threshold" json:"threshold"`
+	Score     string  `yaml:"score" json:"score"`         // wu, induction, echo, plan; auto
+	Threshold float64 `yaml:"threshold" json:"threshold"` // of wu, induction and echo
 	Refit     *bool   `yaml:"refit" json:"refit"`
 	Layout    string  `yaml:"layout" json:"layout"` // portable or compact
 	// TensorParallel lists group sizes that the merged heads must divide over.
@@ -36,22 +36,19 @@ const (
 	auto = "auto"
 )
 
-// mergeScores are the measures that tell retrieval heads without knowing what streaming heads would keep.
-var mergeScores = []string{"wu", "induction", "echo"}
+// mergeScores tell retrieval heads without knowing what streaming heads would keep, or take the full heads of the attention plan that the
+// model carries.
+var mergeScores = []string{"wu", "induction", "echo", scorePlan}
+
+const scorePlan = "plan"
 
 func defaultKVMerge() *KVMerge {
 	refit := true
 	return &KVMerge{Keys: auto, Values: string(kvmerge.PCA), Grouping: groupingCost, Score: auto, Threshold: 0.1, Refit: &refit, Layout: layoutPortable}
 }
 
-// fillDefaults sets what depends on other values.
-func (k *KVMerge) fillDefaults(t *Retrieval) {
-	if k.Score == auto {
-		k.Score = "induction"
-		if t != nil {
-			k.Score = "wu"
-		}
-	}
+// fillDefaults sets what a section without it means.
+func (k *KVMerge) fillDefaults() {
 	if k.Refit == nil {
 		yes := true
 		k.Refit = &yes
@@ -66,7 +63,8 @@ func (k *KVMerge) check(f *faults, r *Recipe) {
 	f.add(!oneOf(k.Keys, keys...), "kvmerge.keys %q: known are %s", k.Keys, strings.Join(keys, ", "))
 	f.add(!oneOf(k.Values, keys[1:]...), "kvmerge.values %q: known are %s", k.Values, strings.Join(keys[1:], ", "))
 	f.add(!oneOf(k.Grouping, groupingCost, groupingContiguous), "kvmerge.grouping %q: want %s or %s", k.Grouping, groupingCost, groupingContiguous)
-	f.add(!oneOf(k.Score, mergeScores...), "kvmerge.score %q: known are %s", k.Score, strings.Join(mergeScores, ", "))
+	scores := append([]string{auto}, mergeScores...)
+	f.add(!oneOf(k.Score, scores...), "kvmerge.score %q: known are %s", k.Score, strings.Join(scores, ", "))
 	f.add(!k.Mix && k.Score == "wu" && r.Retrieval == nil, "kvmerge.score wu needs the retrieval section")
 	f.add(!(k.Threshold > 0 && k.Threshold <= 1), "kvmerge.threshold %v: want more than 0 and at most 1", k.Threshold)
 	f.add(!oneOf(k.Layout, layoutPortable, layoutCompact), "kvmerge.layout %q: want %s or %s", k.Layout, layoutPortable, layoutCompact)

@@ -75,6 +75,7 @@ func counter(p Progress, name string) (tick func(done, total int), stop func()) 
 // source is an opened checkpoint with its description. dense shows every weight in its logical form; it is the
 // checkpoint itself unless that is quantized.
 type source struct {
+	dir   string
 	ck    *hf.Checkpoint
 	dense formats.Source
 	arch  *arch.Model
@@ -90,7 +91,7 @@ func openSource(dir string, allowRemoteCode bool) (*source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &source{ck: ck, dense: ck}
+	s := &source{dir: dir, ck: ck, dense: ck}
 	if q := ck.QuantizationConfig(); q != nil {
 		if s.dense, err = packed.Dense(ck, q); err != nil {
 			err = &Error{Kind: KindInput, Err: err, Hint: "start from the checkpoint that is not quantized"}
@@ -148,7 +149,7 @@ func (s *source) merged(d *mergeDecision, maps func(l int) (*kvmerge.Maps, error
 	if err != nil {
 		return nil, &Error{Kind: KindUsage, Err: err, Hint: "change the section kvmerge of the recipe"}
 	}
-	return &source{ck: s.ck, dense: view, arch: m}, nil
+	return &source{dir: s.dir, ck: s.ck, dense: view, arch: m}, nil
 }
 
 // rotated returns the view and description that quantization works on: the rotated model where the decision has a

@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -114,17 +113,12 @@ func (v *Verification) model(ctx context.Context, dir string, env Env) error {
 
 // attention checks the attention plan that config.json points to.
 func (v *Verification) attention(dir string, config []byte, d modelDigests) error {
-	var c struct {
-		Plan *manifest.Pointer `json:"attention_plan"`
+	ptr, err := planPointer(config)
+	if ptr == nil {
+		return err
 	}
-	if err := json.Unmarshal(config, &c); err != nil {
-		return formats.Errorf(configName, "", "attention_plan: %w", err)
-	}
-	if c.Plan == nil {
-		return nil
-	}
-	if c.Plan.File != manifestName {
-		v.addf("%s: attention_plan names the file %q, want %s", configName, c.Plan.File, manifestName)
+	if ptr.File != manifestName {
+		v.addf("%s: attention_plan names the file %q, want %s", configName, ptr.File, manifestName)
 		return nil
 	}
 	doc, err := readLimited(filepath.Join(dir, manifestName), manifest.MaxBytes)
@@ -132,7 +126,7 @@ func (v *Verification) attention(dir string, config []byte, d modelDigests) erro
 		v.addf("the attention plan is lost: %v", err)
 		return nil
 	}
-	if err := checkManifest(doc, *c.Plan, d); err != nil {
+	if err := checkManifest(doc, *ptr, d); err != nil {
 		v.addf("%s: %v", manifestName, err)
 	}
 	return nil

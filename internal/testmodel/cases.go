@@ -68,3 +68,12 @@ func Llama38B() Options {
 		Theta: 500000, Eps: 1e-5, BOS: 128000, EOS: 128001,
 	}
 }
+
+// Llama27B returns the shape of Llama-2-7B (Meta, config.json of the release): 6.74 billion parameters, as many KV heads as query
+// heads.
+func Llama27B() Options {
+	return Options{
+		Family: "llama", Layers: 32, D: 4096, H: 32, K: 128, F: 11008, V: 32000, Context: 4096,
+		Theta: 10000, Eps: 1e-5, BOS: 1, EOS: 2,
+	}
+}
