@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"modelpress/internal/testmodel"
 )
 
 // TestThreadsAndCrashes: the same plan gives the same bytes with one thread and with two, twice each, and after SIGKILL at
@@ -38,6 +40,30 @@ func TestThreadsAndCrashes(t *testing.T) {
 		t.Errorf("the partial directory is still there: %v", err)
 	}
 	t.Logf("identical after %d kills", kills)
+}
+
+// TestMergeCrashes: a merged result is the same after SIGKILL at random moments, and nothing but the result is left.
+func TestMergeCrashes(t *testing.T) {
+	dir := t.TempDir()
+	src, data := filepath.Join(dir, "src"), write(t, dir, "calib.npy", string(npy(testmodel.Windows(12, 64, 128, 3))))
+	if err := writeModel(src, testmodel.New(testmodel.Options{Layers: 6, D: 64, H: 8, G: 4, F: 128, V: 128, Seed: 9}), 0); err != nil {
+		t.Fatal(err)
+	}
+	recipe := write(t, dir, "recipe.yaml", "calibration: {sequences: 10, holdout: 2, length: 64}\nkvmerge: {kv_heads: 1, mix: true}\nquantize: {method: gptq, bits: 8, group_size: 32}\n")
+	plan := filepath.Join(dir, "plan.json")
+	mustRun(t, exitOK, "plan", "--model", src, "--recipe", recipe, "--calib", data, "-o", plan)
+	apply := func(out string) []string { return []string{"apply", plan, "--model", src, "--calib", data, "-o", out} }
+	start := time.Now()
+	whole, out := filepath.Join(dir, "whole"), filepath.Join(dir, "killed")
+	mustRun(t, exitOK, apply(whole)...)
+	kills := killRandomly(t, apply(out), out, time.Since(start))
+	mustRun(t, exitOK, apply(out)...)
+	if got, want := tree(t, out), tree(t, whole); got != want {
+		t.Errorf("after %d kills the result differs:\n%s\nwant\n%s", kills, got, want)
+	}
+	if _, err := os.Stat(out + ".partial"); !os.IsNotExist(err) {
+		t.Errorf("the partial directory is still there: %v", err)
+	}
 }
 
 // killRandomly starts the program again and again and kills each run at a random moment, twenty times. A run that ends

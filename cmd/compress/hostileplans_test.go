@@ -104,8 +104,12 @@ var hostilePlans = []hostilePlan{
 }
 
 func TestHostilePlans(t *testing.T) {
+	runHostilePlans(t, hostile{recipe: hostileRSQ + "\ngates: {kl: 3}\n", calib: true}, hostilePlans)
+}
+
+// runHostilePlans plans h, and applies each edit of the plan.
+func runHostilePlans(t *testing.T, h hostile, list []hostilePlan) {
 	base := t.TempDir()
-	h := hostile{recipe: hostileRSQ + "\ngates: {kl: 3}\n", calib: true}
 	d := &damaged{t: t, base: base, dir: filepath.Join(base, "model")}
 	h.write(d)
 	if code, _, stderr := h.plan(d); code != exitOK {
@@ -115,7 +119,7 @@ func TestHostilePlans(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range hostilePlans {
+	for _, c := range list {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
 			p, err := planfile.Decode(raw)
 			if err != nil {
@@ -144,6 +148,9 @@ func TestHostilePlans(t *testing.T) {
 			}
 			if _, err := os.Stat(out); (err == nil) != (code == exitOK) {
 				t.Errorf("OUT: %v", err)
+			}
+			if _, err := os.Stat(out + ".partial"); err == nil {
+				t.Error("OUT.partial is left")
 			}
 		})
 	}

@@ -27,6 +27,9 @@ var scriptModels = map[string]testmodel.Options{
 	"twin":  {D: 64, H: 4, G: 2, F: 128, V: 128, Seed: 11}, // llama with other weights
 	"tied":  {D: 64, H: 4, G: 2, F: 128, V: 128, Tied: true, Seed: 5},
 	"gpt2":  {Family: "gpt2", D: 64, H: 4, V: 128, Seed: 6},
+	"gqa4":  {Layers: 3, D: 128, H: 8, G: 4, F: 256, V: 128, Seed: 7},
+	"mqa":   {D: 64, H: 4, G: 1, F: 128, V: 128, Tied: true, Seed: 8},
+	"qwen3": {Family: "qwen3", D: 64, H: 4, G: 2, K: 32, F: 128, V: 128, Seed: 9},
 }
 
 // integer reads a number of a script.

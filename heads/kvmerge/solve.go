@@ -1,9 +1,10 @@
 package kvmerge
 
 import (
+	"errors"
 	"fmt"
-	"math"
 
+	"modelpress/formats"
 	"modelpress/internal/num"
 )
 
@@ -44,8 +45,8 @@ func ratio(a, b float64) float64 {
 	return 0
 }
 
-// Solve makes the maps of groups. It fails on groups that are none of the layer's heads, and where moments are not finite or nothing
-// was added.
+// Solve makes the maps of groups. It fails on groups that are none of the layer's heads, where nothing was added, and, with a
+// *formats.Error, where moments are not finite.
 func (s *Stats) Solve(groups Groups, w Ways, par num.Par) (*Maps, Lost, error) {
 	if err := groups.Check(s.Shape.G); err != nil {
 		return nil, Lost{}, err
@@ -65,7 +66,7 @@ func (s *Stats) Solve(groups Groups, w Ways, par num.Par) (*Maps, Lost, error) {
 	return m, sum.lost(), nil
 }
 
-// Cost is what it costs, in the units of Lost.Output, that members share. It fails where their moments are not finite.
+// Cost is what it costs, in the units of Lost.Output, that members share. It is finite, or fails with the errors of Solve.
 func (s *Stats) Cost(members []int, w Ways) (float64, error) {
 	l, err := s.merge(members, w, nil)
 	return l.output, err
@@ -80,7 +81,7 @@ func (s *Stats) merge(members []int, w Ways, m *Maps) (lossOf, error) {
 	}
 	e, err := v.merge(w.Value, keep)
 	if err != nil {
-		return lossOf{}, fmt.Errorf("kvmerge: values of heads %v: %w", members, err)
+		return lossOf{}, unmerged("values", members, err)
 	}
 	lost, had := v.lost(e)
 	if m != nil {
@@ -88,17 +89,25 @@ func (s *Stats) merge(members []int, w Ways, m *Maps) (lossOf, error) {
 	}
 	scores, scoresHad, err := s.mergeKeys(members, w.Key, m)
 	if err != nil {
-		return lossOf{}, fmt.Errorf("kvmerge: keys of heads %v: %w", members, err)
+		return lossOf{}, unmerged("keys", members, err)
 	}
 	var out lossOf
 	for g := range members {
 		out.add(lossOf{key: scores[g], keyHad: scoresHad[g], value: lost[g], valueHad: had[g],
 			output: lost[g] + had[g]*min(1, ratio(scores[g], scoresHad[g]))})
 	}
-	if math.IsNaN(out.output-out.output) || math.IsNaN(out.key-out.key) {
-		return lossOf{}, fmt.Errorf("kvmerge: heads %v: moments over %d tokens are not finite", members, s.Tokens)
+	if !finite([]float64{out.key, out.keyHad, out.value, out.valueHad, out.output}) {
+		return lossOf{}, unmerged("keys or values", members, num.ErrNotFinite)
 	}
 	return out, nil
+}
+
+// unmerged says whose moments gave an error. It is one of the input where they are not finite: weights are too large.
+func unmerged(what string, members []int, err error) error {
+	if errors.Is(err, num.ErrNotFinite) {
+		return formats.Errorf("", "", "kvmerge: %s of heads %v: weights are so large that moments are not finite", what, members)
+	}
+	return fmt.Errorf("kvmerge: %s of heads %v: %w", what, members, err)
 }
 
 // mergeKeys merges keys and returns E[δ²] of the scores of each member, summed over its query heads, and E of the scores' squares.

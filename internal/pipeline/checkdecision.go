@@ -40,7 +40,9 @@ func (a *applier) checkDecisions(context.Context) error {
 // checkMerge checks the groups and describes the model that they make.
 func (a *applier) checkMerge() (f faults) {
 	if a.m != nil {
-		if f = a.m.check(a.s.arch, a.recipe.KVMerge); len(f) > 0 {
+		f = a.m.check(a.s.arch, a.recipe.KVMerge)
+		f.add(a.m.Retrieval != mergeScore(a.s, a.recipe), "the decision of step %s does not follow from the settings", stepMerge)
+		if len(f) > 0 {
 			return f
 		}
 	}

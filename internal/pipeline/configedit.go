@@ -69,7 +69,7 @@ func kvHeadEdits(have map[string]json.RawMessage, m, view *arch.Model) ([]hf.KV,
 		}
 	}
 	set := []hf.KV{{Key: key, Value: most}}
-	layers := map[string]map[string]any{}
+	layers := map[string]map[string]json.RawMessage{}
 	if raw := bytes.TrimSpace(have[layersKey]); len(raw) > 0 && string(raw) != "null" {
 		if err := json.Unmarshal(raw, &layers); err != nil {
 			return nil, err
@@ -95,9 +95,9 @@ func kvHeadEdits(have map[string]json.RawMessage, m, view *arch.Model) ([]hf.KV,
 			name = fmt.Sprintf("%02d", l)
 		}
 		if layers[name] == nil {
-			layers[name] = map[string]any{}
+			layers[name] = map[string]json.RawMessage{}
 		}
-		layers[name][key] = g
+		layers[name][key] = json.RawMessage(strconv.Itoa(g))
 	}
 	for name, entry := range layers {
 		if len(entry) == 0 {

@@ -37,7 +37,7 @@ func decideHeads(ctx context.Context, s, t *source, merge *mergeDecision, r *Rec
 	j.plan.Phases.Decode = manifest.DecodePhase{Page: r.Heads.Page, Round: "up"}
 	for _, step := range []func(context.Context) error{j.decode, j.prefill, j.keyChannels, j.evidence} {
 		if err := step(ctx); err != nil {
-			return nil, unfit(err)
+			return nil, unfit("heads", err)
 		}
 	}
 	j.plan.Requires = j.plan.Needs()
@@ -75,15 +75,15 @@ func draftPlan(s, t *source, merge *mergeDecision) (*manifest.Plan, error) {
 	return p, nil
 }
 
-// unfit gives an error that is nobody else's the class of wrong recipes: package heads refuses options that do not fit the
-// model or the data, such as windows that a streaming head sees as a whole.
-func unfit(err error) error {
+// unfit gives an error of a section's step that is nobody else's the class of wrong recipes: package heads refuses options that do not
+// fit the model or the data, such as windows that a streaming head sees as a whole.
+func unfit(section string, err error) error {
 	var input *formats.Error
 	var file *fs.PathError
 	if errors.As(err, &input) || errors.As(err, &file) || KindOf(err) != 0 || errors.Is(err, context.Canceled) {
 		return err
 	}
-	return &Error{Kind: KindUsage, Err: err, Hint: "change the sections heads and calibration of the recipe, or give other data"}
+	return &Error{Kind: KindUsage, Err: err, Hint: "change the sections " + section + " and calibration of the recipe, or give other data"}
 }
 
 // options says how the model is run for a measure, with a progress bar of the given name.

@@ -69,19 +69,24 @@ func (j *mergeJob) price(ctx context.Context, choices [][]kvmerge.Choice) error 
 			return err
 		}
 		for l := range choices {
-			energy := 0.0
+			energy, seen := 0.0, 0
 			get := func(i int, x []float32) error {
-				err := st.Get(i, x)
-				for _, v := range x {
-					energy += float64(v * v)
+				if err := st.Get(i, x); err != nil || i < seen { // a layer reads its windows more than once
+					return err
 				}
-				return err
+				seen = i + 1
+				for _, v := range x {
+					energy += float64(v) * float64(v)
+				}
+				return nil
 			}
 			if _, err := r.layer(ctx, l, get, st.Put); err != nil {
-				return unfit(err)
+				return unfit("kvmerge", err)
 			}
 			for i := range choices[l] {
-				choices[l][i].Cost *= tokens(windows) / energy
+				if energy > 0 {
+					choices[l][i].Cost *= tokens(windows) / energy
+				}
 			}
 		}
 		return nil

@@ -86,10 +86,9 @@ func layOut(m *arch.Model, layers []kvmerge.Layer, layout string) error {
 		if !a.HasAttention() {
 			continue
 		}
-		k := &a.Linears[arch.K]
 		want := written(m, layers, l)
 		switch {
-		case k.StoredOut != k.Out: // one number of heads for queries, keys and values
+		case oneHeadCount(a):
 			want = a.G
 		case layout == layoutPortable:
 			want = most
@@ -101,6 +100,12 @@ func layOut(m *arch.Model, layers []kvmerge.Layer, layout string) error {
 		layers[l].Repeat = want / g
 	}
 	return nil
+}
+
+// oneHeadCount reports whether queries, keys and values of a layer are one tensor, which has one number of heads.
+func oneHeadCount(a *arch.Layer) bool {
+	k := &a.Linears[arch.K]
+	return k.StoredOut != k.Out
 }
 
 // written is the number of KV heads that a layer is merged to.
@@ -185,6 +190,8 @@ func (d *mergeDecision) check(m *arch.Model, r *KVMerge) (f faults) {
 			f.add(true, "layer %d: %w", l, err)
 			continue
 		}
+		f.add(r.Grouping == groupingContiguous && !reflect.DeepEqual(layers[l].Groups, kvmerge.Contiguous(a.G, len(layers[l].Groups[0]))),
+			"layer %d has groups that are not contiguous", l)
 		f.add(r.KVHeads > 0 && len(layers[l].Groups) != r.KVHeads, "layer %d has %d KV heads, the settings say %d", l, len(layers[l].Groups), r.KVHeads)
 		heads += int64(len(layers[l].Groups) * a.K)
 		total += int64(a.G * a.K)

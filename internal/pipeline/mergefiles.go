@@ -46,11 +46,11 @@ func (f mapFiles) load(l int) (*kvmerge.Maps, error) {
 	a := &f.s.arch.Layers[l]
 	shape := shapeOf(f.s.arch, a)
 	b, err := readLimited(f.name(l), kvmerge.MapsBytes(shape, f.s.arch.D))
+	if f.want != nil && (err != nil || sumDigest(b) != f.want(l)) {
+		return nil, errKind(KindGate, "remove the .partial directory and apply again", "the saved maps of layer %d are damaged", l)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("pipeline: maps of layer %d: %w", l, err)
-	}
-	if f.want != nil && sumDigest(b) != f.want(l) {
-		return nil, errKind(KindGate, "remove the .partial directory and apply again", "the saved maps of layer %d are damaged", l)
 	}
 	return kvmerge.Decode(b, shape, f.d.Layers[l].Groups, f.s.arch.D)
 }
@@ -69,7 +69,7 @@ func scratchOfMaps(s *source, refit bool) (n int64) {
 	return n
 }
 
-// firstError keeps the first error that concurrent work met.
+// firstError keeps of the errors that concurrent work met the first one by text, whichever came first.
 type firstError struct {
 	mu  sync.Mutex
 	err error
@@ -78,7 +78,7 @@ type firstError struct {
 func (e *firstError) set(err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.err == nil {
+	if err != nil && (e.err == nil || err.Error() < e.err.Error()) {
 		e.err = err
 	}
 }

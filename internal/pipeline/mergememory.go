@@ -2,13 +2,13 @@ package pipeline
 
 import "modelpress/heads/kvmerge"
 
-// mergeMemory estimates the bytes resident while KV heads are merged under a budget, 0 where they are not; see merger. Planning and
-// applying take the same bound, though applying knows the groups and needs less.
+// mergeMemory estimates the bytes resident while KV heads are merged and the result is compared with the source, under a budget; 0
+// where nothing is merged. See merger. Planning and applying take the same bound, though applying knows the groups and needs less.
 func mergeMemory(s *source, k *KVMerge, set *dataset, states int64) int64 {
 	if k == nil || set == nil {
 		return 0
 	}
-	return withGarbage(mergeBytes(s, k, set, states))
+	return withGarbage(max(mergeBytes(s, k, set, states), judgeBytes(s, set, 2, states)))
 }
 
 // usualMergeMemory is mergeMemory for a run without a budget.
@@ -16,6 +16,9 @@ func usualMergeMemory(s *source, k *KVMerge, set *dataset) int64 {
 	n := mergeBytes(s, k, set, stateMemory)
 	return n + n/3
 }
+
+// viewUnit is the least number of values that kvmerge.View makes at a time where columns are mixed.
+const viewUnit = 1 << 18
 
 // mergedViewBytes is what the steps after merging take more than they would for a model of the merged shape as it is stored: its
 // attention projections are in f32, and the view holds maps and parts of tensors; see kvmerge.View.
@@ -29,7 +32,7 @@ func mergedViewBytes(s *source, k *KVMerge) int64 {
 		a := &s.arch.Layers[l]
 		d := int64(s.arch.D)
 		n := f32*d*int64(2*a.H*a.K+2*a.G*a.K) + 2*kvmerge.MapsBytes(shapeOf(s.arch, a), s.arch.D) +
-			f64*(6+2*readers)*max(int64(a.K)*d, 1<<18, int64(a.H*a.K))
+			f64*(6+2*readers)*max(int64(a.K)*d, viewUnit, int64(a.H*a.K))
 		most = max(most, n)
 	}
 	return most
@@ -43,12 +46,12 @@ func mergeBytes(s *source, k *KVMerge, set *dataset, states int64) int64 {
 		a := &s.arch.Layers[l]
 		hk, gk, d := int64(a.H*a.K), int64(a.G*a.K), int64(s.arch.D)
 		// Moments of all heads with each other, and what two pairs of heads in work take; the maps; the view's units.
-		solve := f64*gk*gk + 2*8*f64*4*int64(a.K*a.K) + 2*32*gk*int64(a.K) + 8*f64*d*int64(a.K)
+		solve := f64*gk*gk + 2*8*f64*4*int64(a.K*a.K) + 2*32*gk*int64(a.K) + 8*f64*max(d*int64(a.K), viewUnit)
 		fit := int64(0)
 		if k.Refit == nil || *k.Refit {
-			fit = 20*hk*hk + 3*f64*d*hk + 3*f32*d*hk
+			fit = 20*hk*hk + 3*f64*d*hk + 2*f32*d*hk
 		}
-		attn := f32 * d * (2*hk + 2*gk) // the merged projections
+		attn := f32 * d * (3*hk + 2*gk) // the merged projections, and the output projection before
 		layer = max(layer, attn+max(solve, fit))
 	}
 	c := set.set.Calib

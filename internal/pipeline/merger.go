@@ -109,7 +109,7 @@ func (r *merger) solve(ctx context.Context, l int, b *nn.Block, wo []float32, ge
 	}
 	if r.choose != nil {
 		if err := r.choose(l, st); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("layer %d: %w", l, err)
 		}
 		if groups = r.d.Layers[l].Groups; !merges(r.d.Layers[l]) {
 			return nil, nil
@@ -140,6 +140,9 @@ func (r *merger) collect(ctx context.Context, b *nn.Block, st *kvmerge.Stats, ge
 func (r *merger) mergedBlock(l int, maps *kvmerge.Maps) (*nn.Block, error) {
 	only := make([]kvmerge.Layer, len(r.s.arch.Layers))
 	only[l] = kvmerge.Layer{Groups: maps.Groups, Repeat: r.d.Layers[l].Repeat}
+	if a := &r.s.arch.Layers[l]; oneHeadCount(a) { // while planning, the layout is not known yet
+		only[l].Repeat = a.G / len(maps.Groups)
+	}
 	view, m, err := kvmerge.View(r.s.dense, r.s.arch, only, func(int) (*kvmerge.Maps, error) { return maps, nil }, r.env.Device.For)
 	if err != nil {
 		return nil, err

@@ -6,7 +6,6 @@ import (
 
 	"modelpress/calib"
 	"modelpress/heads/kvmerge"
-	"modelpress/internal/arch"
 	"modelpress/internal/nn"
 )
 
@@ -58,22 +57,11 @@ func decideMerge(ctx context.Context, s *source, r *Recipe, set *dataset, dir st
 // classify tells retrieval heads from others, unless they may share: those that a measure finds, or that the attention plan beside the
 // source keeps whole.
 func (j *mergeJob) classify(ctx context.Context) error {
-	k := j.r.KVMerge
-	if k.Mix {
+	if j.r.KVMerge.Mix {
 		return nil
 	}
-	j.d.Retrieval = k.Score
-	if k.Score == auto {
-		switch {
-		case j.s.carries():
-			j.d.Retrieval = scorePlan
-		case j.r.Retrieval != nil:
-			j.d.Retrieval = "wu"
-		default:
-			j.d.Retrieval = "induction"
-		}
-	}
 	var err error
+	j.d.Retrieval = mergeScore(j.s, j.r)
 	if j.d.Retrieval == scorePlan {
 		j.classes, err = planClasses(j.s)
 	} else {
@@ -83,12 +71,27 @@ func (j *mergeJob) classify(ctx context.Context) error {
 	return err
 }
 
+// mergeScore is the measure that tells retrieval heads, "" where none is needed.
+func mergeScore(s *source, r *Recipe) string {
+	switch k := r.KVMerge; {
+	case k.Mix:
+		return ""
+	case k.Score != auto:
+		return k.Score
+	case s.carries():
+		return scorePlan
+	case r.Retrieval != nil:
+		return "wu"
+	}
+	return "induction"
+}
+
 // scoreClasses are 1 for heads whose score reaches the threshold.
 func (j *mergeJob) scoreClasses(ctx context.Context) ([][]int, error) {
 	h := &headJob{m: j.s.model(j.env.Device), r: j.r, set: j.set, env: j.env}
 	scores, _, err := h.scores(ctx, j.d.Retrieval)
 	if err != nil {
-		return nil, unfit(err)
+		return nil, unfit("kvmerge", err)
 	}
 	classes := make([][]int, len(scores.KV))
 	for l, row := range scores.KV {
@@ -154,7 +157,7 @@ func (j *mergeJob) merge(ctx context.Context) error {
 		for l := range j.s.arch.Layers {
 			maps, err := m.layer(ctx, l, st.Get, st.Put)
 			if err != nil {
-				return unfit(err)
+				return unfit("kvmerge", err)
 			}
 			if maps != nil {
 				if _, err := (mapFiles{dir: j.dir}).save(l, maps); err != nil {
@@ -196,7 +199,8 @@ func (j *mergeJob) group(l int, st *kvmerge.Stats, size int) (kvmerge.Groups, kv
 	n := st.Shape.G
 	contiguous := kvmerge.Contiguous(n, n/size)
 	if j.r.KVMerge.Grouping == groupingContiguous {
-		return contiguous, kvmerge.Found{Mixed: j.mixed(l, contiguous)}, nil
+		cost, err := j.cost(st, contiguous)
+		return contiguous, kvmerge.Found{Cost: cost, Mixed: j.mixed(l, contiguous)}, err
 	}
 	var failed firstError
 	s := kvmerge.Grouping{N: n, T: n / size, Seed: j.r.Seed + uint64(l), Par: j.env.Device.For, Cost: func(members []int) float64 {
@@ -209,6 +213,21 @@ func (j *mergeJob) group(l int, st *kvmerge.Stats, size int) (kvmerge.Groups, kv
 	}
 	groups, found := s.Solve()
 	return groups, found, failed.get()
+}
+
+// cost adds up what groups cost; a head by itself costs nothing.
+func (j *mergeJob) cost(st *kvmerge.Stats, groups kvmerge.Groups) (sum float64, err error) {
+	for _, members := range groups {
+		if len(members) == 1 {
+			continue
+		}
+		c, err := st.Cost(members, j.d.ways())
+		if err != nil {
+			return 0, err
+		}
+		sum += c
+	}
+	return sum, nil
 }
 
 // mixed counts groups of more than one class.
@@ -273,20 +292,28 @@ func gateMerge(list []metric, g Gates) error {
 
 // warn says where the result will disappoint.
 func (j *mergeJob) warn() {
-	mixed, forced := 0, 0
-	widest := 0
+	mixed, groups, widest, repeated := 0, 0, 0, false
+	before, after := int64(0), int64(0)
 	for l, d := range j.d.Layers {
-		mixed += d.Mixed
-		forced += len(d.Groups)
-		if a := &j.s.arch.Layers[l]; a.HasAttention() {
-			widest = max(widest, a.H*a.K)
-			if k := &a.Linears[arch.K]; k.StoredOut != k.Out && d.Repeat > 1 && l == 0 {
-				j.env.warn("%s has one number of heads for queries, keys and values: merged heads are repeated, and its cache stays as large", j.s.arch.Family)
-			}
+		a := &j.s.arch.Layers[l]
+		if !a.HasAttention() {
+			continue
 		}
+		mixed += d.Mixed
+		groups += len(d.Groups)
+		widest = max(widest, a.H*a.K)
+		repeated = repeated || oneHeadCount(a) && d.Repeat > 1
+		before += int64(a.G * a.K)
+		after += int64(len(d.Groups) * max(1, d.Repeat) * a.K)
+	}
+	if repeated {
+		j.env.warn("%s has one number of heads for queries, keys and values: merged heads are repeated, and its cache stays as large", j.s.arch.Family)
+	} else if b := j.r.KVMerge.KVBudget; b != nil && after > budgetOf(before, *b) {
+		j.env.warn("the portable layout writes all layers with as many KV heads as the largest: %.4f of the cache, of which kv_budget is %v; set kvmerge.layout to compact, or give kv_heads",
+			float64(after)/float64(before), *b)
 	}
 	if mixed > 0 {
-		j.env.warn("%d of %d groups mix retrieval heads with others, since their numbers do not divide", mixed, forced)
+		j.env.warn("%d of %d groups mix retrieval heads with others, since their numbers do not divide", mixed, groups)
 	}
 	if t := j.set.set.Calib.Tokens(); j.d.Refit && t < 4*widest {
 		j.env.warn("%d calibration tokens are few to refit outputs of %d inputs: give %d or more, or set kvmerge.refit to false", t, widest, 4*widest)

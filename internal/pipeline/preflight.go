@@ -61,7 +61,11 @@ func (c *checker) shapes() {
 			continue // a number of KV heads for each layer, as GGUF of architecture deci
 		}
 		if a.H != first.H || a.G != first.G || a.K != first.K || a.F != first.F {
-			c.fail("", "use a checkpoint of uniform layers", "layer %d has other head counts or FFN width than layer 0; stock model classes take one value for all layers", l)
+			fix := "use a checkpoint of uniform layers"
+			if a.H == first.H && a.K == first.K && a.F == first.F {
+				fix += "; where it is kvmerge that makes them differ, set kvmerge.layout to portable, or give kv_heads in place of kv_budget"
+			}
+			c.fail("", fix, "layer %d has other head counts or FFN width than layer 0; stock model classes take one value for all layers", l)
 			return
 		}
 	}

@@ -7,17 +7,20 @@ import (
 	"strconv"
 )
 
-// perLayer sets the KV heads of each layer. An entry of per_layer_config that holds anything else is refused.
+// perLayer sets the KV heads of each layer, whose number may have leading zeros. An entry of per_layer_config that holds anything else
+// is refused.
 func (c *referenceConfig) perLayer() error {
 	c.KVHeads = make([]int, c.Layers)
 	for l := range c.KVHeads {
 		c.KVHeads[l] = c.G
 	}
+	seen := map[int]bool{}
 	for key, raw := range c.PerLayer {
 		l, err := strconv.Atoi(key)
-		if err != nil || l < 0 || l >= c.Layers || strconv.Itoa(l) != key {
+		if err != nil || l < 0 || l >= c.Layers || seen[l] {
 			return fmt.Errorf("per_layer_config: no layer %q", key)
 		}
+		seen[l] = true
 		sizes := struct {
 			G int `json:"num_key_value_heads"`
 		}{c.G}

@@ -1,0 +1,65 @@
+//go:build linux
+
+package main
+
+import (
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"syscall"
+	"testing"
+
+	"modelpress/internal/testmodel"
+)
+
+// TestMergeMemory plans and applies with the least memory that the program says it needs, and no more is resident than that.
+func TestMergeMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("some seconds of compute")
+	}
+	dir := t.TempDir()
+	o := testmodel.Options{D: 1024, H: 16, G: 8, F: 512, V: 256, Seed: 12}
+	if err := writeModel(filepath.Join(dir, "src"), testmodel.New(o), 0); err != nil {
+		t.Fatal(err)
+	}
+	data := write(t, dir, "calib.npy", string(npy(testmodel.Windows(10, 64, o.V, 3))))
+	for name, section := range map[string]string{
+		"refitted": "{kv_heads: 4, mix: true}",
+		"budget":   "{kv_budget: 0.5, mix: true, refit: false, layout: portable}",
+	} {
+		recipe := write(t, dir, name+".yaml", "calibration: {sequences: 8, holdout: 2, length: 64}\nkvmerge: "+section+"\n")
+		plan := filepath.Join(dir, name+".json")
+		for _, args := range [][]string{
+			{"plan", "--model", filepath.Join(dir, "src"), "--recipe", recipe, "--calib", data, "-o", plan},
+			{"apply", plan, "--model", filepath.Join(dir, "src"), "--calib", data, "-o", filepath.Join(dir, name)},
+		} {
+			_, stderr := mustRun(t, exitResource, append(args, "--max-memory", "1MiB")...)
+			least := regexp.MustCompile(`--max-memory ([0-9]+)MiB`).FindStringSubmatch(stderr)
+			if least == nil {
+				t.Fatal(stderr)
+			}
+			limit, err := strconv.Atoi(least[1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, output := program(t, append(args, "--max-memory", least[1]+"MiB")...)
+			if err := c.Run(); err != nil {
+				t.Fatalf("%s: %v\n%s", args[0], err, output)
+			}
+			resident := resident(c)
+			t.Logf("%s %s: %d of %d MiB resident", args[0], name, resident>>20, limit)
+			if resident > int64(limit+testCode)<<20 {
+				t.Errorf("%s %s: %d MiB resident, %d allowed", args[0], name, resident>>20, limit)
+			}
+		}
+	}
+}
+
+// testCode is what the code of this test binary takes beyond the program's, in MiB; it stands out since the model is small.
+const testCode = 10
+
+// resident is the most memory that a finished process had.
+func resident(c *exec.Cmd) int64 {
+	return c.ProcessState.SysUsage().(*syscall.Rusage).Maxrss << 10
+}
