@@ -28,8 +28,8 @@ func (c *checker) mergedHeads(before *arch.Model, parallel []int) {
 			continue
 		}
 		k := a.Linears[arch.K].Weight
-		if oneOf(c.target, "vllm", "sglang", "tensorrt-llm") && bits.OnesCount(uint(a.G)) != 1 && bits.OnesCount(uint(before.Layers[l].G)) == 1 {
-			c.fail(k, fmt.Sprintf("merge to %d", 1<<(bits.Len(uint(a.G))-1)), "%d KV heads: its parallel layouts take powers of two", a.G)
+		if oneOf(c.target, "vllm", "sglang", "tensorrt-llm") && bits.OnesCount(uint(a.G)) != 1 {
+			c.fail(k, fmt.Sprintf("merge to %d or a smaller power of two", 1<<bits.TrailingZeros(uint(before.Layers[l].G))), "%d KV heads: its parallel layouts take powers of two", a.G)
 			return
 		}
 		for _, tp := range parallel {
