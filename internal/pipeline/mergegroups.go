@@ -2,11 +2,8 @@ package pipeline
 
 import (
 	"context"
-	"errors"
 
-	"modelpress/calib"
 	"modelpress/heads/kvmerge"
-	"modelpress/internal/nn"
 )
 
 // classify tells retrieval heads from others, unless they may share: those that a measure finds, or that the attention plan beside the

@@ -2,11 +2,8 @@ package pipeline
 
 import (
 	"context"
-	"errors"
 
 	"modelpress/calib"
-	"modelpress/heads/kvmerge"
-	"modelpress/internal/nn"
 )
 
 // measure compares source and merged model on the held-out side.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 
-	"modelpress/calib"
-	"modelpress/heads/kvmerge"
 	"modelpress/internal/nn"
 )
 
