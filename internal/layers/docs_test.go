@@ -39,6 +39,7 @@ retrieval:
   fact: "The pass key of {name} is {code}."
   question: "The pass key of {name} is"
   lengths: [512, 1024]
+kvmerge: {kv_heads: 4}
 heads: {full_share: 0.5}
 quantize: {}
 `))
@@ -72,7 +73,7 @@ func TestDocumentedRecipeIsComplete(t *testing.T) {
 func recipeSource(t *testing.T) string {
 	t.Helper()
 	var all []byte
-	for _, name := range []string{"recipe.go", "recipeheads.go"} {
+	for _, name := range []string{"recipe.go", "recipeheads.go", "recipemerge.go"} {
 		data, err := os.ReadFile(filepath.Join(root, "internal", "pipeline", name))
 		if err != nil {
 			t.Fatal(err)
