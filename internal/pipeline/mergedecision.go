@@ -72,6 +72,24 @@ func uniformLayers(m *arch.Model, kvHeads int) ([]kvmerge.Layer, error) {
 	return out, nil
 }
 
+// unevenLayers merges all layers but the first that attends to half of their KV heads, or what comes next to it.
+func unevenLayers(m *arch.Model) []kvmerge.Layer {
+	out := make([]kvmerge.Layer, len(m.Layers))
+	first := true
+	for l := range m.Layers {
+		a := &m.Layers[l]
+		if !a.HasAttention() {
+			continue
+		}
+		t := 1
+		if counts := headCounts(a.G); !first && len(counts) > 1 {
+			t = a.G / counts[1]
+		}
+		out[l], first = kvmerge.Layer{Groups: kvmerge.Contiguous(a.G, t)}, false
+	}
+	return out
+}
+
 // layOut sets how often each merged head is written: so often that all layers have the same number of heads where the layout is
 // portable, and as many as before where the model's class cannot have fewer.
 func layOut(m *arch.Model, layers []kvmerge.Layer, layout string) error {

@@ -115,7 +115,8 @@ func (k *KVMerge) ways(m *arch.Model) (kvmerge.Ways, error) {
 }
 
 // shapes is a decision of the shapes that the recipe asks for, with groups yet to be found; nil where the number of heads is yet to
-// be found too.
+// be found too and the layout makes it the same for all layers. For a budget of uneven layers it is an example of them: a target that
+// refuses it would refuse the result after all the work.
 func (k *KVMerge) shapes(m *arch.Model) (*mergeDecision, error) {
 	if _, err := k.ways(m); err != nil {
 		return nil, err
@@ -127,10 +128,13 @@ func (k *KVMerge) shapes(m *arch.Model) (*mergeDecision, error) {
 	if !attends {
 		return nil, errKind(KindUsage, "remove the section", "recipe: kvmerge: the model has no attention")
 	}
-	if k.KVBudget != nil {
+	if k.KVBudget != nil && k.Layout == layoutPortable {
 		return nil, nil
 	}
-	layers, err := uniformLayers(m, k.KVHeads)
+	layers, err := unevenLayers(m), error(nil)
+	if k.KVBudget == nil {
+		layers, err = uniformLayers(m, k.KVHeads)
+	}
 	if err == nil {
 		err = layOut(m, layers, k.Layout)
 	}
