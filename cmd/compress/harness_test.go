@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -31,9 +32,30 @@ const asProgram = "COMPRESS_AS_PROGRAM"
 // TestMain makes the test binary the program itself when it is started as such: scripts and tests of crashes need a process of their own.
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) == "1" {
-		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+		code := run(os.Args[1:], os.Stdout, os.Stderr)
+		if os.Getenv(tellsMemory) == "1" {
+			tellMemory()
+		}
+		os.Exit(code)
 	}
 	os.Exit(m.Run())
+}
+
+// tellsMemory has the program say at its end how much memory it had. What the kernel counts for a process would not do: that
+// includes what the tests had when they started it.
+const tellsMemory = "COMPRESS_TEST_MEMORY"
+
+// tellMemory writes the line of /proc/self/status with the most memory that was resident.
+func tellMemory() {
+	raw, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return
+	}
+	for _, line := range strings.Split(string(raw), "\n") {
+		if strings.HasPrefix(line, "VmHWM:") {
+			fmt.Fprintln(os.Stderr, line)
+		}
+	}
 }
 
 // program returns a command that runs the program with args in another process.

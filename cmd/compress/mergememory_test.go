@@ -3,11 +3,9 @@
 package main
 
 import (
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
-	"syscall"
 	"testing"
 
 	"modelpress/internal/testmodel"
@@ -44,10 +42,11 @@ func TestMergeMemory(t *testing.T) {
 				t.Fatal(err)
 			}
 			c, output := program(t, append(args, "--max-memory", least[1]+"MiB")...)
+			c.Env = append(c.Env, tellsMemory+"=1")
 			if err := c.Run(); err != nil {
 				t.Fatalf("%s: %v\n%s", args[0], err, output)
 			}
-			resident := resident(c)
+			resident := resident(t, output.String())
 			t.Logf("%s %s: %d of %d MiB resident", args[0], name, resident>>20, limit)
 			if resident > int64(limit+testCode)<<20 {
 				t.Errorf("%s %s: %d MiB resident, %d allowed", args[0], name, resident>>20, limit)
@@ -59,7 +58,16 @@ func TestMergeMemory(t *testing.T) {
 // testCode is what the code of this test binary takes beyond the program's, in MiB; it stands out since the model is small.
 const testCode = 10
 
-// resident is the most memory that a finished process had.
-func resident(c *exec.Cmd) int64 {
-	return c.ProcessState.SysUsage().(*syscall.Rusage).Maxrss << 10
+// resident is the most memory that a program says it had.
+func resident(t *testing.T, output string) int64 {
+	t.Helper()
+	m := regexp.MustCompile(`VmHWM:\s*([0-9]+) kB`).FindStringSubmatch(output)
+	if m == nil {
+		t.Fatalf("no figure of memory in %q", output)
+	}
+	n, err := strconv.ParseInt(m[1], 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n << 10
 }

@@ -51,6 +51,11 @@ func Decode(b []byte, s Shape, groups Groups, d int) (*Maps, error) {
 	return m, nil
 }
 
+// Bytes is the size of the encoded maps.
+func (m *Maps) Bytes() int64 {
+	return MapsBytes(m.Shape, 0) + 4*int64(len(m.Output))
+}
+
 // MapsBytes is the size of the encoded maps of a layer with an output projection of width d, 0 for none.
 func MapsBytes(s Shape, d int) int64 {
 	return 32*int64(s.G)*int64(s.K)*int64(s.K) + 4*int64(d)*int64(s.H)*int64(s.K)

@@ -53,7 +53,7 @@ func (s *Stats) Solve(groups Groups, w Ways, par num.Par) (*Maps, Lost, error) {
 	}
 	m := &Maps{Shape: s.Shape, Groups: groups, Key: newSide(s.Shape), Value: newSide(s.Shape)}
 	losses, errs := make([]lossOf, len(groups)), make([]error, len(groups))
-	inParallel(par, len(groups), func(i int) {
+	inParallel(s.crew(par, len(groups[0])), len(groups), func(i int) {
 		losses[i], errs[i] = s.merge(groups[i], w, m)
 	})
 	var sum lossOf

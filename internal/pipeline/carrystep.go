@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 
+	"modelpress/formats/manifest"
 	"modelpress/heads/kvmerge"
 	"modelpress/internal/nn"
 )
@@ -10,6 +11,9 @@ import (
 // checkCarried refuses, before any compute, gates on an attention plan that there is none of, and a plan beside the source that cannot be
 // carried over. A recipe that plans heads has no use for it.
 func (p *planner) checkCarried() error {
+	if k := p.r.KVMerge; k != nil && mergeScore(p.s, p.r) == scorePlan && !p.s.carries() {
+		return errKind(KindUsage, "take another measure", "recipe: kvmerge.score plan: the model carries no attention plan")
+	}
 	if p.r.Heads != nil {
 		return nil
 	}
@@ -18,6 +22,19 @@ func (p *planner) checkCarried() error {
 	}
 	_, err := readCarried(p.s)
 	return err
+}
+
+// carriedSource is the attention plan beside the source, for these very weights.
+func (p *planner) carriedSource() (*manifest.Plan, error) {
+	d, err := p.digests()
+	if err != nil {
+		return nil, err
+	}
+	plan, err := carriedPlan(p.s, nil, d)
+	if err == nil && plan == nil {
+		err = errKind(KindUsage, "take another measure", "recipe: kvmerge.score plan: the model carries no attention plan")
+	}
+	return plan, err
 }
 
 // checkPlanGates refuses gates on an attention plan where the result will have none.

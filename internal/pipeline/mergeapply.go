@@ -12,7 +12,7 @@ func partMerge(l int) string { return fmt.Sprintf("kvmerge %d", l) }
 
 // mergeLayers computes the maps of all merged layers into the work directory, one journalled part a layer: an interrupted run goes
 // on with the states that the last finished layer left.
-func (a *applier) mergeLayers(ctx context.Context) (err error) {
+func (a *applier) mergeLayers(ctx context.Context) error {
 	if a.m == nil {
 		return nil
 	}
@@ -21,6 +21,14 @@ func (a *applier) mergeLayers(ctx context.Context) (err error) {
 	for ; first < layers; first++ {
 		if _, ok := a.journal.done[partMerge(first)]; !ok {
 			break
+		}
+	}
+	for l := range layers + 1 { // states that a killed run had no time to remove
+		if l == first && first < layers {
+			continue
+		}
+		if err := removeIfThere(mergeName(a.work, l)); err != nil {
+			return err
 		}
 	}
 	if first == layers {

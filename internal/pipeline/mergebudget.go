@@ -46,11 +46,12 @@ func (j *mergeJob) price(ctx context.Context, choices [][]kvmerge.Choice) error 
 	windows := j.set.set.Calib.IDs
 	d := &mergeDecision{Keys: j.d.Keys, Values: j.d.Values, Layers: make([]mergedLayer, len(choices))}
 	r := newMerger(j.s, d, windows, j.env)
-	r.choose = func(l int, st *kvmerge.Stats) error {
+	r.choose = func(ctx context.Context, l int, st *kvmerge.Stats) error {
+		costs := st.Costs(j.d.ways())
 		for _, n := range headCounts(j.s.arch.Layers[l].G) {
 			cost := 0.0
 			if n < st.Shape.G {
-				_, found, err := j.group(l, st, n)
+				_, found, err := j.group(ctx, l, st.Shape.G, n, costs)
 				if err != nil {
 					return err
 				}
@@ -85,7 +86,7 @@ func (j *mergeJob) price(ctx context.Context, choices [][]kvmerge.Choice) error 
 			}
 			for i := range choices[l] {
 				if energy > 0 {
-					choices[l][i].Cost *= tokens(windows) / energy
+					choices[l][i].Cost *= float64(j.set.set.Calib.Tokens()) / energy
 				}
 			}
 		}
@@ -93,23 +94,20 @@ func (j *mergeJob) price(ctx context.Context, choices [][]kvmerge.Choice) error 
 	})
 }
 
-func tokens(windows [][]int32) float64 {
-	n := 0
-	for _, w := range windows {
-		n += len(w)
-	}
-	return float64(n)
-}
-
-// headCounts lists the numbers of KV heads that g can be merged to, each a divisor of the one before.
+// headCounts lists the numbers of KV heads that g can be merged to, each a divisor of the one before: odd factors go first, since
+// powers of two are what serving kernels take.
 func headCounts(g int) []int {
 	out := []int{g}
-	for p := 2; g > 1; {
+	for p := 3; g&(g-1) != 0; {
 		if g%p != 0 {
-			p++
+			p += 2
 			continue
 		}
 		g /= p
+		out = append(out, g)
+	}
+	for g > 1 {
+		g /= 2
 		out = append(out, g)
 	}
 	return out

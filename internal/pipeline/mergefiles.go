@@ -3,9 +3,9 @@ package pipeline
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
-	"sync"
 
 	"modelpress/formats"
 	"modelpress/heads/kvmerge"
@@ -26,7 +26,7 @@ func (f mapFiles) name(l int) string {
 
 // save writes the maps of layer l and returns the digest of the file.
 func (f mapFiles) save(l int, m *kvmerge.Maps) (string, error) {
-	b := m.Encode(nil)
+	b := m.Encode(make([]byte, 0, m.Bytes()))
 	file, err := os.Create(f.name(l))
 	if err != nil {
 		return "", fmt.Errorf("pipeline: maps of layer %d: %w", l, err)
@@ -46,7 +46,8 @@ func (f mapFiles) load(l int) (*kvmerge.Maps, error) {
 	a := &f.s.arch.Layers[l]
 	shape := shapeOf(f.s.arch, a)
 	b, err := readLimited(f.name(l), kvmerge.MapsBytes(shape, f.s.arch.D))
-	if f.want != nil && (err != nil || sumDigest(b) != f.want(l)) {
+	var bad *formats.Error // no regular file of a possible size
+	if gone := errors.Is(err, fs.ErrNotExist) || errors.As(err, &bad); f.want != nil && (gone || err == nil && sumDigest(b) != f.want(l)) {
 		return nil, errKind(KindGate, "remove the .partial directory and apply again", "the saved maps of layer %d are damaged", l)
 	}
 	if err != nil {
@@ -67,24 +68,4 @@ func scratchOfMaps(s *source, refit bool) (n int64) {
 		}
 	}
 	return n
-}
-
-// firstError keeps of the errors that concurrent work met the first one by text, whichever came first.
-type firstError struct {
-	mu  sync.Mutex
-	err error
-}
-
-func (e *firstError) set(err error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if err != nil && (e.err == nil || err.Error() < e.err.Error()) {
-		e.err = err
-	}
-}
-
-func (e *firstError) get() error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.err
 }

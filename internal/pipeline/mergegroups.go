@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 
+	"modelpress/formats/manifest"
 	"modelpress/heads/kvmerge"
 )
 
@@ -15,7 +16,7 @@ func (j *mergeJob) classify(ctx context.Context) error {
 	var err error
 	j.d.Retrieval = mergeScore(j.s, j.r)
 	if j.d.Retrieval == scorePlan {
-		j.classes, err = planClasses(j.s)
+		j.classes = planClasses(j.carried)
 	} else {
 		j.classes, err = j.scoreClasses(ctx)
 	}
@@ -30,7 +31,7 @@ func mergeScore(s *source, r *Recipe) string {
 		return ""
 	case k.Score != auto:
 		return k.Score
-	case s.carries():
+	case s.carries() && r.Heads == nil: // a recipe that plans heads has no use for it
 		return scorePlan
 	case r.Retrieval != nil:
 		return "wu"
@@ -57,15 +58,8 @@ func (j *mergeJob) scoreClasses(ctx context.Context) ([][]int, error) {
 	return classes, nil
 }
 
-// planClasses are 1 for heads that the attention plan beside the source keeps full.
-func planClasses(s *source) ([][]int, error) {
-	p, err := readCarried(s)
-	if err != nil {
-		return nil, err
-	}
-	if p == nil {
-		return nil, errKind(KindUsage, "take another measure", "recipe: kvmerge.score plan: the model carries no attention plan")
-	}
+// planClasses are 1 for heads that an attention plan keeps full.
+func planClasses(p *manifest.Plan) [][]int {
 	full := fullHeads(p, p.Model.MaxPosition)
 	classes := make([][]int, len(full))
 	for l, row := range full {
@@ -76,12 +70,12 @@ func planClasses(s *source) ([][]int, error) {
 			}
 		}
 	}
-	return classes, nil
+	return classes
 }
 
 // choose decides who shares in a layer.
-func (j *mergeJob) choose(l int, st *kvmerge.Stats) error {
-	g, found, err := j.group(l, st, j.sizes[l])
+func (j *mergeJob) choose(ctx context.Context, l int, st *kvmerge.Stats) error {
+	g, found, err := j.group(ctx, l, st.Shape.G, j.sizes[l], st.Costs(j.d.ways()))
 	if err != nil {
 		return err
 	}
@@ -91,40 +85,34 @@ func (j *mergeJob) choose(l int, st *kvmerge.Stats) error {
 	return nil
 }
 
-// group finds the groups of a layer that is to have size KV heads.
-func (j *mergeJob) group(l int, st *kvmerge.Stats, size int) (kvmerge.Groups, kvmerge.Found, error) {
-	n := st.Shape.G
-	contiguous := kvmerge.Contiguous(n, n/size)
+// group finds the groups of a layer of n KV heads that is to have size, and what they lose.
+func (j *mergeJob) group(ctx context.Context, l, n, size int, costs *kvmerge.Costs) (kvmerge.Groups, kvmerge.Found, error) {
+	t := n / size
+	par := j.env.Device.For
 	if j.r.KVMerge.Grouping == groupingContiguous {
-		cost, err := j.cost(st, contiguous)
-		return contiguous, kvmerge.Found{Cost: cost, Mixed: j.mixed(l, contiguous)}, err
+		groups := kvmerge.Contiguous(n, t)
+		cost, err := costs.Total(groups, par)
+		return groups, kvmerge.Found{Cost: cost, Mixed: j.mixed(l, groups)}, err
 	}
-	var failed firstError
-	s := kvmerge.Grouping{N: n, T: n / size, Seed: j.r.Seed + uint64(l), Par: j.env.Device.For, Cost: func(members []int) float64 {
-		c, err := st.Cost(members, j.d.ways())
-		failed.set(err)
-		return c
+	s := kvmerge.Grouping{N: n, T: t, Seed: j.r.Seed + uint64(l), Par: costs.Crew(par, t), Cost: func(members []int) float64 {
+		if ctx.Err() != nil {
+			return 0 // nobody waits for the answer
+		}
+		return costs.Of(members)
 	}}
 	if j.classes != nil {
 		s.Class = j.classes[l]
 	}
 	groups, found := s.Solve()
-	return groups, found, failed.get()
-}
-
-// cost adds up what groups cost; a head by itself costs nothing.
-func (j *mergeJob) cost(st *kvmerge.Stats, groups kvmerge.Groups) (sum float64, err error) {
-	for _, members := range groups {
-		if len(members) == 1 {
-			continue
-		}
-		c, err := st.Cost(members, j.d.ways())
-		if err != nil {
-			return 0, err
-		}
-		sum += c
+	err := ctx.Err()
+	if err == nil {
+		err = costs.Err()
 	}
-	return sum, nil
+	if err == nil && !costs.Exact(t) {
+		found.Exact = false
+		found.Cost, err = costs.Total(groups, par)
+	}
+	return groups, found, err
 }
 
 // mixed counts groups of more than one class.

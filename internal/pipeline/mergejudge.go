@@ -6,6 +6,14 @@ import (
 	"modelpress/calib"
 )
 
+// judge measures the merged model on the held-out side, and fails one that is beyond the gates already.
+func (j *mergeJob) judge(ctx context.Context, merged *source) (err error) {
+	if j.d.HeldOut, err = j.measure(ctx, merged); err != nil {
+		return err
+	}
+	return gateMerge(j.d.HeldOut, j.r.Gates)
+}
+
 // measure compares source and merged model on the held-out side.
 func (j *mergeJob) measure(ctx context.Context, merged *source) ([]metric, error) {
 	list := []metric{}
@@ -31,6 +39,22 @@ func (j *mergeJob) measure(ctx context.Context, merged *source) ([]metric, error
 		list = append(list, metric{nameNeedle, number(before.Accuracy), number(after.Accuracy)})
 	}
 	return list, nil
+}
+
+// uniform reports whether all layers that attend are written with the same number of KV heads.
+func (j *mergeJob) uniform() bool {
+	n := 0
+	for l, d := range j.d.Layers {
+		if !j.s.arch.Layers[l].HasAttention() {
+			continue
+		}
+		g := len(d.Groups) * max(1, d.Repeat)
+		if n > 0 && g != n {
+			return false
+		}
+		n = g
+	}
+	return true
 }
 
 // gateMerge fails a merged model that is beyond the gates of the result already: what comes after brings nothing back.
@@ -72,8 +96,14 @@ func (j *mergeJob) warn() {
 		j.env.warn("the portable layout writes all layers with as many KV heads as the largest: %.4f of the cache, of which kv_budget is %v; set kvmerge.layout to compact, or give kv_heads",
 			float64(after)/float64(before), *b)
 	}
-	if mixed > 0 {
+	switch {
+	case mixed > 0 && j.r.KVMerge.Grouping == groupingContiguous:
+		j.env.warn("%d of %d groups mix retrieval heads with others; set kvmerge.grouping to cost to keep them apart", mixed, groups)
+	case mixed > 0:
 		j.env.warn("%d of %d groups mix retrieval heads with others, since their numbers do not divide", mixed, groups)
+	}
+	if j.r.KVMerge.Layout == layoutCompact && after < before && !j.uniform() {
+		j.env.warn("the number of KV heads differs between layers: only GGUF of architecture deci can hold that; set kvmerge.layout to portable for anything else")
 	}
 	if t := j.set.set.Calib.Tokens(); j.d.Refit && t < 4*widest {
 		j.env.warn("%d calibration tokens are few to refit outputs of %d inputs: give %d or more, or set kvmerge.refit to false", t, widest, 4*widest)

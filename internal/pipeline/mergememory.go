@@ -1,6 +1,9 @@
 package pipeline
 
-import "modelpress/heads/kvmerge"
+import (
+	"modelpress/heads/kvmerge"
+	"modelpress/internal/arch"
+)
 
 // mergeMemory estimates the bytes resident while KV heads are merged and the result is compared with the source, under a budget; 0
 // where nothing is merged. See merger. Planning and applying take the same bound, though applying knows the groups and needs less.
@@ -8,7 +11,7 @@ func mergeMemory(s *source, k *KVMerge, set *dataset, states int64) int64 {
 	if k == nil || set == nil {
 		return 0
 	}
-	return withGarbage(max(mergeBytes(s, k, set, states), judgeBytes(s, set, 2, states)))
+	return withGarbage(max(mergeBytes(s, k, set, states), judgeBytes(s, set, 2, states)+mergedViewBytes(s, k)))
 }
 
 // usualMergeMemory is mergeMemory for a run without a budget.
@@ -38,6 +41,18 @@ func mergedViewBytes(s *source, k *KVMerge) int64 {
 	return most
 }
 
+// solveBytes is what the groups of a layer take while they are priced and solved: under a budget they may be as large as all heads.
+func (k *KVMerge) solveBytes(a *arch.Layer) int64 {
+	if !a.HasAttention() {
+		return 0
+	}
+	t := a.G
+	if k.KVHeads > 0 {
+		t = max(1, a.G/k.KVHeads)
+	}
+	return kvmerge.SolveBytes(t, a.K)
+}
+
 func mergeBytes(s *source, k *KVMerge, set *dataset, states int64) int64 {
 	const f32, f64 = 4, 8
 	z := sizesOf(s)
@@ -45,8 +60,8 @@ func mergeBytes(s *source, k *KVMerge, set *dataset, states int64) int64 {
 	for l := range s.arch.Layers {
 		a := &s.arch.Layers[l]
 		hk, gk, d := int64(a.H*a.K), int64(a.G*a.K), int64(s.arch.D)
-		// Moments of all heads with each other, and what two pairs of heads in work take; the maps; the view's units.
-		solve := f64*gk*gk + 2*8*f64*4*int64(a.K*a.K) + 2*32*gk*int64(a.K) + 8*f64*max(d*int64(a.K), viewUnit)
+		// Moments of all heads with each other, and groups that are solved; the maps; the view's units.
+		solve := f64*gk*gk + 24*gk*int64(a.G) + k.solveBytes(a) + 2*32*gk*int64(a.K) + 8*f64*max(d*int64(a.K), viewUnit)
 		fit := int64(0)
 		if k.Refit == nil || *k.Refit {
 			fit = 20*hk*hk + 3*f64*d*hk + 2*f32*d*hk

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"modelpress/formats"
 	"modelpress/heads/kvmerge"
 	"modelpress/internal/arch"
 	"modelpress/internal/nn"
@@ -12,16 +13,16 @@ import (
 // merger carries the calibration windows through the model while its KV heads are merged, one layer after the other: the moments of
 // each layer are those that the merged layers before it leave.
 //
-// Peak memory beyond the block and its merged form (8·n bytes for its n weights): where groups are open 8·(G·K)², else
-// 8·(t·K)²·G/t for groups of t; three times as much while maps are solved; 20·(H·K)² + 24·D·H·K where outputs are refitted; two
-// windows.
+// Peak memory beyond the block and its merged form (8·n bytes for its n weights): moments, where groups are open 8·(G·K)² + 24·K·G²,
+// else 8·(t·K)²·G/t for groups of t; kvmerge.SolveBytes while maps are solved and groups priced; 20·(H·K)² + 24·D·H·K where outputs are
+// refitted; two windows.
 type merger struct {
 	s       *source
 	d       *mergeDecision
 	env     Env
 	windows [][]int32
 	// choose decides on the groups of a layer, from its moments; nil where the decision has them.
-	choose func(l int, st *kvmerge.Stats) error
+	choose func(ctx context.Context, l int, st *kvmerge.Stats) error
 	src    *nn.Model
 	x, y   []float32
 	tick   func()
@@ -54,6 +55,14 @@ func freqOf(m *arch.Model, k int) func(t int) []float32 {
 // layer merges layer l and carries the states that enter it through. get and put give and take the states of a window. It
 // returns the maps of the layer, nil where it stays as it is.
 func (r *merger) layer(ctx context.Context, l int, get, put func(i int, x []float32) error) (*kvmerge.Maps, error) {
+	maps, err := r.merge(ctx, l, get, put)
+	if err != nil {
+		return nil, fmt.Errorf("layer %d: %w", l, err)
+	}
+	return maps, nil
+}
+
+func (r *merger) merge(ctx context.Context, l int, get, put func(i int, x []float32) error) (*kvmerge.Maps, error) {
 	b, err := r.src.LoadBlock(l)
 	if err != nil {
 		return nil, err
@@ -108,8 +117,8 @@ func (r *merger) solve(ctx context.Context, l int, b *nn.Block, wo []float32, ge
 		return nil, err
 	}
 	if r.choose != nil {
-		if err := r.choose(l, st); err != nil {
-			return nil, fmt.Errorf("layer %d: %w", l, err)
+		if err := r.choose(ctx, l, st); err != nil {
+			return nil, err
 		}
 		if groups = r.d.Layers[l].Groups; !merges(r.d.Layers[l]) {
 			return nil, nil
@@ -117,7 +126,7 @@ func (r *merger) solve(ctx context.Context, l int, b *nn.Block, wo []float32, ge
 	}
 	maps, lost, err := st.Solve(groups, r.d.ways(), r.env.Device.For)
 	if err != nil {
-		return nil, fmt.Errorf("layer %d: %w", l, err)
+		return nil, err
 	}
 	if r.choose != nil {
 		d := &r.d.Layers[l]
@@ -174,7 +183,7 @@ func (r *merger) refit(ctx context.Context, b, merged *nn.Block, wo []float32, g
 	}
 	w, err := fit.Solve(wo, fused, r.env.Device.For)
 	if err != nil {
-		return nil, err
+		return nil, formats.Errorf("model", b.Arch().Linears[arch.O].Weight, "%w", err)
 	}
 	dt, err := r.s.storeDType()
 	if err != nil {

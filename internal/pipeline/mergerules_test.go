@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -42,6 +43,15 @@ func TestMergedRules(t *testing.T) {
 			t.Errorf("%d for %s over %v: %v", c.kv, c.target, c.parallel, vs)
 		case c.want != "" && (len(vs) != 1 || !strings.Contains(vs[0].String(), c.want)):
 			t.Errorf("%d for %s over %v: %v, want %q", c.kv, c.target, c.parallel, vs, c.want)
+		}
+	}
+}
+
+// TestHeadCounts: odd factors go first, so that powers of two are among the choices.
+func TestHeadCounts(t *testing.T) {
+	for g, want := range map[int][]int{1: {1}, 2: {2, 1}, 3: {3, 1}, 8: {8, 4, 2, 1}, 9: {9, 3, 1}, 12: {12, 4, 2, 1}, 15: {15, 5, 1}, 40: {40, 8, 4, 2, 1}} {
+		if got := headCounts(g); !slices.Equal(got, want) {
+			t.Errorf("%d heads: %v, want %v", g, got, want)
 		}
 	}
 }

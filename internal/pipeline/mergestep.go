@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"modelpress/formats/manifest"
 	"modelpress/internal/nn"
 )
 
@@ -17,39 +18,34 @@ type mergeJob struct {
 	classes [][]int // [layer][KV head]; nil where any may share
 	sizes   []int   // KV heads that each layer is to have
 	dir     string
+	carried *manifest.Plan // the attention plan beside the source; nil where it is not asked
 }
 
-// decideMerge measures, chooses and merges. dir receives the maps; the model as merged is returned beside the decision.
+// decide chooses and merges, and leaves the maps in the job's directory. It returns the model as merged.
 //
 // Peak memory: see merger.
-func decideMerge(ctx context.Context, s *source, r *Recipe, set *dataset, dir string, env Env) (*mergeDecision, *source, error) {
-	j := &mergeJob{s: s, r: r, set: set, env: env, dir: dir, d: &mergeDecision{Refit: *r.KVMerge.Refit, Layers: make([]mergedLayer, len(s.arch.Layers))}}
+func (j *mergeJob) decide(ctx context.Context) (*source, error) {
+	s, r := j.s, j.r
+	j.d = &mergeDecision{Refit: *r.KVMerge.Refit, Layers: make([]mergedLayer, len(s.arch.Layers))}
 	w, err := r.KVMerge.ways(s.arch)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	j.d.Keys, j.d.Values = string(w.Key), string(w.Value)
 	for _, step := range []func(context.Context) error{j.classify, j.size, j.merge} {
 		if err := step(ctx); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
 	layers := j.d.layers()
 	if err := layOut(s.arch, layers, r.KVMerge.Layout); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	for l := range layers {
 		j.d.Layers[l].Repeat = layers[l].Repeat
 	}
-	merged, err := s.merged(j.d, mapFiles{dir: dir, s: s, d: j.d}.load, env.Device.For)
-	if err != nil {
-		return nil, nil, err
-	}
 	j.warn()
-	if j.d.HeldOut, err = j.measure(ctx, merged); err != nil {
-		return nil, nil, err
-	}
-	return j.d, merged, gateMerge(j.d.HeldOut, r.Gates)
+	return s.merged(j.d, mapFiles{dir: j.dir, s: s, d: j.d}.load, j.env.Device.For)
 }
 
 // size says how many KV heads each layer is to have.

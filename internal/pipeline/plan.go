@@ -121,7 +121,8 @@ func (p *planner) decide(context.Context) error {
 // layOut checks the rules of the targets and lists the tensors of the result.
 func (p *planner) layOut() error {
 	p.vs = preflight(p.t.arch, p.r.Target, p.q)
-	if p.r.KVMerge != nil {
+	// The uneven layers that stand for a budget's tell what their numbers may be no better than that they differ.
+	if k := p.r.KVMerge; k != nil && (p.m != nil || k.KVBudget == nil) {
 		p.vs = append(p.vs, mergedRules(p.s.arch, p.t.arch, p.r.Target, p.r.KVMerge)...)
 	}
 	if err := refusal(p.vs); err != nil {
@@ -150,10 +151,20 @@ func (p *planner) merge(ctx context.Context) error {
 			return &Error{Kind: KindResource, Err: fmt.Errorf("pipeline: maps of merged layers: %w", err), Hint: fmt.Sprintf("make room for %d bytes, or name another directory by TMPDIR", n)}
 		}
 	}
-	if p.m, p.t, err = decideMerge(ctx, p.s, p.r, p.set, p.dir, p.o.Env); err != nil {
+	j := &mergeJob{s: p.s, r: p.r, set: p.set, env: p.o.Env, dir: p.dir}
+	if mergeScore(p.s, p.r) == scorePlan {
+		if j.carried, err = p.carriedSource(); err != nil {
+			return err
+		}
+	}
+	if p.t, err = j.decide(ctx); err != nil {
 		return err
 	}
-	return p.layOut()
+	p.m = j.d
+	if err := p.layOut(); err != nil {
+		return err
+	}
+	return j.judge(ctx, p.t)
 }
 
 // budget plans the run into the memory that it may take, or refuses.
@@ -184,16 +195,21 @@ func (p *planner) data(ctx context.Context) error {
 }
 
 func (p *planner) heads(ctx context.Context) error {
-	config, err := configDigest(p.s.ck.Config())
+	d, err := p.digests()
 	if err != nil {
 		return err
 	}
-	d := modelDigests{weights: p.src.WeightsDigest, headers: p.src.HeadersDigest, config: config}
 	if p.r.Heads == nil {
 		return p.carry(ctx, p.t.model(p.o.Env.Device), p.m.layers(), d)
 	}
 	p.h, err = decideHeads(ctx, p.s, p.t, p.m, p.r, p.set, p.o.Tool, d, p.o.Env)
 	return err
+}
+
+// digests are those of the source.
+func (p *planner) digests() (modelDigests, error) {
+	config, err := configDigest(p.s.ck.Config())
+	return modelDigests{weights: p.src.WeightsDigest, headers: p.src.HeadersDigest, config: config}, err
 }
 
 // assemble puts the plan together.

@@ -14,7 +14,7 @@ type KVMerge struct {
 	KVHeads  int      `yaml:"kv_heads" json:"kv_heads,omitempty"`
 	KVBudget *float64 `yaml:"kv_budget" json:"kv_budget,omitempty"`
 	Keys     string   `yaml:"keys" json:"keys"`         // pca, procrustes, mean, first, select; auto
-	Values   string   `yaml:"values" json:"values"`     // pca, procrustes, mean, first
+	Values   string   `yaml:"values" json:"values"`     // as Keys, but auto
 	Grouping string   `yaml:"grouping" json:"grouping"` // cost or contiguous
 	// Mix lets retrieval heads share with others. Where it is false a head retrieves whose Score reaches Threshold.
 	Mix       bool    `yaml:"mix" json:"mix"`
