@@ -98,6 +98,7 @@ type applier struct {
 	work    string // OUT.partial/work: lock, journal, boundary states
 	lock    *os.File
 	journal *journal
+	maps    []string // digests of the maps of merged layers, once all are merged
 	writer  *safetensors.Writer
 	view    formats.Source // what quantization works on
 	viewed  *arch.Model    // its description
@@ -208,8 +209,8 @@ func (a *applier) checkSource(ctx context.Context) error {
 	return checkDrift(a.plan.Source, have)
 }
 
-// mapsDigest is the digest that the journal has of the maps of layer l.
-func (a *applier) mapsDigest(l int) string { return a.journal.done[partMerge(l)].Maps }
+// mapsDigest is the digest that the journal has of the maps of layer l. It is read while the journal is written on.
+func (a *applier) mapsDigest(l int) string { return a.maps[l] }
 
 // needsData reports whether this plan computes on calibration data or judges by it.
 func (a *applier) needsData() bool { return a.plan.Calibration != nil }

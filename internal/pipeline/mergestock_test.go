@@ -22,6 +22,9 @@ func mergeOptions(d formats.DType) testmodel.Options {
 // TestMergedCheckpointIsStock: another implementation, which knows nothing of merging, reads what apply wrote and computes the same
 // function.
 func TestMergedCheckpointIsStock(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a float64 forward pass of one thread")
+	}
 	const most = 5e-5
 	example := filepath.Join("..", "..", "examples", "tiny-llama")
 	for _, c := range []struct {

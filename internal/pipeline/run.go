@@ -16,6 +16,10 @@ func (a *applier) run(ctx context.Context) error {
 	if err := a.mergeLayers(ctx); err != nil {
 		return err
 	}
+	a.maps = make([]string, len(a.s.arch.Layers))
+	for l := range a.maps {
+		a.maps[l] = a.journal.done[partMerge(l)].Maps
+	}
 	r := &blockRunner{applier: a, model: nn.New(a.o.Env.Device, a.view, a.viewed)}
 	if err := r.parts(ctx); err != nil {
 		return err
