@@ -7,6 +7,6 @@
 // from second moments of keys and values over calibration windows. Under a rotary embedding, those of keys are complex numbers
 // for each frequency, which commute with the rotation.
 //
-// [Stats] collects the moments, [Solve] makes [Maps] of them for a way of merging, [Grouping] chooses who shares, and [View] shows the
+// [Stats] collects the moments, [Stats.Solve] makes [Maps] of them for a way of merging, [Grouping] chooses who shares, and [View] shows the
 // merged checkpoint.
 package kvmerge
