@@ -265,3 +265,31 @@ func TestMappingErrors(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestMergeShared: a layer can go on taking another's choice of tokens only where both have the same groups.
+func TestMergeShared(t *testing.T) {
+	p := mapped()
+	one := 1
+	p.Layers[1].Select, p.Layers[2].ShareAttentionWith = "tokens", &one
+	p.Requires = p.Needs()
+	_, g := p.Counts(1)
+	if _, h := p.Counts(2); h != g || g%2 != 0 || g < 4 {
+		t.Fatalf("layers of %d and %d KV heads", g, h)
+	}
+	var near, far [][]int // neighbours, and heads half of the layer apart
+	for i := range g / 2 {
+		near = append(near, []int{2 * i, 2*i + 1})
+		far = append(far, []int{i, i + g/2})
+	}
+	groups := make([][][]int, p.Model.Layers)
+	groups[1], groups[2] = far, far
+	if out, err := p.MergeKV(groups); err != nil || *out.Layers[2].ShareAttentionWith != 1 {
+		t.Errorf("the same groups: %v", err)
+	}
+	for name, row := range map[string][][]int{"others": near, "none": nil} {
+		groups[2] = row
+		if _, err := p.MergeKV(groups); !errors.Is(err, ErrMapping) || !strings.Contains(err.Error(), "layer 2 shares the attention of layer 1") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

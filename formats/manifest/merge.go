@@ -8,7 +8,7 @@ import "fmt"
 //
 // A merged head decodes as its widest member: full where one is full, or where they differ and the size of one is only known at
 // run time. In prefill every query head keeps its own policy. Scores become the largest of the members', channel masks go, and the
-// permutation records the members. Budget and quality go, and the digests are empty: the caller fills in those of the merged model.
+// permutation records the members. A layer that takes another's choice of tokens must have that layer's groups. Budget and quality go, and the digests are empty: the caller fills in those of the merged model.
 // Errors are a *FaultsError for a plan with faults, or wrap ErrMapping or ErrUnfit. p does not change.
 func (p *Plan) MergeKV(groups [][][]int) (*Plan, error) {
 	layers := make([]int, p.Model.Layers)
@@ -36,6 +36,9 @@ func (p *Plan) MergeKV(groups [][][]int) (*Plan, error) {
 			return nil, err
 		}
 		m.groups[l], changed = row, true
+	}
+	if err := m.checkShared(); err != nil {
+		return nil, err
 	}
 	return m.finish(changed)
 }

@@ -71,7 +71,7 @@ func (m *mapping) checkShared() error {
 			continue // refused later, by name
 		}
 		if !slices.EqualFunc(m.groups[n], m.groups[from], slices.Equal) && m.kvHeads[old] == m.kvHeads[m.layers[from]] {
-			return fmt.Errorf("manifest: layer %d shares the attention of layer %d, and they keep other heads: %w", old, m.layers[from], ErrMapping)
+			return fmt.Errorf("manifest: layer %d shares the attention of layer %d, and their heads are not the same any more: %w", old, m.layers[from], ErrMapping)
 		}
 	}
 	return nil

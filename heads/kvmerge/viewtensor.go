@@ -20,8 +20,8 @@ type mergedTensor struct {
 	blockMap
 }
 
-// chunkValues bounds the values of a unit of rows that are independent, unless one row has more.
-const chunkValues = 1 << 18
+// ViewValues bounds the values of a unit of independent rows that a [View] makes at a time, unless one row has more.
+const ViewValues = 1 << 18
 
 // matrixSize returns a shape's rows and columns.
 func matrixSize(t formats.TensorInfo) (rows, cols int) {
@@ -35,7 +35,7 @@ func matrixSize(t formats.TensorInfo) (rows, cols int) {
 func (t *mergedTensor) chunkRows() int {
 	_, before := matrixSize(t.from)
 	_, after := matrixSize(t.info)
-	return max(1, chunkValues/max(1, before, after))
+	return max(1, ViewValues/max(1, before, after))
 }
 
 // locate returns the unit that holds byte off, the offset of its first byte in the copy of it that off lies in, and whether that

@@ -20,9 +20,6 @@ func usualMergeMemory(s *source, k *KVMerge, set *dataset) int64 {
 	return n + n/3
 }
 
-// viewUnit is the least number of values that kvmerge.View makes at a time where columns are mixed.
-const viewUnit = 1 << 18
-
 // mergedViewBytes is what the steps after merging take more than they would for a model of the merged shape as it is stored: its
 // attention projections are in f32, and the view holds maps and parts of tensors; see kvmerge.View.
 func mergedViewBytes(s *source, k *KVMerge) int64 {
@@ -35,7 +32,7 @@ func mergedViewBytes(s *source, k *KVMerge) int64 {
 		a := &s.arch.Layers[l]
 		d := int64(s.arch.D)
 		n := f32*d*int64(2*a.H*a.K+2*a.G*a.K) + 2*kvmerge.MapsBytes(shapeOf(s.arch, a), s.arch.D) +
-			f64*(6+2*readers)*max(int64(a.K)*d, viewUnit, int64(a.H*a.K))
+			f64*(6+2*readers)*max(int64(a.K)*d, kvmerge.ViewValues, int64(a.H*a.K))
 		most = max(most, n)
 	}
 	return most
@@ -61,7 +58,7 @@ func mergeBytes(s *source, k *KVMerge, set *dataset, states int64) int64 {
 		a := &s.arch.Layers[l]
 		hk, gk, d := int64(a.H*a.K), int64(a.G*a.K), int64(s.arch.D)
 		// Moments of all heads with each other, and groups that are solved; the maps; the view's units.
-		solve := f64*gk*gk + 24*gk*int64(a.G) + k.solveBytes(a) + 2*32*gk*int64(a.K) + 8*f64*max(d*int64(a.K), viewUnit)
+		solve := f64*gk*gk + 24*gk*int64(a.G) + k.solveBytes(a) + 2*32*gk*int64(a.K) + 8*f64*max(d*int64(a.K), kvmerge.ViewValues)
 		fit := int64(0)
 		if k.Refit == nil || *k.Refit {
 			fit = 20*hk*hk + 3*f64*d*hk + 2*f32*d*hk
