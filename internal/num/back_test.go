@@ -65,9 +65,9 @@ func TestNormBackIsTheSlope(t *testing.T) {
 					want = append(want, slopes(func(x []float64) []float64 { return normRow(x, w, eps, centre) }, x[i*d:(i+1)*d], dy[i*d:(i+1)*d])...)
 				}
 				got, ok := guarded(t, make([]float32, rows*d))
-				op(got, dy, x, w, rows, d, eps, nil)
+				op(got, dy, x, w, rows, d, float32(d), eps, nil)
 				ok2 := append([]float32(nil), dy...)
-				op(ok2, ok2, x, w, rows, d, eps, workers(3))
+				op(ok2, ok2, x, w, rows, d, float32(d), eps, workers(3))
 				closeTo(t, fmt.Sprint(name, d), got, want, 2e-6)
 				same(t, name+" in place", ok2, got)
 				ok()

@@ -160,7 +160,7 @@ func BenchmarkElementwise(b *testing.B) {
 		"Axpy":     func() { Axpy(y, 1e-9, u) },
 		"SiLUMul":  func() { SiLUMul(y, x, u, n, nil) },
 		"GELU":     func() { GELU(y, x, n, true, nil) },
-		"RMSNorm":  func() { RMSNorm(y, x, u, 8, n/8, 1e-5, nil) },
+		"RMSNorm":  func() { RMSNorm(y, x, u, 8, n/8, n/8, 1e-5, nil) },
 		"Hadamard": func() { Hadamard32(y) },
 	} {
 		b.Run(name, func(b *testing.B) {

@@ -64,9 +64,9 @@ func (s *suite) normBack(t *testing.T) {
 				want = append(want, normSlopes(xs[i*d:(i+1)*d], gs[i*d:(i+1)*d], ws, eps, centre)...)
 			}
 			dx := s.out(t, rows*d)
-			op(dx, dy, x, w, rows, d, eps)
+			op(dx, dy, x, w, rows, d, float32(d), eps)
 			near(t, fmt.Sprint("norm ", z, centre), s.result(t, dx, rows*d), want, 5e-6)
-			op(dy, dy, x, w, rows, d, eps)
+			op(dy, dy, x, w, rows, d, float32(d), eps)
 			near(t, fmt.Sprint("norm in place ", z, centre), s.result(t, dy, rows*d), want, 5e-6)
 		}
 	}

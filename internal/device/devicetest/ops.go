@@ -230,9 +230,9 @@ func (s *suite) rmsNorm(t *testing.T) {
 			}
 		}
 		y := s.out(t, rows*d)
-		s.d.RMSNorm(y, x, w, rows, d, eps)
+		s.d.RMSNorm(y, x, w, rows, d, float32(d), eps)
 		near(t, "RMSNorm", s.result(t, y, rows*d), want, 2e-6)
-		s.d.RMSNorm(x, x, w, rows, d, eps)
+		s.d.RMSNorm(x, x, w, rows, d, float32(d), eps)
 		near(t, "RMSNorm in place", s.result(t, x, rows*d), want, 2e-6)
 	}
 }
@@ -263,9 +263,9 @@ func (s *suite) layerNorm(t *testing.T) {
 			}
 		}
 		y := s.out(t, rows*d)
-		s.d.LayerNorm(y, x, w, b, rows, d, eps)
+		s.d.LayerNorm(y, x, w, b, rows, d, float32(d), eps)
 		near(t, "LayerNorm", s.result(t, y, rows*d), want, 2e-5)
-		s.d.LayerNorm(x, x, w, b, rows, d, eps)
+		s.d.LayerNorm(x, x, w, b, rows, d, float32(d), eps)
 		near(t, "LayerNorm in place", s.result(t, x, rows*d), want, 2e-5)
 	}
 }
