@@ -32,10 +32,14 @@ func (b *Block) attention(x []float32, t int, p *Pass) (stop bool, err error) {
 	if err := b.tapAttn(p, shape, masks); err != nil {
 		return false, err
 	}
-	if b.tap(p, SiteO, s.o, t, hk) {
+	out, err := b.gateHeads(gatesOf(p.Gates), t)
+	if err != nil {
+		return false, err
+	}
+	if b.tap(p, SiteO, out, t, hk) {
 		return true, nil
 	}
-	b.addOutput(x, s.o, arch.O, t)
+	b.addOutput(x, out, arch.O, t, p)
 	return false, nil
 }
 

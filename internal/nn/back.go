@@ -15,6 +15,20 @@ type BackOptions struct {
 	Masks func(layer int) []device.Mask
 	// Mix returns the second attention of a layer and its gates, nil for none. It may be nil.
 	Mix func(layer int) *Mix
+	// EmbedGate and Gates return what multiplies the embedded tokens, [D], and units of a layer, nil for ones. Gates is asked for
+	// each window of a layer on the way forth and on the way back and must return the same. They may be nil.
+	EmbedGate func(window int) []float32
+	Gates     func(layer, window int) *Gates
+	// Grads returns where the gradients by the parameters of a layer are added up, nil for a frozen layer. LayerDone is called when
+	// all windows have passed the layer on their way back, and with -1 when the gradients by the embedded tokens are known. They
+	// may be nil.
+	Grads     func(layer int) *BlockGrads
+	LayerDone func(layer int) error
+	// Output may add to the gradient by the output x [T, D] of a layer other than the last, that of a loss of its own on it;
+	// of layer -1 these are the embedded tokens. It may be nil.
+	Output func(layer, window int, x, grad []float32) error
+	// Heads is [BackPass.Heads] of a layer and window. It may be nil.
+	Heads func(layer, window int, a *AttnState, dq, dk, dv []float32) error
 	// Tap sees each layer's attention of each window with the gradient by its output, last layer first, windows
 	// ascending. It may be nil; an error ends the call.
 	Tap func(layer, window int, g *AttnGradState) error
@@ -26,8 +40,7 @@ type BackOptions struct {
 	Progress func(done, total int)
 }
 
-// Back runs every window through the model and takes the gradient of a loss back to the input of its first block, with
-// frozen weights: each block is loaded once on the way forth and once on the way back, whatever the number of windows.
+// Back runs every window through the model and takes the gradient of a loss back to the input of its first block: each block is loaded once on the way forth and once on the way back, whatever the number of windows.
 // loss gets the final hidden states of each window, [T, D] before the final norm, and adds to grad [T, D], which is zero,
 // the gradient of the loss by them; both are valid during the call only.
 //
@@ -55,10 +68,19 @@ func (m *Model) Back(ctx context.Context, windows [][]int32, opt BackOptions, lo
 	if err != nil {
 		return err
 	}
-	r := &run{Model: m, opt: RunOptions{Masks: opt.Masks, Progress: opt.Progress}, windows: windows, states: states,
+	r := &run{Model: m, opt: RunOptions{Masks: opt.Masks, Progress: opt.Progress, EmbedGate: opt.EmbedGate}, windows: windows, states: states,
 		x: make([]float32, n), total: 2 * layers * len(windows), stride: len(windows)}
-	if opt.Mix != nil {
-		r.opt.Pass = func(layer, _ int) *Pass { return &Pass{Mix: opt.Mix(layer)} }
+	if opt.Mix != nil || opt.Gates != nil {
+		r.opt.Pass = func(layer, window int) *Pass {
+			var p Pass
+			if opt.Mix != nil {
+				p.Mix = opt.Mix(layer)
+			}
+			if opt.Gates != nil {
+				p.Gates = opt.Gates(layer, window)
+			}
+			return &p
+		}
 	}
 	b := &backRun{run: r, opt: opt, grad: make([]float32, n)}
 	return errors.Join(b.all(ctx, loss), states.Close())
@@ -97,7 +119,14 @@ func (b *backRun) all(ctx context.Context, loss func(window int, hidden, grad []
 			return err
 		}
 	}
-	return nil
+	return b.layerDone(-1)
+}
+
+func (b *backRun) layerDone(l int) error {
+	if b.opt.LayerDone == nil {
+		return nil
+	}
+	return b.opt.LayerDone(l)
 }
 
 // layerBack takes the gradients of all windows back through one block.
@@ -111,16 +140,25 @@ func (b *backRun) layerBack(ctx context.Context, l int) error {
 	}
 	defer block.Free()
 	b.Prefetch(l - 1)
-	p := BackPass{Stop: l == 0 && b.opt.Grad == nil}
+	p := BackPass{Stop: l == 0 && b.opt.Grad == nil && b.opt.Output == nil && b.opt.Grads == nil && b.opt.Heads == nil}
 	if b.opt.Masks != nil {
 		p.Masks = b.opt.Masks(l)
 	}
 	if b.opt.Mix != nil {
 		p.Mix = b.opt.Mix(l)
 	}
+	if b.opt.Grads != nil {
+		p.Grads = b.opt.Grads(l)
+	}
 	for i := range b.windows {
 		if err := ctx.Err(); err != nil {
 			return err
+		}
+		if b.opt.Gates != nil {
+			p.Gates = b.opt.Gates(l, i)
+		}
+		if b.opt.Heads != nil {
+			p.Heads = func(a *AttnState, dq, dk, dv []float32) error { return b.opt.Heads(l, i, a, dq, dk, dv) }
 		}
 		if b.opt.Tap != nil {
 			p.Tap = func(g *AttnGradState) error { return b.opt.Tap(l, i, g) }
@@ -130,7 +168,7 @@ func (b *backRun) layerBack(ctx context.Context, l int) error {
 		}
 		b.step()
 	}
-	return nil
+	return b.layerDone(l)
 }
 
 func (b *backRun) windowBack(block *Block, i int, p *BackPass) error {
@@ -144,6 +182,11 @@ func (b *backRun) windowBack(block *Block, i int, p *BackPass) error {
 	}
 	if err := block.Backward(x, g, t, p); err != nil {
 		return err
+	}
+	if b.opt.Output != nil {
+		if err := b.opt.Output(l-1, i, x, g); err != nil {
+			return err
+		}
 	}
 	if err := b.states.Put(at, g); err != nil {
 		return err

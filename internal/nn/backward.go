@@ -11,9 +11,16 @@ import (
 type BackPass struct {
 	Masks []device.Mask // as in Pass
 	Mix   *Mix          // as in Pass
+	Gates *Gates        // as in Pass; the gradients by them are added to its Grad slices
+	// Grads, where not nil, has the gradients by the parameters added to it.
+	Grads *BlockGrads
 	// Tap is called once the gradient by the output of attention is known; an error ends the pass. A block without
 	// attention does not call it.
 	Tap func(g *AttnGradState) error
+	// Heads may add to the gradients by queries [T, H*K] and keys [T, G*K], after the rotary embedding, and by values [T, G*K]: those
+	// of a loss of its own on what attention reads. It may be nil; an error ends the pass. A block without attention does not
+	// call it.
+	Heads func(a *AttnState, dq, dk, dv []float32) error
 	// Stop ends the pass after the Tap: the gradient by the input of the block is unspecified then.
 	Stop bool
 }
@@ -29,12 +36,13 @@ type AttnGradState struct {
 }
 
 // Backward takes the gradient of a loss back through the block: from the input x [T, D] of a window and the gradient dy
-// [T, D] by the block's output, which is replaced by the gradient by x. The weights are frozen. The block is run anew up to
-// the activations of its FFN, so that nothing but x has to be kept of the forward pass.
+// [T, D] by the block's output, which is replaced by the gradient by x. The block is run anew up to the activations of its FFN, so that
+// nothing but x has to be kept of the forward pass.
 //
 // Beside the weights it holds 4*(T*(3D + 4HK + 4GK + H) + 3*min(T, 1024)*F) bytes on the device, of which
 // 4*(T*(2D + 2HK + 2GK + H) + 2*min(T, 1024)*F) are those of Forward, T*(HK + GK) more floats where the heads of q and k have
-// norms and T*(4HK + 2GK + H) for a Mix, and 4*T*D bytes on the host. It belongs to the model and is reused, as with Forward.
+// norms, T*(4HK + 2GK + H) for a Mix, T*(D + HK) for gates, T*D + min(T, 1024)*F for gates or gradients by weights, and 4*T*D bytes on
+// the host. It belongs to the model and is reused, as with Forward.
 func (b *Block) Backward(x, dy []float32, t int, p *BackPass) error {
 	if p == nil {
 		p = &BackPass{}
@@ -49,12 +57,15 @@ func (b *Block) Backward(x, dy []float32, t int, p *BackPass) error {
 	}
 	mid := s.back.states[:t*d]
 	copy(mid, x)
-	_, err := b.part(mid, t, &Pass{Masks: p.Masks, Mix: p.Mix, keep: true, HasStop: !b.arch.HasFFN(), StopAfter: SiteO}, b.attention)
+	_, err := b.part(mid, t, &Pass{Masks: p.Masks, Mix: p.Mix, Gates: p.Gates, keep: true, HasStop: !b.arch.HasFFN(), StopAfter: SiteO}, b.attention)
 	if err != nil {
 		return err
 	}
-	if err = s.fit(want{&s.back.dy, t, d}); err == nil {
-		err = b.ffnBack(mid, dy[:t*d], t)
+	if err = s.fit(want{&s.back.dy, t, d}); err == nil && (p.Grads != nil || p.Gates != nil) {
+		err = s.fit(want{&s.back.norm, t, d})
+	}
+	if err == nil {
+		err = b.ffnBack(mid, dy[:t*d], t, p)
 	}
 	if err == nil {
 		err = b.attentionBack(x, dy[:t*d], t, p)
@@ -66,23 +77,24 @@ func (b *Block) Backward(x, dy []float32, t int, p *BackPass) error {
 }
 
 // ffnBack takes dy back through the feed-forward sub-layer, whose input is x, some rows at a time.
-func (b *Block) ffnBack(x, dy []float32, t int) error {
+func (b *Block) ffnBack(x, dy []float32, t int, p *BackPass) error {
 	a, s, d := b.arch, &b.model.scratch, b.model.Arch.D
 	if !a.HasFFN() {
 		return nil
 	}
 	rows := min(t, ffnRows)
-	if err := s.fit(want{&s.gate, rows, a.F}, want{&s.up, rows, a.F}, want{&s.back.act, rows, a.F}); err != nil {
-		return err
+	err := s.fit(want{&s.gate, rows, a.F}, want{&s.up, rows, a.F}, want{&s.back.act, rows, a.F})
+	if err == nil && (p.Grads != nil || p.Gates != nil) {
+		err = s.fit(want{&s.back.hid, rows, a.F})
 	}
-	for lo := 0; lo < t; lo += rows {
+	for lo := 0; lo < t && err == nil; lo += rows {
 		hi := min(t, lo+rows)
-		b.ffnPartBack(x[lo*d:hi*d], dy[lo*d:hi*d], hi-lo)
+		err = b.ffnPartBack(x[lo*d:hi*d], dy[lo*d:hi*d], hi-lo, p)
 	}
-	return nil
+	return err
 }
 
-func (b *Block) ffnPartBack(x, dy []float32, t int) {
+func (b *Block) ffnPartBack(x, dy []float32, t int, p *BackPass) error {
 	a, s, m := b.arch, &b.model.scratch, b.model
 	g := &s.back
 	m.Dev.Upload(s.x, 0, x)
@@ -93,16 +105,54 @@ func (b *Block) ffnPartBack(x, dy []float32, t int) {
 	if gated {
 		b.linear(s.gate, s.n, arch.Gate, t)
 	}
-	b.linearBack(g.act, g.dy, arch.Down, t, 0)
+	if err := b.downBack(t, gated, p); err != nil {
+		return err
+	}
 	if gated {
 		m.Dev.SiLUMulBack(s.gate, s.up, g.act, s.gate, s.up, t*a.F)
+		b.linearGrad(p.Grads, arch.Gate, s.gate, s.n, t)
+		b.linearGrad(p.Grads, arch.Up, s.up, s.n, t)
 		b.linearBack(s.n, s.gate, arch.Gate, t, 0)
 		b.linearBack(s.n, s.up, arch.Up, t, 1)
 	} else {
 		m.Dev.GELUBack(s.up, g.act, s.up, t*a.F, m.Arch.Act == arch.GELUTanh)
+		b.linearGrad(p.Grads, arch.Up, s.up, s.n, t)
 		b.linearBack(s.n, s.up, arch.Up, t, 0)
 	}
-	b.addBack(dy, b.ffnNorm, t)
+	b.addBack(dy, b.ffnNorm, t, p.Grads.norm(ffnNorm))
+	return nil
+}
+
+// downBack takes the gradient in scratch back through the down projection and its gates, to that by the FFN's activations,
+// whose arguments are in scratch.
+func (b *Block) downBack(t int, gated bool, p *BackPass) error {
+	a, s, m, gates := b.arch, &b.model.scratch, b.model, gatesOf(p.Gates)
+	g := &s.back
+	if p.Grads != nil || p.Gates != nil {
+		if gated {
+			m.Dev.SiLUMul(g.hid, s.gate, s.up, t*a.F)
+		} else {
+			m.Dev.GELU(g.hid, s.up, t*a.F, m.Arch.Act == arch.GELUTanh)
+		}
+	}
+	in := g.hid
+	if gates.FFN != nil {
+		in = g.act // not needed until the product below
+		m.Dev.ScaleColumns(in, g.hid, gates.FFN, t, a.F)
+	}
+	dy, err := b.hiddenBack(gates, g.dy, in, arch.Down, t)
+	if err != nil {
+		return err
+	}
+	b.linearGrad(p.Grads, arch.Down, dy, in, t)
+	b.linearBack(g.act, dy, arch.Down, t, 0)
+	if gates.GradFFN != nil {
+		m.Dev.ColumnDots(gates.GradFFN, g.act, g.hid, t, a.F)
+	}
+	if gates.FFN != nil {
+		m.Dev.ScaleColumns(g.act, g.act, gates.FFN, t, a.F)
+	}
+	return nil
 }
 
 // linearBack computes dx = dy·W + beta*dx of a projection over t rows.
@@ -112,9 +162,10 @@ func (b *Block) linearBack(dx, dy device.Buf, r arch.Role, t int, beta float32) 
 }
 
 // addBack takes the gradient in scratch.n back through the norm of the states in scratch, adds it to the gradient in
-// scratch, and copies that to dy.
-func (b *Block) addBack(dy []float32, n norm, t int) {
+// scratch, and copies that to dy. The gradients by the norm's parameters are added to g.
+func (b *Block) addBack(dy []float32, n norm, t int, g ParamGrad) {
 	s, m := &b.model.scratch, b.model
+	m.normGrad(g, s.n, s.x, s.back.norm, t)
 	m.normBack(s.n, s.x, n, t)
 	m.Dev.Add(s.back.dy, s.n, t*m.Arch.D)
 	m.Dev.Download(dy, s.back.dy, 0)
@@ -131,7 +182,9 @@ func (b *Block) attentionBack(x, dy []float32, t int, p *BackPass) error {
 		return err
 	}
 	m.Dev.Upload(g.dy, 0, dy)
-	b.linearBack(g.dout, g.dy, arch.O, t, 0)
+	if err := b.outputBack(t, p); err != nil {
+		return err
+	}
 	shape, masks := b.shape(t), b.masksOf(&Pass{Masks: p.Masks})
 	if err := b.tapBack(p, shape, masks); err != nil || p.Stop {
 		return err
@@ -141,12 +194,64 @@ func (b *Block) attentionBack(x, dy []float32, t int, p *BackPass) error {
 	} else if err := b.mixBack(p.Mix, shape, masks); err != nil {
 		return err
 	}
-	b.positionBack(t)
+	if err := b.addHeads(p, shape, masks); err != nil {
+		return err
+	}
+	b.positionBack(t, p.Grads)
+	m.Dev.Upload(s.x, 0, x[:t*m.Arch.D])
+	if p.Grads != nil {
+		b.normalize(g.norm, s.x, b.attnNorm, t)
+		b.linearGrad(p.Grads, arch.Q, g.dq, g.norm, t)
+		b.linearGrad(p.Grads, arch.K, g.dk, g.norm, t)
+		b.linearGrad(p.Grads, arch.V, g.dv, g.norm, t)
+	}
 	b.linearBack(s.n, g.dq, arch.Q, t, 0)
 	b.linearBack(s.n, g.dk, arch.K, t, 1)
 	b.linearBack(s.n, g.dv, arch.V, t, 1)
-	m.Dev.Upload(s.x, 0, x[:t*m.Arch.D])
-	b.addBack(dy, b.attnNorm, t)
+	b.addBack(dy, b.attnNorm, t, p.Grads.norm(attnNorm))
+	return nil
+}
+
+// outputBack takes the gradient in scratch back through the output projection and its gates, to that by attention's output.
+func (b *Block) outputBack(t int, p *BackPass) error {
+	s, gates := &b.model.scratch, gatesOf(p.Gates)
+	in := s.o
+	if gates.Heads != nil {
+		in = s.gated
+	}
+	dy, err := b.hiddenBack(gates, s.back.dy, in, arch.O, t)
+	if err != nil {
+		return err
+	}
+	b.linearGrad(p.Grads, arch.O, dy, in, t)
+	b.linearBack(s.back.dout, dy, arch.O, t, 0)
+	b.headsBack(gates, s.back.dout, t)
+	return nil
+}
+
+// addHeads lets the pass add to the gradients by queries, keys and values.
+func (b *Block) addHeads(p *BackPass, shape device.AttnShape, masks []device.Mask) error {
+	if p.Heads == nil {
+		return nil
+	}
+	dev, g := b.model.Dev, &b.model.scratch.back
+	bufs, host := [3]device.Buf{g.dq, g.dk, g.dv}, [3][]float32{}
+	for i, n := range []int{shape.H, shape.G, shape.G} {
+		if h := dev.Host(bufs[i]); h != nil {
+			host[i] = h[:shape.T*n*shape.K]
+			continue
+		}
+		host[i] = make([]float32, shape.T*n*shape.K)
+		dev.Download(host[i], bufs[i], 0)
+	}
+	if err := p.Heads(b.attnState(shape, masks), host[0], host[1], host[2]); err != nil {
+		return err
+	}
+	for i, buf := range bufs {
+		if dev.Host(buf) == nil {
+			dev.Upload(buf, 0, host[i])
+		}
+	}
 	return nil
 }
 
@@ -185,7 +290,7 @@ func (b *Block) mixBack(x *Mix, shape device.AttnShape, masks []device.Mask) err
 }
 
 // positionBack takes the gradients by queries and keys back through rotation and heads' norms.
-func (b *Block) positionBack(t int) {
+func (b *Block) positionBack(t int, grads *BlockGrads) {
 	a, g, m := b.arch, &b.model.scratch.back, b.model
 	if m.Arch.Rope != nil {
 		cos, sin := m.rotaryBack(a.K, t)
@@ -193,9 +298,18 @@ func (b *Block) positionBack(t int) {
 		m.Dev.RoPE(g.dk, t, a.G, a.K, cos, sin)
 	}
 	if b.qNorm.w != nil {
-		m.Dev.RMSNormBack(g.dq, g.dq, g.q0, b.qNorm.w, t*a.H, a.K, float32(a.K), m.Arch.Eps)
+		b.headNormBack(grads.norm(qNorm), g.dq, g.q0, b.qNorm, t*a.H)
 	}
 	if b.kNorm.w != nil {
-		m.Dev.RMSNormBack(g.dk, g.dk, g.k0, b.kNorm.w, t*a.G, a.K, float32(a.K), m.Arch.Eps)
+		b.headNormBack(grads.norm(kNorm), g.dk, g.k0, b.kNorm, t*a.G)
 	}
+}
+
+// headNormBack takes the gradient dy back through the norm of heads over rows of width K, whose input is x, in place.
+func (b *Block) headNormBack(p ParamGrad, dy, x device.Buf, n norm, rows int) {
+	dev, k := b.model.Dev, b.arch.K
+	if p.W != nil {
+		dev.RMSNormGrad(p.W, dy, x, rows, k, float32(k), b.model.Arch.Eps)
+	}
+	dev.RMSNormBack(dy, dy, x, n.w, rows, k, float32(k), b.model.Arch.Eps)
 }

@@ -69,6 +69,7 @@ func (b *Block) load() error {
 			return err
 		}
 	}
+	b.model.keepGains(b.attnNorm, b.ffnNorm)
 	roles := a.Roles()
 	errs := make([]error, len(roles))
 	b.model.Dev.For(len(roles), func(i int) {

@@ -31,6 +31,7 @@ func (m *Model) finalNorm() (*finalNorm, error) {
 		f.free()
 		return nil, err
 	}
+	m.keepGains(f.norm)
 	m.final = f
 	return f, nil
 }

@@ -53,7 +53,7 @@ func (b *Block) Project(x []float32, r arch.Role, in []float32, t int) error {
 		}
 		dev.Upload(*buf, 0, in[:t*l.in])
 		dev.Upload(s.x, 0, x)
-		b.addOutput(x, *buf, r, t)
+		b.addOutput(x, *buf, r, t, &Pass{})
 		return false, nil
 	})
 	return err
@@ -79,9 +79,12 @@ func (b *Block) part(x []float32, t int, p *Pass, half func(x []float32, t int, 
 }
 
 // addOutput adds the output of a projection for its input to the states in scratch, and copies them to x.
-func (b *Block) addOutput(x []float32, in device.Buf, r arch.Role, t int) {
+func (b *Block) addOutput(x []float32, in device.Buf, r arch.Role, t int, p *Pass) {
 	s, dev := &b.model.scratch, b.model.Dev
 	b.linear(s.n, in, r, t)
+	if g := gatesOf(p.Gates); g.Hidden != nil {
+		dev.ScaleColumns(s.n, s.n, g.Hidden, t, b.model.Arch.D)
+	}
 	dev.Add(s.x, s.n, t*b.model.Arch.D)
 	dev.Download(x, s.x, 0)
 }
@@ -135,10 +138,13 @@ func (b *Block) ffnPart(x []float32, t int, p *Pass) (stop bool) {
 	default:
 		m.Dev.GELU(s.up, s.up, t*a.F, m.Arch.Act == arch.GELUTanh)
 	}
+	if g := gatesOf(p.Gates); g.FFN != nil {
+		m.Dev.ScaleColumns(s.up, s.up, g.FFN, t, a.F)
+	}
 	if b.tap(p, SiteDown, s.up, t, a.F) {
 		return true
 	}
-	b.addOutput(x, s.up, arch.Down, t)
+	b.addOutput(x, s.up, arch.Down, t, p)
 	return false
 }
 

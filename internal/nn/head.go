@@ -12,12 +12,12 @@ type head struct {
 	norm      norm       // the model's final norm
 	w         device.Buf // [V, D]
 	x, logits device.Buf // [rows, D], [rows, V]
-	grad      device.Buf // [rows, D]
+	grad, tmp device.Buf // [rows, D]
 	host      []float32
 }
 
 func (h *head) free() {
-	for _, b := range []device.Buf{h.w, h.x, h.logits, h.grad} {
+	for _, b := range []device.Buf{h.w, h.x, h.logits, h.grad, h.tmp} {
 		if b != nil {
 			b.Free()
 		}
@@ -26,7 +26,7 @@ func (h *head) free() {
 
 // Head turns hidden states x [T, D], the output of the last block, into logits: final norm and output projection,
 // rowsPerChunk rows at a time. f gets the first row of the chunk, its number of rows, and their logits [rows, V], valid
-// during the call. The head's weights stay loaded until [Model.Release].
+// during the call. The head's weights stay loaded until [Model.Release] or [Model.Refresh].
 func (m *Model) Head(x []float32, t int, rowsPerChunk int, f func(row0, rows int, logits []float32) error) error {
 	d, v := m.Arch.D, m.Arch.V
 	if t < 0 || rowsPerChunk <= 0 || len(x) < t*d {

@@ -9,58 +9,95 @@ import (
 
 // HeadBack runs hidden rows x [n, D], outputs of the last block, through final norm and output projection, and returns the
 // cross entropy -Σ_i log p(targets[i]) in nats, n = len(targets). Where grad is not nil it receives the gradient of that sum
-// by x, [n, D]; it may be x. Rows are taken rowsPerChunk at a time; memory beside the head's weights is
-// 4*rowsPerChunk*(2D + V) bytes. A target outside the vocabulary and a loss that is not finite are errors.
+// by x, [n, D]; it may be x. Memory is that of [Model.HeadGrad]. A target outside the vocabulary and a loss that is not finite
+// are errors.
 func (m *Model) HeadBack(grad, x []float32, targets []int32, rowsPerChunk int) (float64, error) {
-	d, v, n := m.Arch.D, m.Arch.V, len(targets)
-	if rowsPerChunk <= 0 || len(x) < n*d || grad != nil && len(grad) < n*d {
-		panic(fmt.Sprintf("nn: HeadBack of %d values for %d targets of width %d, %d a chunk", len(x), n, d, rowsPerChunk))
-	}
 	for i, id := range targets {
-		if id < 0 || int(id) >= v {
-			return 0, fmt.Errorf("nn: target %d is token %d, outside the vocabulary of %d", i, id, v)
+		if id < 0 || int(id) >= m.Arch.V {
+			return 0, fmt.Errorf("nn: target %d is token %d, outside the vocabulary of %d", i, id, m.Arch.V)
 		}
+	}
+	loss := 0.0
+	err := m.HeadGrad(grad, x, len(targets), rowsPerChunk, nil, func(row0, rows int, logits []float32) (err error) {
+		loss, err = m.crossEntropy(loss, logits, targets[row0:row0+rows])
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	return loss, nil
+}
+
+// HeadGrad runs hidden rows x [n, D], outputs of the last block, through final norm and output projection, and takes a
+// gradient back. f gets the first row of a chunk, its number of rows, and their logits [rows, V]; it replaces these by the
+// gradient of the loss by them, unless grad and g are both nil. grad, where not nil, receives the gradient by x, [n, D]; it may
+// be x. The gradients by the parameters are added to g, where that is not nil.
+//
+// Rows are taken rowsPerChunk at a time; memory beside the head's weights is 4*rowsPerChunk*(2D + V) bytes, D more floats
+// a row where LayerNorm's gain is masked. The weights stay loaded until [Model.Release] or [Model.Refresh].
+func (m *Model) HeadGrad(grad, x []float32, n, rowsPerChunk int, g *HeadGrads, f func(row0, rows int, logits []float32) error) error {
+	d, v := m.Arch.D, m.Arch.V
+	if n < 0 || rowsPerChunk <= 0 || len(x) < n*d || grad != nil && len(grad) < n*d {
+		panic(fmt.Sprintf("nn: gradient of the head by %d values for %d rows of width %d, %d a chunk", len(x), n, d, rowsPerChunk))
 	}
 	h, err := m.loadHead()
 	if err != nil {
-		return 0, fmt.Errorf("nn: output head: %w", err)
+		return fmt.Errorf("nn: output head: %w", err)
 	}
 	rows := min(rowsPerChunk, n)
 	if err := m.scratch.fit(want{&h.x, rows, d}, want{&h.grad, rows, d}, want{&h.logits, rows, v}); err != nil {
-		return 0, fmt.Errorf("nn: output head: %w", err)
+		return fmt.Errorf("nn: output head: %w", err)
 	}
-	loss := 0.0
+	if g != nil && m.Kept != nil {
+		if err := m.scratch.fit(want{&h.tmp, rows, d}); err != nil {
+			return fmt.Errorf("nn: output head: %w", err)
+		}
+	}
 	for lo := 0; lo < n; lo += rows {
 		c := min(rows, n-lo)
 		m.Dev.Upload(h.x, 0, x[lo*d:(lo+c)*d])
 		m.normalize(h.grad, h.x, h.norm, c)
 		m.Dev.MatMulNT(h.logits, h.grad, h.w, c, v, d, 0)
-		if loss, err = m.crossEntropy(loss, h, targets[lo:lo+c]); err != nil {
-			return 0, err
+		logits := h.view(m.Dev, c*v)
+		if err := f(lo, c, logits); err != nil {
+			return err
 		}
-		if grad == nil {
+		if grad == nil && g == nil {
 			continue
 		}
-		m.Dev.MatMulNN(h.grad, h.logits, h.w, c, v, d, 0)
-		m.normBack(h.grad, h.x, h.norm, c)
-		m.Dev.Download(grad[lo*d:(lo+c)*d], h.grad, 0)
+		if m.Dev.Host(h.logits) == nil {
+			m.Dev.Upload(h.logits, 0, logits)
+		}
+		m.headBack(h, g, c)
+		if grad != nil {
+			m.Dev.Download(grad[lo*d:(lo+c)*d], h.grad, 0)
+		}
 	}
-	return loss, nil
+	return nil
 }
 
-// crossEntropy replaces the logits of a head by the gradient of the cross entropy by them and adds that of each row to sum.
-func (m *Model) crossEntropy(sum float64, h *head, targets []int32) (float64, error) {
-	v := m.Arch.V
-	logits, nll := h.view(m.Dev, len(targets)*v), make([]float64, len(targets))
+// headBack turns the gradient by the logits of c rows into that by the head's input, in h.grad.
+func (m *Model) headBack(h *head, g *HeadGrads, c int) {
+	d, v := m.Arch.D, m.Arch.V
+	if g != nil {
+		m.Dev.MatMulTN(g.W, h.logits, h.grad, c, v, d, 1)
+	}
+	m.Dev.MatMulNN(h.grad, h.logits, h.w, c, v, d, 0)
+	if g != nil {
+		m.normGrad(g.Norm, h.grad, h.x, h.tmp, c)
+	}
+	m.normBack(h.grad, h.x, h.norm, c)
+}
+
+// crossEntropy replaces logits [rows, V] by the gradient of the cross entropy by them and adds that of each row to sum.
+func (m *Model) crossEntropy(sum float64, logits []float32, targets []int32) (float64, error) {
+	v, nll := m.Arch.V, make([]float64, len(targets))
 	m.Dev.For(len(targets), func(i int) {
 		row := logits[i*v : (i+1)*v]
 		nll[i] = num.LogSumExp(row) - float64(row[targets[i]])
 		num.Softmax(row, row)
 		row[targets[i]]--
 	})
-	if m.Dev.Host(h.logits) == nil {
-		m.Dev.Upload(h.logits, 0, logits)
-	}
 	for i, l := range nll {
 		if math.IsNaN(l) || math.IsInf(l, 0) {
 			return 0, fmt.Errorf("nn: cross entropy of row %d is not finite", i)

@@ -26,6 +26,32 @@ type oracle struct {
 	other func(layer int) []device.Mask
 	alpha [][]float64 // [layer][KV head]
 	read  map[string][]float64
+	// gates, where set, holds those of each layer; embedGate multiplies the embedded tokens.
+	gates     []oracleGates
+	embedGate []float64
+	// width, where not 0, is the number of channels that norms over D take means of; keep multiplies LayerNorm's gain and bias.
+	width float64
+	keep  []float64
+}
+
+// oracleGates multiply what a block adds to the stream [D], its KV heads' outputs [G] and its FFN's activations [F].
+type oracleGates struct{ hidden, heads, ffn []float64 }
+
+// scaled multiplies the columns of x by z, each for per columns.
+func scaled(x, z []float64, per int) []float64 {
+	for i := range x {
+		if z != nil {
+			x[i] *= z[i/per%len(z)]
+		}
+	}
+	return x
+}
+
+func (o *oracle) gatesOf(l int) oracleGates {
+	if o.gates == nil {
+		return oracleGates{}
+	}
+	return o.gates[l]
 }
 
 func (o *oracle) vector(name string) []float64 {
@@ -93,19 +119,26 @@ func (o *oracle) norm(n arch.Norm, x []float64, width int) []float64 {
 	}
 	for i := 0; i < len(x); i += width {
 		row := x[i : i+width]
-		mean, sq := 0.0, 0.0
+		mean, sq, over := 0.0, 0.0, float64(width)
+		if o.width != 0 && width == o.m.D && n != o.m.Layers[0].QNorm && n != o.m.Layers[0].KNorm {
+			over = o.width
+		}
 		if n.Bias != "" {
 			for _, v := range row {
-				mean += v / float64(width)
+				mean += v / over
 			}
 		}
 		for _, v := range row {
-			sq += (v - mean) * (v - mean) / float64(width)
+			sq += v * v / over
 		}
+		sq -= mean * mean
 		for j, v := range row {
 			y[i+j] = (v - mean) / math.Sqrt(sq+float64(o.m.Eps)) * w[j]
 			if n.Bias != "" {
 				y[i+j] += bias[j]
+				if o.keep != nil {
+					y[i+j] *= o.keep[j]
+				}
 			}
 		}
 	}
@@ -262,14 +295,14 @@ func (o *oracle) embed(ids []int32) []float64 {
 	if o.m.PosEmbed != "" {
 		add(x, o.vector(o.m.PosEmbed)[:t*d])
 	}
-	return x
+	return scaled(x, o.embedGate, 1)
 }
 
 // blocks runs the blocks from one on over x, in place.
 func (o *oracle) blocks(x []float64, t, from int) {
 	d := o.m.D
 	for l := from; l < len(o.m.Layers); l++ {
-		a := &o.m.Layers[l]
+		a, g := &o.m.Layers[l], o.gatesOf(l)
 		site := func(s Site, v []float64) []float64 {
 			if o.nudge != nil {
 				o.nudge(l, s, v)
@@ -279,7 +312,8 @@ func (o *oracle) blocks(x []float64, t, from int) {
 		}
 		if a.HasAttention() {
 			n := site(SiteQKV, o.norm(a.AttnNorm, x, d))
-			add(x, o.apply(a.Linears[arch.O], site(SiteO, o.attention(l, n, t)), t))
+			out := scaled(o.attention(l, n, t), g.heads, a.H/a.G*a.K)
+			add(x, scaled(o.apply(a.Linears[arch.O], site(SiteO, out), t), g.hidden, 1))
 		}
 		if a.HasFFN() {
 			n := site(SiteGateUp, o.norm(a.FFNNorm, x, d))
@@ -287,7 +321,8 @@ func (o *oracle) blocks(x []float64, t, from int) {
 			if a.Linears[arch.Gate].Present() {
 				gate = o.apply(a.Linears[arch.Gate], n, t)
 			}
-			add(x, o.apply(a.Linears[arch.Down], site(SiteDown, o.activate(gate, o.apply(a.Linears[arch.Up], n, t))), t))
+			hid := scaled(o.activate(gate, o.apply(a.Linears[arch.Up], n, t)), g.ffn, 1)
+			add(x, scaled(o.apply(a.Linears[arch.Down], site(SiteDown, hid), t), g.hidden, 1))
 		}
 	}
 }

@@ -42,6 +42,9 @@ type Pass struct {
 	// Mix blends attention with another one; nil for none.
 	Mix *Mix
 
+	// Gates multiply units of the block; nil for none.
+	Gates *Gates
+
 	keep bool // queries and keys before their norms stay in scratch, for Backward
 }
 

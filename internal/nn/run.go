@@ -14,6 +14,8 @@ type RunOptions struct {
 	// Pass returns what to do while a layer runs over a window; nil for nothing. Its masks, where set, stand before
 	// those of Masks. It must not stop the pass. It may be nil.
 	Pass func(layer, window int) *Pass
+	// EmbedGate returns what multiplies the embedded tokens of a window, [D], nil for ones. It may be nil.
+	EmbedGate func(window int) []float32
 	// States keeps the hidden states between blocks; nil keeps them in memory. It must hold the windows' lengths.
 	States *States
 	// Progress is called after each window of each layer, with the passes done and the number of them. It may be nil.
@@ -106,11 +108,24 @@ func (r *run) embed(ctx context.Context) error {
 		if err := r.Embed(x, ids); err != nil {
 			return fmt.Errorf("window %d: %w", i, err)
 		}
+		if r.opt.EmbedGate != nil {
+			gate(x, r.opt.EmbedGate(i))
+		}
 		if err := r.states.Put(i, x); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// gate multiplies the rows of x by z; nil counts as ones.
+func gate(x, z []float32) {
+	for i := 0; z != nil && i < len(x); i += len(z) {
+		row := x[i : i+len(z)]
+		for j, v := range z {
+			row[j] *= v
+		}
+	}
 }
 
 // layer carries every window through one block.

@@ -13,6 +13,7 @@ type scratch struct {
 	dev                 device.Device
 	x, n, q, k, v, o    device.Buf // [T, D], [T, D], [T, H*K], [T, G*K], [T, G*K], [T, H*K]
 	lse, sums, gate, up device.Buf // [H, T], [H, T], [rows, F], [rows, F]
+	gated               device.Buf // [T, H*K], attention's output under gates
 	full, other, lse2   device.Buf // of a Mix: [T, H*K], [T, H*K], [H, T]
 	back                backScratch
 	host                [8][]float32
@@ -22,6 +23,7 @@ type scratch struct {
 type backScratch struct {
 	q0, k0           device.Buf // queries and keys before their norms, where they have some
 	dy, act          device.Buf // [T, D], [rows, F]
+	add, norm, hid   device.Buf // [T, D], [T, D], [rows, F]: of gates and of gradients by weights
 	dout, dq, dk, dv device.Buf // [T, H*K], [T, H*K], [T, G*K], [T, G*K]
 	part, pq, pk, pv device.Buf // the same for one of the two attentions of a Mix
 	states           []float32  // [T, D] on the host
@@ -77,8 +79,8 @@ func (s *scratch) view(slot int, b device.Buf, n int) []float32 {
 
 func (s *scratch) free() {
 	g := &s.back
-	for _, b := range []device.Buf{s.x, s.n, s.q, s.k, s.v, s.o, s.lse, s.sums, s.gate, s.up, s.full, s.other, s.lse2,
-		g.q0, g.k0, g.dy, g.act, g.dout, g.dq, g.dk, g.dv, g.part, g.pq, g.pk, g.pv} {
+	for _, b := range []device.Buf{s.x, s.n, s.q, s.k, s.v, s.o, s.lse, s.sums, s.gate, s.up, s.full, s.other, s.lse2, s.gated,
+		g.q0, g.k0, g.dy, g.act, g.add, g.norm, g.hid, g.dout, g.dq, g.dk, g.dv, g.part, g.pq, g.pk, g.pv} {
 		if b != nil {
 			b.Free()
 		}
