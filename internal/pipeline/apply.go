@@ -92,7 +92,8 @@ type applier struct {
 	q       *quantDecision
 	h       *headsDecision
 	s       *source
-	t       *source // s once its KV heads are merged
+	c       *source // s once units are pruned
+	t       *source // c once its KV heads are merged
 	set     *dataset
 	dir     string // OUT.partial
 	work    string // OUT.partial/work: lock, journal, boundary states
@@ -242,7 +243,7 @@ func (a *applier) layOut(context.Context) error {
 	if a.view, a.viewed, err = a.t.rotated(a.q, a.o.Env.Device.For); err != nil {
 		return err
 	}
-	if a.outs, err = planOutputs(a.s.ck, a.view, a.viewed, kvmerge.Changed(a.s.arch, a.m.layers()), a.q); err != nil {
+	if a.outs, err = planOutputs(a.s.ck, a.view, a.viewed, kvmerge.Changed(a.c.arch, a.m.layers()), a.q); err != nil {
 		return err
 	}
 	if a.layout, err = safetensors.PlanLayout(tensorInfos(a.outs), a.recipe.Output.MaxShardBytes); err != nil {

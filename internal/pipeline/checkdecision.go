@@ -24,6 +24,7 @@ func (a *applier) checkDecisions(context.Context) error {
 		"the settings and the plan do not agree on gates")
 	needs := a.m != nil || a.recipe.Heads != nil || a.q != nil && a.q.needsData() || a.recipe.Gates != Gates{}
 	f.add(needs && a.plan.Calibration == nil, "the steps look at data, and the plan names none")
+	a.c = a.s
 	if len(f) == 0 {
 		f = append(f, a.checkMerge()...)
 	}
@@ -40,15 +41,15 @@ func (a *applier) checkDecisions(context.Context) error {
 // checkMerge checks the groups and describes the model that they make.
 func (a *applier) checkMerge() (f faults) {
 	if a.m != nil {
-		f = a.m.check(a.s.arch, a.recipe.KVMerge)
+		f = a.m.check(a.c.arch, a.recipe.KVMerge)
 		f.add(a.m.Retrieval != mergeScore(a.s, a.recipe), "the decision of step %s does not follow from the settings", stepMerge)
 		if len(f) > 0 {
 			return f
 		}
 	}
 	var err error
-	files := mapFiles{dir: a.work, s: a.s, d: a.m, want: a.mapsDigest}
-	if a.t, err = a.s.merged(a.m, files.load, a.o.Env.Device.For); err != nil {
+	files := mapFiles{dir: a.work, s: a.c, d: a.m, want: a.mapsDigest}
+	if a.t, err = a.c.merged(a.m, files.load, a.o.Env.Device.For); err != nil {
 		f = append(f, err)
 	}
 	return f
@@ -67,7 +68,7 @@ func (a *applier) checkQuantize() (f faults) {
 	if err != nil {
 		return append(f, err)
 	}
-	want, err := decideQuantize(a.s.arch, a.recipe, store)
+	want, err := decideQuantize(a.c.arch, a.recipe, store)
 	if err != nil {
 		return append(f, err)
 	}

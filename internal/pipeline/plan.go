@@ -57,7 +57,8 @@ func Plan(ctx context.Context, o PlanOptions) (*planfile.Plan, error) {
 type planner struct {
 	o    PlanOptions
 	s    *source
-	t    *source // the source once its KV heads are merged; before that, in the shapes that it will have as far as they are known
+	c    *source // the source once units are pruned; before that, in shapes that it may have
+	t    *source // c once its KV heads are merged; before that, in the shapes that it will have as far as they are known
 	r    *Recipe
 	dir  string // of the maps of merged layers; "" for none
 	vs   []violation
@@ -89,22 +90,16 @@ func (p *planner) drop() error {
 
 // decide makes the choices that need no compute, and refuses what would not load.
 func (p *planner) decide(context.Context) error {
-	p.t = p.s
-	if k := p.r.KVMerge; k != nil {
-		shapes, err := k.shapes(p.s.arch)
-		if err != nil {
-			return err
-		}
-		if p.t, err = p.s.merged(shapes, nil, nil); err != nil {
-			return err
-		}
+	p.c = p.s
+	if err := p.mergedShapes(); err != nil {
+		return err
 	}
 	if p.r.Quantize != nil {
 		store, err := p.s.storeDType()
 		if err != nil {
 			return err
 		}
-		if p.q, err = decideQuantize(p.s.arch, p.r, store); err != nil {
+		if p.q, err = decideQuantize(p.c.arch, p.r, store); err != nil {
 			return err
 		}
 	}
@@ -118,12 +113,27 @@ func (p *planner) decide(context.Context) error {
 	return p.layOut()
 }
 
+// mergedShapes describes the model in the shapes that merging KV heads leaves, as far as they are known.
+func (p *planner) mergedShapes() error {
+	p.t = p.c
+	k := p.r.KVMerge
+	if k == nil {
+		return nil
+	}
+	shapes, err := k.shapes(p.c.arch)
+	if err != nil {
+		return err
+	}
+	p.t, err = p.c.merged(shapes, nil, nil)
+	return err
+}
+
 // layOut checks the rules of the targets and lists the tensors of the result.
 func (p *planner) layOut() error {
 	p.vs = preflight(p.t.arch, p.r.Target, p.q)
 	// The uneven layers that stand for a budget's tell what their numbers may be no better than that they differ.
 	if k := p.r.KVMerge; k != nil && (p.m != nil || k.KVBudget == nil) {
-		p.vs = append(p.vs, mergedRules(p.s.arch, p.t.arch, p.r.Target, p.r.KVMerge)...)
+		p.vs = append(p.vs, mergedRules(p.c.arch, p.t.arch, p.r.Target, p.r.KVMerge)...)
 	}
 	if err := refusal(p.vs); err != nil {
 		return err
@@ -133,7 +143,7 @@ func (p *planner) layOut() error {
 		return err
 	}
 	p.view = m
-	p.outs, err = planOutputs(p.s.ck, view, m, kvmerge.Changed(p.s.arch, p.m.layers()), p.q)
+	p.outs, err = planOutputs(p.s.ck, view, m, kvmerge.Changed(p.c.arch, p.m.layers()), p.q)
 	return err
 }
 
@@ -146,12 +156,12 @@ func (p *planner) merge(ctx context.Context) error {
 	if p.dir, err = os.MkdirTemp(p.o.Env.Scratch, "compress-kvmerge-"); err != nil {
 		return fmt.Errorf("pipeline: %w", err)
 	}
-	if n := scratchOfMaps(p.s, *p.r.KVMerge.Refit); n > 0 {
+	if n := scratchOfMaps(p.c, *p.r.KVMerge.Refit); n > 0 {
 		if err := formats.CheckSpace(p.dir, n); err != nil {
 			return &Error{Kind: KindResource, Err: fmt.Errorf("pipeline: maps of merged layers: %w", err), Hint: fmt.Sprintf("make room for %d bytes, or name another directory by TMPDIR", n)}
 		}
 	}
-	j := &mergeJob{s: p.s, r: p.r, set: p.set, env: p.o.Env, dir: p.dir}
+	j := &mergeJob{s: p.c, r: p.r, set: p.set, env: p.o.Env, dir: p.dir}
 	if mergeScore(p.s, p.r) == scorePlan {
 		if j.carried, err = p.carriedSource(); err != nil {
 			return err
@@ -251,7 +261,7 @@ func (p *planner) addSteps(plan *planfile.Plan) error {
 		return nil
 	}
 	if p.m != nil {
-		if err := add(stepMerge, mergeVersion, p.m, p.m.summary(p.s.arch), p.m.rows(p.s.arch, p.t.arch)); err != nil {
+		if err := add(stepMerge, mergeVersion, p.m, p.m.summary(p.c.arch), p.m.rows(p.c.arch, p.t.arch)); err != nil {
 			return err
 		}
 	}
@@ -288,8 +298,8 @@ func (p *planner) estimate() planfile.Estimate {
 		e.Scratch = scratchBytes(p.s.arch, int64(p.set.set.Calib.Tokens()))
 	}
 	if p.m != nil {
-		e.PeakMemory = max(e.PeakMemory, usualMergeMemory(p.s, p.r.KVMerge, p.set))
-		e.Scratch = max(e.Scratch, 2*4*int64(p.s.arch.D)*int64(p.set.set.Calib.Tokens())) + scratchOfMaps(p.s, p.m.Refit)
+		e.PeakMemory = max(e.PeakMemory, usualMergeMemory(p.c, p.r.KVMerge, p.set))
+		e.Scratch = max(e.Scratch, 2*4*int64(p.s.arch.D)*int64(p.set.set.Calib.Tokens())) + scratchOfMaps(p.c, p.m.Refit)
 	}
 	return e
 }

@@ -16,7 +16,7 @@ func (a *applier) run(ctx context.Context) error {
 	if err := a.mergeLayers(ctx); err != nil {
 		return err
 	}
-	a.maps = make([]string, len(a.s.arch.Layers))
+	a.maps = make([]string, len(a.c.arch.Layers))
 	for l := range a.maps {
 		a.maps[l] = a.journal.done[partMerge(l)].Maps
 	}
