@@ -48,6 +48,7 @@ type dataset struct {
 // are trained on the calibration windows.
 type DataPaths struct {
 	Calib, Heldout, Train string
+	Teacher               string // checkpoint directory of the teacher; "" for the source itself
 }
 
 // loadData reads and cuts the data as the recipe says. It is a function of the files' contents, the recipe and the tokenizer.

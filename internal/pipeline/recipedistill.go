@@ -34,6 +34,11 @@ type Distill struct {
 	SaveEvery int `yaml:"save_every" json:"save_every"` // steps between states that an interrupted run goes on from
 }
 
+// OnlyDistills reports whether the recipe has no other step.
+func (r *Recipe) OnlyDistills() bool {
+	return r.Distill != nil && r.Prune == nil && r.KVMerge == nil && r.Heads == nil && r.Quantize == nil
+}
+
 // Hidden compares hidden states, where layers were left out (Minitron, arXiv:2407.14679).
 type Hidden struct {
 	Loss      string   `yaml:"loss" json:"loss"`     // cosine or mse

@@ -1,0 +1,70 @@
+package pipeline
+
+import (
+	"modelpress/formats"
+	"modelpress/internal/arch"
+)
+
+// lateSource is a model whose weights are yet to be trained: every tensor of m in its shape, as F32, which the steps after training are
+// laid out by. Reads fail until the trained values are there. Other tensors are those of the base.
+type lateSource struct {
+	base    formats.Source
+	list    []formats.TensorInfo
+	late    map[string]formats.TensorInfo
+	trained formats.Source // nil before
+}
+
+func newLateSource(base formats.Source, m *arch.Model) *lateSource {
+	s := &lateSource{base: base, late: map[string]formats.TensorInfo{}}
+	names := map[string]bool{}
+	for _, n := range modelTensors(m) {
+		names[n] = true
+	}
+	for _, t := range base.Tensors() {
+		if names[t.Name] {
+			t.DType = formats.F32
+			s.late[t.Name] = t
+		}
+		s.list = append(s.list, t)
+	}
+	return s
+}
+
+// modelTensors lists the tensors of a model in the order of the forward pass, each once.
+func modelTensors(m *arch.Model) []string {
+	names := []string{m.Embed, m.PosEmbed}
+	for l := range m.Layers {
+		names = append(names, m.LayerTensors(l)...)
+	}
+	names = append(names, m.FinalNorm.Weight, m.FinalNorm.Bias, m.LMHead)
+	out := names[:0]
+	for _, n := range uniqueStrings(names) {
+		if n != "" {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// Tensors implements [formats.Source].
+func (s *lateSource) Tensors() []formats.TensorInfo { return s.list }
+
+// Lookup implements [formats.Source].
+func (s *lateSource) Lookup(name string) (formats.TensorInfo, bool) {
+	if t, ok := s.late[name]; ok {
+		return t, true
+	}
+	return s.base.Lookup(name)
+}
+
+// ReadAt implements [formats.Source].
+func (s *lateSource) ReadAt(name string, p []byte, off int64) error {
+	_, late := s.late[name]
+	switch {
+	case !late:
+		return s.base.ReadAt(name, p, off)
+	case s.trained == nil:
+		return formats.Errorf("model", name, "pipeline: read before it is trained")
+	}
+	return s.trained.ReadAt(name, p, off)
+}
