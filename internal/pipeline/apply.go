@@ -39,7 +39,7 @@ type ApplyResult struct {
 // Apply carries a plan out. It refuses drift of the source before anything is written, works in OUT.partial with a
 // journal, continues an interrupted run, verifies what it wrote, and commits by one rename.
 //
-// Peak memory: see peakMemory. Disk: the output, and scratchBytes where the plan quantizes with data.
+// Peak memory: see peakMemory. Disk: the output, and scratchBytes where blocks are changed with data.
 func Apply(ctx context.Context, o ApplyOptions) (*ApplyResult, error) {
 	a := &applier{o: o, plan: o.Plan}
 	if err := a.decode(); err != nil {
@@ -79,7 +79,7 @@ func (a *applier) result(done bool, err error) (*ApplyResult, error) {
 	}
 	if done && a.o.Strict && len(a.report.FellBack) > 0 {
 		return nil, errKind(KindGate, "see its "+reportName+", change the recipe and plan again",
-			"%s was applied without --strict: %d tensors fell back to plain rounding", filepath.Base(a.o.Out), len(a.report.FellBack))
+			"%s was applied without --strict: %d tensors fell back to %s", filepath.Base(a.o.Out), len(a.report.FellBack), a.report.Plainer())
 	}
 	return &ApplyResult{Already: done, Resumed: a.resumed, Report: a.report}, nil
 }
@@ -89,6 +89,7 @@ type applier struct {
 	plan    *planfile.Plan
 	recipe  *Recipe
 	m       *mergeDecision
+	sp      *sparsifyDecision
 	q       *quantDecision
 	h       *headsDecision
 	s       *source
@@ -127,6 +128,9 @@ func (a *applier) decode() error {
 		case stepHeads:
 			a.h = &headsDecision{}
 			want, into = headsVersion, a.h
+		case stepSparsify:
+			a.sp = &sparsifyDecision{}
+			want, into = sparsifyVersion, a.sp
 		case stepQuantize:
 			a.q = &quantDecision{}
 			want, into = quantizeVersion, a.q
@@ -242,7 +246,7 @@ func (a *applier) layOut(context.Context) error {
 	if a.view, a.viewed, err = a.t.rotated(a.q, a.o.Env.Device.For); err != nil {
 		return err
 	}
-	if a.outs, err = planOutputs(a.s.ck, a.view, a.viewed, kvmerge.Changed(a.s.arch, a.m.layers()), a.q); err != nil {
+	if a.outs, err = planOutputs(a.s.ck, a.view, a.viewed, kvmerge.Changed(a.s.arch, a.m.layers()), a.sp, a.q); err != nil {
 		return err
 	}
 	if a.layout, err = safetensors.PlanLayout(tensorInfos(a.outs), a.recipe.Output.MaxShardBytes); err != nil {
@@ -290,7 +294,7 @@ func (a *applier) removeEmpty() error {
 // budget plans the run into the memory that it may take, or refuses.
 func (a *applier) budget(context.Context) error {
 	return a.o.Env.fit(func(states int64) int64 {
-		return max(peakMemory(a.s, a.q, a.set, states)+mergedViewBytes(a.s, a.recipe.KVMerge), mergeMemory(a.s, a.recipe.KVMerge, a.set, states))
+		return max(peakMemory(a.s, workOf(a.sp, a.q), a.set, states)+mergedViewBytes(a.s, a.recipe.KVMerge), mergeMemory(a.s, a.recipe.KVMerge, a.set, states))
 	})
 }
 

@@ -18,16 +18,18 @@ func (a *applier) checkDecisions(context.Context) error {
 		f = append(f, fmt.Errorf("settings: %w", err))
 	}
 	f.add((a.recipe.Quantize != nil) != (a.q != nil), "the settings and the steps do not agree on quantization")
+	f.add((a.recipe.Sparsify != nil) != (a.sp != nil), "the settings and the steps do not agree on sparse weights")
 	f.add((a.recipe.KVMerge != nil) != (a.m != nil), "the settings and the steps do not agree on merging KV heads")
 	f = append(f, a.checkHeadsStep()...)
 	f.add(!reflect.DeepEqual(gateRows(a.recipe.Gates), a.plan.Gates) && len(gateRows(a.recipe.Gates))+len(a.plan.Gates) > 0,
 		"the settings and the plan do not agree on gates")
-	needs := a.m != nil || a.recipe.Heads != nil || a.q != nil && a.q.needsData() || a.recipe.Gates != Gates{}
+	needs := a.m != nil || a.recipe.Heads != nil || workOf(a.sp, a.q).data || a.recipe.Gates != Gates{}
 	f.add(needs && a.plan.Calibration == nil, "the steps look at data, and the plan names none")
 	if len(f) == 0 {
 		f = append(f, a.checkMerge()...)
 	}
 	if len(f) == 0 {
+		f = append(f, a.checkSparsify()...)
 		f = append(f, a.checkQuantize()...)
 		f = append(f, a.checkHeads()...)
 	}
@@ -72,6 +74,22 @@ func (a *applier) checkQuantize() (f faults) {
 		return append(f, err)
 	}
 	f.add(!sameJSON(want, a.q), "the decision of step %s does not follow from the settings and the model", stepQuantize)
+	return f
+}
+
+// checkSparsify makes the decision once more, as checkQuantize does.
+func (a *applier) checkSparsify() (f faults) {
+	if a.sp == nil {
+		return nil
+	}
+	want, err := decideSparsify(a.t.arch, a.recipe.Sparsify)
+	if err != nil {
+		return append(f, err)
+	}
+	f.add(!sameJSON(want, a.sp), "the decision of step %s does not follow from the settings and the model", stepSparsify)
+	for _, v := range want.rules(a.t.arch) {
+		f.add(true, "%s", v)
+	}
 	return f
 }
 

@@ -15,20 +15,21 @@ const (
 	outCopy    outKind = iota // the source's bytes, unchanged
 	outRounded                // read from the merged and rotated view, rounded to the stored dtype
 	outPacked                 // one tensor of a packed module
-	outDequant                // low-bit values written as plain weights
+	outDequant                // low-bit or sparse values written as plain weights
 )
 
 // The machine-readable reasons of change rows.
 const (
-	reasonKept      = "kept"
-	reasonIgnored   = "kept_by_ignore"
-	reasonMerged    = "kv_heads_merged"
-	reasonRotated   = "rotation_fused"
-	reasonFolded    = "norm_folded"
-	reasonUntied    = "untied_for_rotation"
-	reasonPacked    = "quantized_packed"
-	reasonDequant   = "quantized_dequantized"
-	reasonUntouched = "not_part_of_the_model"
+	reasonKept       = "kept"
+	reasonIgnored    = "kept_by_ignore"
+	reasonMerged     = "kv_heads_merged"
+	reasonRotated    = "rotation_fused"
+	reasonFolded     = "norm_folded"
+	reasonUntied     = "untied_for_rotation"
+	reasonPacked     = "quantized_packed"
+	reasonDequant    = "quantized_dequantized"
+	reasonSparsified = "sparsified"
+	reasonUntouched  = "not_part_of_the_model"
 )
 
 // outTensor is one tensor of the result.
@@ -53,14 +54,15 @@ func partLayer(l int) string { return fmt.Sprintf("layer %d", l) }
 type outputs struct {
 	src    formats.Source
 	view   formats.Source
+	sp     *sparsifyDecision
 	q      *quantDecision
 	list   []outTensor
 	taken  map[string]bool
 	merged map[string]bool // tensors that merging changes
 }
 
-func planOutputs(src, view formats.Source, m *arch.Model, merged []string, q *quantDecision) ([]outTensor, error) {
-	o := &outputs{src: src, view: view, q: q, taken: map[string]bool{}, merged: map[string]bool{}}
+func planOutputs(src, view formats.Source, m *arch.Model, merged []string, sp *sparsifyDecision, q *quantDecision) ([]outTensor, error) {
+	o := &outputs{src: src, view: view, sp: sp, q: q, taken: map[string]bool{}, merged: map[string]bool{}}
 	for _, name := range merged {
 		o.merged[name] = true
 	}
@@ -135,23 +137,26 @@ func (o *outputs) own(name string) (formats.TensorInfo, bool) {
 }
 
 func (o *outputs) linear(lin arch.Linear, part string) error {
+	if o.sp.has(lin.Module()) {
+		o.dense(lin, part, reasonSparsified, stepSparsify)
+		return nil
+	}
 	if o.q == nil || !o.q.has(lin.Module()) {
 		n := len(o.list) // a tensor of several projections is there already
 		o.plain(lin.Weight, part, reasonRotated)
-		if len(o.list) > n && o.q != nil && o.list[n].kind == outCopy {
+		if len(o.list) > n && (o.q != nil || o.sp != nil) && o.list[n].kind == outCopy {
 			o.list[n].reason = reasonIgnored
 		}
+		return nil
+	}
+	if o.q.Output == outputDequantized {
+		o.dense(lin, part, reasonDequant, stepQuantize)
 		return nil
 	}
 	if o.taken[lin.Weight] {
 		return nil
 	}
 	o.taken[lin.Weight] = true
-	if o.q.Output == outputDequantized {
-		own, _ := o.own(lin.Weight)
-		o.list = append(o.list, outTensor{TensorInfo: own, kind: outDequant, from: lin.Weight, part: part, reason: reasonDequant, step: stepQuantize})
-		return nil
-	}
 	scheme := o.q.packedScheme()
 	if err := scheme.Check(int64(lin.Out), int64(lin.In)); err != nil {
 		return formats.Errorf("model", lin.Weight, "%w", err)
@@ -160,6 +165,16 @@ func (o *outputs) linear(lin arch.Linear, part string) error {
 		o.list = append(o.list, outTensor{TensorInfo: t, kind: outPacked, from: lin.Weight, part: part, reason: reasonPacked, step: stepQuantize})
 	}
 	return nil
+}
+
+// dense adds the weight of a projection, of which the values in the block are written as plain weights.
+func (o *outputs) dense(lin arch.Linear, part, reason, step string) {
+	if o.taken[lin.Weight] {
+		return
+	}
+	o.taken[lin.Weight] = true
+	own, _ := o.own(lin.Weight)
+	o.list = append(o.list, outTensor{TensorInfo: own, kind: outDequant, from: lin.Weight, part: part, reason: reason, step: step})
 }
 
 func (q *quantDecision) packedScheme() packed.Scheme {

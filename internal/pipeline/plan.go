@@ -62,6 +62,7 @@ type planner struct {
 	dir  string // of the maps of merged layers; "" for none
 	vs   []violation
 	m    *mergeDecision
+	sp   *sparsifyDecision
 	q    *quantDecision
 	h    *headsDecision
 	set  *dataset
@@ -120,7 +121,13 @@ func (p *planner) decide(context.Context) error {
 
 // layOut checks the rules of the targets and lists the tensors of the result.
 func (p *planner) layOut() error {
-	p.vs = preflight(p.t.arch, p.r.Target, p.q)
+	if s := p.r.Sparsify; s != nil {
+		var err error
+		if p.sp, err = decideSparsify(p.t.arch, s); err != nil {
+			return err
+		}
+	}
+	p.vs = append(preflight(p.t.arch, p.r.Target, p.q), p.sp.rules(p.t.arch)...)
 	// The uneven layers that stand for a budget's tell what their numbers may be no better than that they differ.
 	if k := p.r.KVMerge; k != nil && (p.m != nil || k.KVBudget == nil) {
 		p.vs = append(p.vs, mergedRules(p.s.arch, p.t.arch, p.r.Target, p.r.KVMerge)...)
@@ -133,7 +140,7 @@ func (p *planner) layOut() error {
 		return err
 	}
 	p.view = m
-	p.outs, err = planOutputs(p.s.ck, view, m, kvmerge.Changed(p.s.arch, p.m.layers()), p.q)
+	p.outs, err = planOutputs(p.s.ck, view, m, kvmerge.Changed(p.s.arch, p.m.layers()), p.sp, p.q)
 	return err
 }
 
@@ -182,7 +189,7 @@ func (p *planner) fingerprint(ctx context.Context) error {
 
 // needsData reports whether any part of the plan looks at calibration data.
 func (p *planner) needsData() bool {
-	return p.r.KVMerge != nil || p.r.Heads != nil || p.q != nil && p.q.needsData() || p.o.Data.Calib != "" || p.r.Gates != Gates{}
+	return p.r.KVMerge != nil || p.r.Heads != nil || workOf(p.sp, p.q).data || p.o.Data.Calib != "" || p.r.Gates != Gates{}
 }
 
 func (p *planner) data(ctx context.Context) error {
@@ -260,6 +267,11 @@ func (p *planner) addSteps(plan *planfile.Plan) error {
 			return err
 		}
 	}
+	if p.sp != nil {
+		if err := add(stepSparsify, sparsifyVersion, p.sp, p.sp.summary(), p.sp.rows(plan, p.view)); err != nil {
+			return err
+		}
+	}
 	if p.q != nil {
 		return add(stepQuantize, quantizeVersion, p.q, p.q.summary(), p.q.rows(plan))
 	}
@@ -283,8 +295,8 @@ func calibrationOf(d *dataset) *planfile.Calibration {
 
 // estimate states what apply will need, by the formulas of its parts.
 func (p *planner) estimate() planfile.Estimate {
-	e := planfile.Estimate{PeakMemory: usualMemory(p.s, p.q, p.set) + mergedViewBytes(p.s, p.r.KVMerge)}
-	if p.q != nil && p.q.needsData() {
+	e := planfile.Estimate{PeakMemory: usualMemory(p.s, workOf(p.sp, p.q), p.set) + mergedViewBytes(p.s, p.r.KVMerge)}
+	if workOf(p.sp, p.q).data {
 		e.Scratch = scratchBytes(p.s.arch, int64(p.set.set.Calib.Tokens()))
 	}
 	if p.m != nil {

@@ -12,10 +12,12 @@ import (
 const (
 	stepMerge    = "kvmerge"
 	stepHeads    = "heads"
+	stepSparsify = "sparsify"
 	stepQuantize = "quantize"
 
 	mergeVersion    = 1
 	headsVersion    = 2
+	sparsifyVersion = 1
 	quantizeVersion = 2
 )
 

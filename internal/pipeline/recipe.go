@@ -18,6 +18,7 @@ type Recipe struct {
 	Retrieval   *Retrieval  `yaml:"retrieval" json:"retrieval,omitempty"`
 	KVMerge     *KVMerge    `yaml:"kvmerge" json:"kvmerge,omitempty"`
 	Heads       *Heads      `yaml:"heads" json:"heads,omitempty"`
+	Sparsify    *Sparsify   `yaml:"sparsify" json:"sparsify,omitempty"`
 	Quantize    *Quantize   `yaml:"quantize" json:"quantize,omitempty"`
 	Gates       Gates       `yaml:"gates" json:"gates"`
 	Output      Output      `yaml:"output" json:"output"`
@@ -145,6 +146,9 @@ func (r *Recipe) defaults(has *Recipe) {
 		r.Heads = &Heads{}
 		r.Heads.defaults(has.Heads)
 	}
+	if has.Sparsify != nil {
+		r.Sparsify = defaultSparsify()
+	}
 	if has.Quantize != nil {
 		yes, alsoYes := true, true
 		r.Quantize = &Quantize{Method: "rsq", Bits: 4, GroupSize: 128, Symmetric: &yes, Clip: &alsoYes, Damp: 0.01}
@@ -164,6 +168,9 @@ func (r *Recipe) fillDefaults() {
 	}
 	if h := r.Heads; h != nil {
 		h.fillDefaults(r.Retrieval)
+	}
+	if s := r.Sparsify; s != nil {
+		s.fillDefaults()
 	}
 	if q := r.Quantize; q != nil {
 		q.fillDefaults()
@@ -215,7 +222,7 @@ func (r *Recipe) check() error {
 	f.add(c.Sequences < 1 || c.Sequences > 1<<20, "calibration.sequences %d: want 1 to 1048576", c.Sequences)
 	f.add(c.Holdout < 0 || c.Holdout > 1<<20, "calibration.holdout %d: want 0 to 1048576", c.Holdout)
 	f.add(c.Length < 8 || c.Length > 1<<20, "calibration.length %d: want 8 to 1048576", c.Length)
-	f.add(r.KVMerge == nil && r.Heads == nil && r.Quantize == nil, "no step: give kvmerge, heads or quantize")
+	f.add(r.KVMerge == nil && r.Heads == nil && r.Sparsify == nil && r.Quantize == nil, "no step: give kvmerge, heads, sparsify or quantize")
 	f.add(r.Output.MaxShardBytes < 1<<20, "output.max_shard_bytes %d: want at least 1048576", r.Output.MaxShardBytes)
 	g := r.Gates
 	for name, v := range map[string]float64{"ppl_ratio": g.PPLRatio, "kl": g.KL, "needle_drop": g.NeedleDrop,
@@ -232,6 +239,9 @@ func (r *Recipe) check() error {
 	}
 	if r.Heads != nil {
 		r.Heads.check(&f, r)
+	}
+	if r.Sparsify != nil {
+		r.Sparsify.check(&f, r)
 	}
 	if r.Quantize != nil {
 		r.Quantize.check(&f)
@@ -271,10 +281,15 @@ func (q *Quantize) check(f *faults) {
 	if m := q.Importance; m != nil {
 		f.add(!(m.Min > 0 && m.Min <= m.Max && m.Max <= 1e6), "quantize.importance: want 0 < min <= max, have %v and %v", m.Min, m.Max)
 	}
-	for _, s := range q.Ignore {
+	checkIgnore(f, "quantize", q.Ignore)
+}
+
+// checkIgnore checks the rules that name modules in a section.
+func checkIgnore(f *faults, section string, rules []string) {
+	for _, s := range rules {
 		if re, ok := strings.CutPrefix(s, "re:"); ok {
 			_, err := regexp.Compile(re)
-			f.add(err != nil, "quantize.ignore %q: %v", s, err)
+			f.add(err != nil, "%s.ignore %q: %v", section, s, err)
 		}
 	}
 }
