@@ -46,7 +46,7 @@ func (a *app) applyCmd() *cobra.Command {
 	f.StringVar(&data.Train, "train", "", "the training data that the plan was made with")
 	f.StringVar(&data.Heldout, "heldout", "", "the held-out data that the plan was made with")
 	f.BoolVar(&remote, "allow-remote-code", false, "accept checkpoints that bring Python code, and carry it over")
-	f.BoolVar(&strict, "strict", false, "fail where a matrix fell back to plain rounding")
+	f.BoolVar(&strict, "strict", false, "fail where a matrix fell back to a plainer method")
 	required(c, "model", "output")
 	return c
 }

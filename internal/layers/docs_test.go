@@ -51,6 +51,22 @@ quantize: {}
 	}
 }
 
+// The section sparsify, which goes into no recipe with quantize, stands in the document as a comment. Its values are the defaults.
+func TestDocumentedSparsify(t *testing.T) {
+	section := regexp.MustCompile(`(?m)^# sparsify:.*\n(?:#   .*\n)+`).FindString(block(t, "PLAN.md", "yaml", "version: 1"))
+	got, err := pipeline.ParseRecipe([]byte(strings.ReplaceAll("\n"+section, "\n# ", "\n")))
+	if err != nil {
+		t.Fatalf("%v in\n%s", err, section)
+	}
+	want, err := pipeline.ParseRecipe([]byte("sparsify: {}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g, w := asJSON(t, got), asJSON(t, want); g != w {
+		t.Errorf("documented\n%s\ndefaults\n%s", g, w)
+	}
+}
+
 func asJSON(t *testing.T, v any) string {
 	t.Helper()
 	b, err := json.MarshalIndent(v, "", " ")
@@ -73,7 +89,7 @@ func TestDocumentedRecipeIsComplete(t *testing.T) {
 func recipeSource(t *testing.T) string {
 	t.Helper()
 	var all []byte
-	for _, name := range []string{"recipe.go", "recipeheads.go", "recipemerge.go"} {
+	for _, name := range []string{"recipe.go", "recipeheads.go", "recipemerge.go", "recipesparsify.go"} {
 		data, err := os.ReadFile(filepath.Join(root, "internal", "pipeline", name))
 		if err != nil {
 			t.Fatal(err)

@@ -40,6 +40,7 @@ var ranks = map[string]int{
 	"heads":         8,
 	"heads/kvmerge": 8,
 	"prune":         8,
+	"prune/sparse":  8,
 	"quantize":      8,
 
 	"internal/pipeline": 9,

@@ -18,17 +18,26 @@ func (a *applier) checkDecisions(context.Context) error {
 		f = append(f, fmt.Errorf("settings: %w", err))
 	}
 	f.add((a.recipe.Quantize != nil) != (a.q != nil), "the settings and the steps do not agree on quantization")
+	f.add((a.recipe.Sparsify != nil) != (a.sp != nil), "the settings and the steps do not agree on sparse weights")
+	f.add((a.recipe.Prune != nil) != (a.pr != nil), "the settings and the steps do not agree on pruning")
+	f.add((a.recipe.Distill != nil) != (a.di != nil), "the settings and the steps do not agree on training")
 	f.add((a.recipe.KVMerge != nil) != (a.m != nil), "the settings and the steps do not agree on merging KV heads")
 	f = append(f, a.checkHeadsStep()...)
 	f.add(!reflect.DeepEqual(gateRows(a.recipe.Gates), a.plan.Gates) && len(gateRows(a.recipe.Gates))+len(a.plan.Gates) > 0,
 		"the settings and the plan do not agree on gates")
-	needs := a.m != nil || a.recipe.Heads != nil || a.q != nil && a.q.needsData() || a.recipe.Gates != Gates{}
+	needs := a.pr != nil || a.di != nil || a.m != nil || a.recipe.Heads != nil || workOf(a.sp, a.q).data || a.recipe.Gates != Gates{}
 	f.add(needs && a.plan.Calibration == nil, "the steps look at data, and the plan names none")
-	a.c = a.s
+	if len(f) == 0 {
+		f = append(f, a.checkPrune()...)
+	}
 	if len(f) == 0 {
 		f = append(f, a.checkMerge()...)
 	}
 	if len(f) == 0 {
+		a.checkDistill()
+	}
+	if len(f) == 0 {
+		f = append(f, a.checkSparsify()...)
 		f = append(f, a.checkQuantize()...)
 		f = append(f, a.checkHeads()...)
 	}
@@ -36,6 +45,39 @@ func (a *applier) checkDecisions(context.Context) error {
 		return nil
 	}
 	return &Error{Kind: KindStale, Err: fmt.Errorf("plan: %w", sortedJoin(f)), Hint: "plan again with this build"}
+}
+
+// checkPrune checks what stays and describes the model that it makes.
+func (a *applier) checkPrune() (f faults) {
+	a.c = a.s
+	if a.pr == nil {
+		return nil
+	}
+	if a.pr.Cut == nil {
+		f.add(true, "the decision of step %s says nothing of what stays", stepPrune)
+		return f
+	}
+	var err error
+	if a.c, a.cutChanges, err = a.s.pruned(a.pr); err != nil {
+		return append(f, err)
+	}
+	r, t := a.recipe.Prune, a.recipe.Prune.goal()
+	share, ok := t.Reached(a.s.arch, a.c.arch)
+	f.add(!ok, "the decision of step %s leaves %v of %s, the settings ask for %v", stepPrune, share, t.Metric, t.Share)
+	f.add(a.pr.Method != r.Method || a.pr.Metric != string(t.Metric) || a.pr.Share != number(share) ||
+		a.pr.Before != costOfModel(a.s.arch, r.Length) || a.pr.After != costOfModel(a.c.arch, r.Length),
+		"the decision of step %s does not follow from the settings and the model", stepPrune)
+	return f
+}
+
+// checkDistill describes the model whose weights are to be trained.
+func (a *applier) checkDistill() {
+	a.w = a.t
+	if a.di == nil {
+		return
+	}
+	a.late = newLateSource(a.t.dense, a.t.arch)
+	a.w = &source{dir: a.s.dir, ck: a.s.ck, dense: a.late, arch: a.t.arch}
 }
 
 // checkMerge checks the groups and describes the model that they make.
@@ -73,6 +115,22 @@ func (a *applier) checkQuantize() (f faults) {
 		return append(f, err)
 	}
 	f.add(!sameJSON(want, a.q), "the decision of step %s does not follow from the settings and the model", stepQuantize)
+	return f
+}
+
+// checkSparsify makes the decision once more, as checkQuantize does.
+func (a *applier) checkSparsify() (f faults) {
+	if a.sp == nil {
+		return nil
+	}
+	want, err := decideSparsify(a.t.arch, a.recipe.Sparsify)
+	if err != nil {
+		return append(f, err)
+	}
+	f.add(!sameJSON(want, a.sp), "the decision of step %s does not follow from the settings and the model", stepSparsify)
+	for _, v := range want.rules(a.t.arch) {
+		f.add(true, "%s", v)
+	}
 	return f
 }
 

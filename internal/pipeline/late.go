@@ -17,8 +17,8 @@ type lateSource struct {
 func newLateSource(base formats.Source, m *arch.Model) *lateSource {
 	s := &lateSource{base: base, late: map[string]formats.TensorInfo{}}
 	names := map[string]bool{}
-	for _, n := range modelTensors(m) {
-		names[n] = true
+	for _, p := range m.Parameters() {
+		names[p.Name] = true
 	}
 	for _, t := range base.Tensors() {
 		if names[t.Name] {
@@ -28,22 +28,6 @@ func newLateSource(base formats.Source, m *arch.Model) *lateSource {
 		s.list = append(s.list, t)
 	}
 	return s
-}
-
-// modelTensors lists the tensors of a model in the order of the forward pass, each once.
-func modelTensors(m *arch.Model) []string {
-	names := []string{m.Embed, m.PosEmbed}
-	for l := range m.Layers {
-		names = append(names, m.LayerTensors(l)...)
-	}
-	names = append(names, m.FinalNorm.Weight, m.FinalNorm.Bias, m.LMHead)
-	out := names[:0]
-	for _, n := range uniqueStrings(names) {
-		if n != "" {
-			out = append(out, n)
-		}
-	}
-	return out
 }
 
 // Tensors implements [formats.Source].

@@ -11,7 +11,10 @@ func (j *mergeJob) judge(ctx context.Context, merged *source) (err error) {
 	if j.d.HeldOut, err = j.measure(ctx, merged); err != nil {
 		return err
 	}
-	return gateMerge(j.d.HeldOut, j.r.Gates)
+	if j.r.Distill != nil { // which is there to bring back what is lost
+		return nil
+	}
+	return gateStep(j.d.HeldOut, j.r.Gates, "merging KV heads", "keep more KV heads (kv_heads, kv_budget), or loosen the gates")
 }
 
 // measure compares source and merged model on the held-out side.
@@ -57,8 +60,8 @@ func (j *mergeJob) uniform() bool {
 	return true
 }
 
-// gateMerge fails a merged model that is beyond the gates of the result already: what comes after brings nothing back.
-func gateMerge(list []metric, g Gates) error {
+// gateStep fails a model that is beyond the gates of the result after a step already: what comes after brings nothing back.
+func gateStep(list []metric, g Gates, step, hint string) error {
 	c := costOf(list)
 	var f faults
 	for _, b := range []struct {
@@ -66,12 +69,12 @@ func gateMerge(list []metric, g Gates) error {
 		value, bound float64
 		measured     bool
 	}{{metricPPLRatio, c.ratio, g.PPLRatio, c.text}, {metricKL, c.kl, g.KL, c.text}, {metricNeedleDrop, c.drop, g.NeedleDrop, c.needles}} {
-		f.add(b.bound != 0 && b.measured && b.value > b.bound+gateSlack, "gate %s: merging KV heads alone reaches %s on held-out data, want at most %v", b.name, number(b.value), b.bound)
+		f.add(b.bound != 0 && b.measured && b.value > b.bound+gateSlack, "gate %s: %s alone reaches %s on held-out data, want at most %v", b.name, step, number(b.value), b.bound)
 	}
 	if len(f) == 0 {
 		return nil
 	}
-	return &Error{Kind: KindGate, Err: sortedJoin(f), Hint: "keep more KV heads (kv_heads, kv_budget), or loosen the gates"}
+	return &Error{Kind: KindGate, Err: sortedJoin(f), Hint: hint}
 }
 
 // warn says where the result will disappoint.

@@ -13,6 +13,7 @@ import (
 	"modelpress/formats/safetensors"
 	"modelpress/heads/kvmerge"
 	"modelpress/internal/arch"
+	"modelpress/prune"
 )
 
 // PlanOptions is what a plan is made from.
@@ -55,24 +56,29 @@ func Plan(ctx context.Context, o PlanOptions) (*planfile.Plan, error) {
 }
 
 type planner struct {
-	o    PlanOptions
-	s    *source
-	c    *source // the source once units are pruned; before that, in shapes that it may have
-	t    *source // c once its KV heads are merged; before that, in the shapes that it will have as far as they are known
-	r    *Recipe
-	dir  string // of the maps of merged layers; "" for none
-	vs   []violation
-	m    *mergeDecision
-	q    *quantDecision
-	h    *headsDecision
-	set  *dataset
-	src  planfile.Source
-	outs []outTensor
-	view *arch.Model
+	o          PlanOptions
+	s          *source
+	c          *source // the source once units are pruned; before that, in shapes that it may have
+	t          *source // c once its KV heads are merged; before that, in the shapes that it will have as far as they are known
+	r          *Recipe
+	dir        string // of the maps of merged layers; "" for none
+	vs         []violation
+	pr         *pruneDecision
+	cutChanges []prune.Change
+	m          *mergeDecision
+	di         *distillDecision
+	sp         *sparsifyDecision
+	q          *quantDecision
+	h          *headsDecision
+	set        *dataset
+	src        planfile.Source
+	outs       []outTensor
+	stored     *stored
+	view       *arch.Model
 }
 
 func (p *planner) plan(ctx context.Context) (*planfile.Plan, error) {
-	for _, f := range []func(context.Context) error{p.decide, p.data, p.budget, p.fingerprint, p.merge, p.heads} {
+	for _, f := range []func(context.Context) error{p.decide, p.data, p.budget, p.fingerprint, p.prune, p.merge, p.distill, p.heads} {
 		if err := f(ctx); err != nil {
 			return nil, err
 		}
@@ -90,7 +96,9 @@ func (p *planner) drop() error {
 
 // decide makes the choices that need no compute, and refuses what would not load.
 func (p *planner) decide(context.Context) error {
-	p.c = p.s
+	if err := p.shape(); err != nil {
+		return err
+	}
 	if err := p.mergedShapes(); err != nil {
 		return err
 	}
@@ -130,7 +138,13 @@ func (p *planner) mergedShapes() error {
 
 // layOut checks the rules of the targets and lists the tensors of the result.
 func (p *planner) layOut() error {
-	p.vs = preflight(p.t.arch, p.r.Target, p.q)
+	if s := p.r.Sparsify; s != nil {
+		var err error
+		if p.sp, err = decideSparsify(p.t.arch, s); err != nil {
+			return err
+		}
+	}
+	p.vs = append(preflight(p.t.arch, p.r.Target, p.q), p.sp.rules(p.t.arch)...)
 	// The uneven layers that stand for a budget's tell what their numbers may be no better than that they differ.
 	if k := p.r.KVMerge; k != nil && (p.m != nil || k.KVBudget == nil) {
 		p.vs = append(p.vs, mergedRules(p.c.arch, p.t.arch, p.r.Target, p.r.KVMerge)...)
@@ -143,7 +157,8 @@ func (p *planner) layOut() error {
 		return err
 	}
 	p.view = m
-	p.outs, err = planOutputs(p.s.ck, view, m, kvmerge.Changed(p.c.arch, p.m.layers()), p.q)
+	p.stored = p.storedAs()
+	p.outs, err = planOutputs(p.stored, view, m, p.sp, p.q)
 	return err
 }
 
@@ -192,7 +207,7 @@ func (p *planner) fingerprint(ctx context.Context) error {
 
 // needsData reports whether any part of the plan looks at calibration data.
 func (p *planner) needsData() bool {
-	return p.r.KVMerge != nil || p.r.Heads != nil || p.q != nil && p.q.needsData() || p.o.Data.Calib != "" || p.r.Gates != Gates{}
+	return p.r.Prune != nil || p.r.Distill != nil || p.r.KVMerge != nil || p.r.Heads != nil || workOf(p.sp, p.q).data || p.o.Data.Calib != "" || p.r.Gates != Gates{}
 }
 
 func (p *planner) data(ctx context.Context) error {
@@ -232,7 +247,7 @@ func (p *planner) assemble() (*planfile.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	changes, err := changeRows(p.s.ck, p.outs, p.s.arch.Embed)
+	changes, err := changeRows(p.stored, p.outs, p.s.arch.Embed)
 	if err != nil {
 		return nil, err
 	}
@@ -260,13 +275,28 @@ func (p *planner) addSteps(plan *planfile.Plan) error {
 		plan.Steps = append(plan.Steps, planfile.Step{Name: name, Version: version, Summary: summary, Rows: rows, Decision: raw})
 		return nil
 	}
+	if p.pr != nil {
+		if err := add(stepPrune, pruneVersion, p.pr, p.pr.summary(p.s.arch, p.c.arch), p.pr.rows(p.s.arch)); err != nil {
+			return err
+		}
+	}
 	if p.m != nil {
 		if err := add(stepMerge, mergeVersion, p.m, p.m.summary(p.c.arch), p.m.rows(p.c.arch, p.t.arch)); err != nil {
 			return err
 		}
 	}
+	if p.di != nil {
+		if err := add(stepDistill, distillVersion, p.di, p.di.summary(p.r.Distill), p.di.rows()); err != nil {
+			return err
+		}
+	}
 	if p.h != nil {
 		if err := add(stepHeads, headsVersion, p.h, p.h.summary(), p.h.rows()); err != nil {
+			return err
+		}
+	}
+	if p.sp != nil {
+		if err := add(stepSparsify, sparsifyVersion, p.sp, p.sp.summary(), p.sp.rows(plan, p.view)); err != nil {
 			return err
 		}
 	}
@@ -293,8 +323,8 @@ func calibrationOf(d *dataset) *planfile.Calibration {
 
 // estimate states what apply will need, by the formulas of its parts.
 func (p *planner) estimate() planfile.Estimate {
-	e := planfile.Estimate{PeakMemory: usualMemory(p.s, p.q, p.set) + mergedViewBytes(p.s, p.r.KVMerge)}
-	if p.q != nil && p.q.needsData() {
+	e := planfile.Estimate{PeakMemory: usualMemory(p.s, workOf(p.sp, p.q), p.set) + mergedViewBytes(p.s, p.r.KVMerge)}
+	if workOf(p.sp, p.q).data {
 		e.Scratch = scratchBytes(p.s.arch, int64(p.set.set.Calib.Tokens()))
 	}
 	if p.m != nil {

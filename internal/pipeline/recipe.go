@@ -20,6 +20,7 @@ type Recipe struct {
 	KVMerge     *KVMerge    `yaml:"kvmerge" json:"kvmerge,omitempty"`
 	Distill     *Distill    `yaml:"distill" json:"distill,omitempty"`
 	Heads       *Heads      `yaml:"heads" json:"heads,omitempty"`
+	Sparsify    *Sparsify   `yaml:"sparsify" json:"sparsify,omitempty"`
 	Quantize    *Quantize   `yaml:"quantize" json:"quantize,omitempty"`
 	Gates       Gates       `yaml:"gates" json:"gates"`
 	Output      Output      `yaml:"output" json:"output"`
@@ -156,6 +157,9 @@ func (r *Recipe) defaults(has *Recipe) {
 		r.Heads = &Heads{}
 		r.Heads.defaults(has.Heads)
 	}
+	if has.Sparsify != nil {
+		r.Sparsify = defaultSparsify()
+	}
 	if has.Quantize != nil {
 		yes, alsoYes := true, true
 		r.Quantize = &Quantize{Method: "rsq", Bits: 4, GroupSize: 128, Symmetric: &yes, Clip: &alsoYes, Damp: 0.01}
@@ -181,6 +185,9 @@ func (r *Recipe) fillDefaults() {
 	}
 	if h := r.Heads; h != nil {
 		h.fillDefaults(r.Retrieval)
+	}
+	if s := r.Sparsify; s != nil {
+		s.fillDefaults()
 	}
 	if q := r.Quantize; q != nil {
 		q.fillDefaults()
@@ -234,7 +241,7 @@ func (r *Recipe) check() error {
 	f.add(c.Length < 8 || c.Length > 1<<20, "calibration.length %d: want 8 to 1048576", c.Length)
 	f.add(c.TrainSequences < 0 || c.TrainSequences > 1<<24, "calibration.train_sequences %d: want 0 to 16777216", c.TrainSequences)
 	f.add(c.TrainLength != 0 && c.TrainLength < 8 || c.TrainLength > 1<<20, "calibration.train_length %d: want 8 to 1048576, or 0", c.TrainLength)
-	f.add(r.Prune == nil && r.KVMerge == nil && r.Distill == nil && r.Heads == nil && r.Quantize == nil, "no step: give prune, kvmerge, distill, heads or quantize")
+	f.add(r.Prune == nil && r.KVMerge == nil && r.Distill == nil && r.Heads == nil && r.Sparsify == nil && r.Quantize == nil, "no step: give prune, kvmerge, distill, heads, sparsify or quantize")
 	f.add(r.Output.MaxShardBytes < 1<<20, "output.max_shard_bytes %d: want at least 1048576", r.Output.MaxShardBytes)
 	g := r.Gates
 	for name, v := range map[string]float64{"ppl_ratio": g.PPLRatio, "kl": g.KL, "needle_drop": g.NeedleDrop,
@@ -257,6 +264,9 @@ func (r *Recipe) check() error {
 	}
 	if r.Heads != nil {
 		r.Heads.check(&f, r)
+	}
+	if r.Sparsify != nil {
+		r.Sparsify.check(&f, r)
 	}
 	if r.Quantize != nil {
 		r.Quantize.check(&f)
@@ -296,10 +306,15 @@ func (q *Quantize) check(f *faults) {
 	if m := q.Importance; m != nil {
 		f.add(!(m.Min > 0 && m.Min <= m.Max && m.Max <= 1e6), "quantize.importance: want 0 < min <= max, have %v and %v", m.Min, m.Max)
 	}
-	for _, s := range q.Ignore {
+	checkIgnore(f, "quantize", q.Ignore)
+}
+
+// checkIgnore checks the rules that name modules in a section.
+func checkIgnore(f *faults, section string, rules []string) {
+	for _, s := range rules {
 		if re, ok := strings.CutPrefix(s, "re:"); ok {
 			_, err := regexp.Compile(re)
-			f.add(err != nil, "quantize.ignore %q: %v", s, err)
+			f.add(err != nil, "%s.ignore %q: %v", section, s, err)
 		}
 	}
 }

@@ -30,6 +30,11 @@ func TestRecipeDefaults(t *testing.T) {
 		{"gptq", "quantize: {method: gptq, clip: false, symmetric: false}", `"symmetric":false,"clip":false,"act_order":false,"damp":0.01,"rotate":"none","ignore":["lm_head"]}`},
 		{"nothing ignored", "quantize: {method: rtn, ignore: []}", `"ignore":[]}`},
 		{"part of importance", "quantize: {importance: {min: 0.1, max: 3}}", `"importance":{"min":0.1,"max":3}`},
+		{"sparsify", "sparsify: {}", `"sparsify":{"method":"sparsegpt","pattern":"unstructured","ratio":0.5,"block":128,"damp":0.01,"ignore":["lm_head"]}`},
+		{"n:m", "sparsify: {pattern: '1:4'}", `"pattern":"1:4","ratio":0.75,"block":128`},
+		{"n:m with its share", "sparsify: {method: wanda, pattern: '2:4', ratio: 0.5}", `"pattern":"2:4","ratio":0.5,"block":128`},
+		{"wanda", "sparsify: {method: wanda, ratio: 0.7}", `"ratio":0.7,"per":"row","block":128`},
+		{"magnitude", "sparsify: {method: magnitude}", `"ratio":0.5,"per":"matrix","block":128`},
 		{"heads", "heads: {method: echo, full_share: 0.5}", `"heads":{"method":"echo","full_share":0.5,"sink":64,"recent":256,"page":1,"unit":"head","balance":1.25,"min_length":0,"key_channels":0}`},
 		{"calibration", "heads: {method: echo, full_share: 0.5}", `{"version":1,"seed":0,"target":["hf"],"calibration":{"sequences":128,"holdout":16,"length":2048,"bos":"auto","shuffle":false}`},
 		{"output", "heads: {method: echo, full_share: 0.5}", `"gates":{},"output":{"max_shard_bytes":5000000000}}`},
@@ -51,9 +56,9 @@ func TestRecipeDefaults(t *testing.T) {
 // TestRecipeErrors has every rule of a recipe, and that all faults are named at once.
 func TestRecipeErrors(t *testing.T) {
 	for _, c := range []struct{ name, recipe string }{
-		{`no step: give kvmerge, heads or quantize`, ""},
-		{`recipe: no step: give kvmerge, heads or quantize`, "# nothing"},
-		{`recipe: no step: give kvmerge, heads or quantize`, "seed: 3"},
+		{`no step: give kvmerge, heads, sparsify or quantize`, ""},
+		{`recipe: no step: give kvmerge, heads, sparsify or quantize`, "# nothing"},
+		{`recipe: no step: give kvmerge, heads, sparsify or quantize`, "seed: 3"},
 		{`unknown field "quantise"`, "quantise: {}"},
 		{`unknown field "bitz"`, "quantize:\n  bitz: 4"},
 		{`[2:3]`, "quantize:\n  bitz: 4"},
@@ -114,6 +119,24 @@ func TestRecipeErrors(t *testing.T) {
 		{`heads.validate needs the retrieval section`, "heads: {method: echo, full_share: 0.5, validate: {}}"},
 		{`heads.validate.tasks "chess": known are single, multi-key, multi-value, key-value`, "heads: {full_share: 0.5, validate: {tasks: [chess]}}\nretrieval: {fact: '{name} {code}', question: '{name}', lengths: [64]}"},
 		{`heads.page 0: want 1 to 65536`, "heads: {method: echo, full_share: 0.5, page: 0}"},
+		{`sparsify.method "obs": known are sparsegpt, wanda, magnitude`, "sparsify: {method: obs}"},
+		{`sparsify.pattern "4:2": want unstructured, or n:m as in 2:4, where n of every m inputs stay and m is at most 1024`, "sparsify: {pattern: '4:2'}"},
+		{`sparsify.pattern "2:4096": want unstructured`, "sparsify: {pattern: '2:4096'}"},
+		{`sparsify.pattern "block": want unstructured`, "sparsify: {pattern: block}"},
+		{`sparsify.ratio 0: want more than 0 and less than 1`, "sparsify: {ratio: 0}"},
+		{`sparsify.ratio 1: want more than 0 and less than 1`, "sparsify: {ratio: 1}"},
+		{`sparsify.ratio NaN: want more than 0 and less than 1`, "sparsify: {ratio: .nan}"},
+		{`sparsify.ratio 0.6: pattern 2:4 leaves out 0.5`, "sparsify: {pattern: '2:4', ratio: 0.6}"},
+		{`sparsify.block 0: want 1 to 1024`, "sparsify: {block: 0}"},
+		{`sparsify.block 2048: want 1 to 1024`, "sparsify: {block: 2048}"},
+		{`sparsify.block 12.5: want a whole number`, "sparsify: {block: 12.5}"},
+		{`sparsify.block 100: want a multiple of 8, the width of a group of pattern 4:8`, "sparsify: {pattern: '4:8', block: 100}"},
+		{`sparsify.damp 0: want more than 0 and less than 10`, "sparsify: {damp: 0}"},
+		{`sparsify.per "column": want matrix or row`, "sparsify: {method: wanda, per: column}"},
+		{`sparsify.per has no effect with method sparsegpt`, "sparsify: {per: row}"},
+		{`sparsify.per has no effect with pattern 2:4`, "sparsify: {method: wanda, pattern: '2:4', per: row}"},
+		{`sparsify.ignore "re:[": error parsing regexp`, "sparsify: {ignore: ['re:[']}"},
+		{`sparsify and quantize do not go into one recipe: plan with sparsify, then quantize its result in a second run`, "sparsify: {}\nquantize: {method: rtn}"},
 		{`quantize.method "awq": known are rtn, gptq, rsq`, "quantize: {method: awq}"},
 		{`quantize.bits 0: known are 2, 3, 4, 8`, "quantize: {bits: 0}"},
 		{`quantize.bits 16: known are 2, 3, 4, 8`, "quantize: {bits: 16}"},
@@ -161,7 +184,7 @@ func TestSetTargets(t *testing.T) {
 func FuzzRecipe(f *testing.F) {
 	for _, s := range []string{
 		"quantize: {method: rtn}", "heads: {method: echo, full_share: 0.5, sink: 0}", "version: 1\nseed: 18446744073709551615\nquantize:\n  bits: 3\n",
-		"target: [hf, vllm]\nquantize: {ignore: [lm_head, 're:.*']}\ngates: {kl: 0.1}", "quantize: &a {bits: 4}\nheads: *a", "a: &a [*a]", "? [x]\n: y",
+		"target: [hf, vllm]\nquantize: {ignore: [lm_head, 're:.*']}\ngates: {kl: 0.1}", "quantize: &a {bits: 4}\nheads: *a", "a: &a [*a]", "sparsify: {pattern: '3:8', block: 64}", "? [x]\n: y",
 		"heads: {method: wu, full_share: 0}\nretrieval: {fact: '{name} {code}', question: '{name}', lengths: [64], depths: [0, 1]}", "---\n---\n", "\xff", "!!binary x",
 	} {
 		f.Add([]byte(s))

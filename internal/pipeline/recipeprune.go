@@ -14,6 +14,7 @@ type Prune struct {
 	Axes       []string `yaml:"axes" json:"axes"`               // hidden, heads, ffn, layers
 	Layout     string   `yaml:"layout" json:"layout"`           // portable or compact
 	Multiple   int      `yaml:"multiple" json:"multiple"`       // of hidden and FFN channels; 0 chooses by the model's width
+	AnyHeads   bool     `yaml:"any_heads" json:"any_heads"`     // any number of KV heads in place of a power of two, in the portable layout
 	Length     int      `yaml:"length" json:"length"`           // context at which operations are counted; 0 for calibration.length
 	Rounds     int      `yaml:"rounds" json:"rounds"`           // in how many steps importance is measured and units are cut
 	Aggregate  string   `yaml:"aggregate" json:"aggregate"`     // minitron: l2, mean, var, over windows

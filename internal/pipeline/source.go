@@ -166,6 +166,18 @@ func (s *source) rotated(q *quantDecision, par quantize.Par) (formats.Source, *a
 	return view, m, nil
 }
 
+// weightDType is the type that a weight is written as, of those that weights are computed in.
+func (s *source) weightDType(name string) formats.DType {
+	t, ok := s.ck.Lookup(name) // a view shows other types
+	if !ok {
+		t, _ = s.dense.Lookup(name)
+	}
+	if t.DType == formats.F64 {
+		return formats.F32
+	}
+	return t.DType
+}
+
 // storeDType is the type of scales and newly written tensors: that of the first projection.
 func (s *source) storeDType() (formats.DType, error) {
 	for l := range s.arch.Layers {
@@ -173,14 +185,7 @@ func (s *source) storeDType() (formats.DType, error) {
 			if !lin.Present() {
 				continue
 			}
-			t, ok := s.ck.Lookup(lin.Weight) // a view shows other types
-			if !ok {
-				t, _ = s.dense.Lookup(lin.Weight)
-			}
-			if t.DType == formats.F64 {
-				return formats.F32, nil
-			}
-			return t.DType, nil
+			return s.weightDType(lin.Weight), nil
 		}
 	}
 	return formats.Invalid, formats.Errorf("config.json", "", "the model has no projection")
