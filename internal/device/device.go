@@ -80,14 +80,30 @@ type Device interface {
 	AddBias(y, bias Buf, rows, n int)
 	// Add: y += x.
 	Add(y, x Buf, n int)
-	// RMSNorm: y[i,:] = x[i,:] / sqrt(mean(x[i,:]²)+eps) * w, rows of width d. y may be x.
-	RMSNorm(y, x, w Buf, rows, d int, eps float32)
-	// LayerNorm: y[i,:] = (x[i,:]-mean)/sqrt(var+eps)*w + b.
-	LayerNorm(y, x, w, b Buf, rows, d int, eps float32)
+	// MatMulTN: w[N,Kd] = y[M,N]ᵀ · x[M,Kd] + beta*w, the gradient by the weight of MatMulNT where y is the gradient by its
+	// output. All are F32, and the product is in f32 on devices of every class. With beta 0 the old w is not read.
+	MatMulTN(w, y, x Buf, m, n, kd int, beta float32)
+	// RMSNorm: y[i,:] = x[i,:] / sqrt(Σx[i,:]²/over+eps) * w, rows of width d. over > 0 is the number of channels that means
+	// are taken over: d, or fewer where masks make the other ones zero. y may be x.
+	RMSNorm(y, x, w Buf, rows, d int, over, eps float32)
+	// LayerNorm: y[i,:] = (x[i,:]-mean)/sqrt(var+eps)*w + b, with mean = Σx[i,:]/over and var = Σx[i,:]²/over - mean², computed
+	// without their cancellation: (Σ(x[i,:]-mean)² - (d-over)*mean²)/over, at least 0. Masked channels need zeros in w and b.
+	// y may be x.
+	LayerNorm(y, x, w, b Buf, rows, d int, over, eps float32)
 	// RMSNormBack: the gradient dx by the input x of RMSNorm from the gradient dy by its output. dx may be dy.
-	RMSNormBack(dx, dy, x, w Buf, rows, d int, eps float32)
+	RMSNormBack(dx, dy, x, w Buf, rows, d int, over, eps float32)
 	// LayerNormBack: the gradient dx by the input x of LayerNorm from the gradient dy by its output. dx may be dy.
-	LayerNormBack(dx, dy, x, w Buf, rows, d int, eps float32)
+	LayerNormBack(dx, dy, x, w Buf, rows, d int, over, eps float32)
+	// RMSNormGrad: dw[j] += Σ_i dy[i,j]*x[i,j]*r_i, the gradient by the gain of RMSNorm, with r_i = 1/sqrt(Σx[i,:]²/over+eps).
+	RMSNormGrad(dw, dy, x Buf, rows, d int, over, eps float32)
+	// LayerNormGrad: dw[j] += Σ_i dy[i,j]*n[i,j] and db[j] += Σ_i dy[i,j], the gradients by the gain and the bias of LayerNorm,
+	// with n = (x-mean)/sqrt(var+eps).
+	LayerNormGrad(dw, db, dy, x Buf, rows, d int, over, eps float32)
+	// ColumnDots: dst[j] += Σ_i a[i,j]*b[i,j] over rows of width n, in float64 and a fixed order; b nil counts as ones. It is
+	// the gradient by the z of ScaleColumns, and by the bias of AddBias.
+	ColumnDots(dst []float64, a, b Buf, rows, n int)
+	// ScaleColumns: y[i,j] = x[i,j]*z[j], rows of width n. y may be x.
+	ScaleColumns(y, x Buf, z []float32, rows, n int)
 	// RoPE rotates x [T, heads*K] in place in the half-split layout: pair (j, j+K/2) of each head by the angle whose
 	// cosine and sine stand at [t, j] of cos and sin, [T, K/2] each (host tables, any attention factor folded in).
 	RoPE(x Buf, t, heads, k int, cos, sin []float32)

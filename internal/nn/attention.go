@@ -66,10 +66,10 @@ func (b *Block) project(t int, p *Pass) (stop bool, err error) {
 	b.linear(k, s.n, arch.K, t)
 	b.linear(s.v, s.n, arch.V, t)
 	if b.qNorm.w != nil {
-		m.Dev.RMSNorm(s.q, q, b.qNorm.w, t*a.H, a.K, m.Arch.Eps)
+		m.Dev.RMSNorm(s.q, q, b.qNorm.w, t*a.H, a.K, float32(a.K), m.Arch.Eps)
 	}
 	if b.kNorm.w != nil {
-		m.Dev.RMSNorm(s.k, k, b.kNorm.w, t*a.G, a.K, m.Arch.Eps)
+		m.Dev.RMSNorm(s.k, k, b.kNorm.w, t*a.G, a.K, float32(a.K), m.Arch.Eps)
 	}
 	if p.TapHeads != nil && p.TapHeads(s.view(1, s.q, t*a.H*a.K), s.view(2, s.k, t*a.G*a.K), s.view(3, s.v, t*a.G*a.K), t) {
 		return true, nil

@@ -193,9 +193,9 @@ func (b *Block) positionBack(t int) {
 		m.Dev.RoPE(g.dk, t, a.G, a.K, cos, sin)
 	}
 	if b.qNorm.w != nil {
-		m.Dev.RMSNormBack(g.dq, g.dq, g.q0, b.qNorm.w, t*a.H, a.K, m.Arch.Eps)
+		m.Dev.RMSNormBack(g.dq, g.dq, g.q0, b.qNorm.w, t*a.H, a.K, float32(a.K), m.Arch.Eps)
 	}
 	if b.kNorm.w != nil {
-		m.Dev.RMSNormBack(g.dk, g.dk, g.k0, b.kNorm.w, t*a.G, a.K, m.Arch.Eps)
+		m.Dev.RMSNormBack(g.dk, g.dk, g.k0, b.kNorm.w, t*a.G, a.K, float32(a.K), m.Arch.Eps)
 	}
 }

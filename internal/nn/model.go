@@ -98,19 +98,19 @@ func (m *Model) addPositions(dst []float32, t int) error {
 // normalize applies a norm over rows of width D.
 func (m *Model) normalize(y, x device.Buf, n norm, rows int) {
 	if m.Arch.LayerNorm {
-		m.Dev.LayerNorm(y, x, n.w, n.b, rows, m.Arch.D, m.Arch.Eps)
+		m.Dev.LayerNorm(y, x, n.w, n.b, rows, m.Arch.D, float32(m.Arch.D), m.Arch.Eps)
 		return
 	}
-	m.Dev.RMSNorm(y, x, n.w, rows, m.Arch.D, m.Arch.Eps)
+	m.Dev.RMSNorm(y, x, n.w, rows, m.Arch.D, float32(m.Arch.D), m.Arch.Eps)
 }
 
 // normBack turns the gradient g by the output of a norm over rows of width D into the one by its input x.
 func (m *Model) normBack(g, x device.Buf, n norm, rows int) {
 	if m.Arch.LayerNorm {
-		m.Dev.LayerNormBack(g, g, x, n.w, rows, m.Arch.D, m.Arch.Eps)
+		m.Dev.LayerNormBack(g, g, x, n.w, rows, m.Arch.D, float32(m.Arch.D), m.Arch.Eps)
 		return
 	}
-	m.Dev.RMSNormBack(g, g, x, n.w, rows, m.Arch.D, m.Arch.Eps)
+	m.Dev.RMSNormBack(g, g, x, n.w, rows, m.Arch.D, float32(m.Arch.D), m.Arch.Eps)
 }
 
 // Logits runs the whole model over one window and returns [T, V]: for tests and single prompts, since it keeps every

@@ -204,11 +204,11 @@ func TestNorms(t *testing.T) {
 			}
 		}
 		x, ok := guarded(t, x0)
-		RMSNorm(x, x, w, rows, d, 1e-5, workers(2))
+		RMSNorm(x, x, w, rows, d, float32(d), 1e-5, workers(2))
 		ok()
 		closeTo(t, fmt.Sprint("rms ", d), x, rms, 3e-6)
 		if x, ok = guarded(t, x0); d > 1 {
-			LayerNorm(x, x, w, b, rows, d, 1e-5, nil)
+			LayerNorm(x, x, w, b, rows, d, float32(d), 1e-5, nil)
 			ok()
 			closeTo(t, fmt.Sprint("layer ", d), x, layer, 1e-5)
 		}

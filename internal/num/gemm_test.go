@@ -198,7 +198,7 @@ func TestShortSlicesPanic(t *testing.T) {
 		"dot":      func() { Dot(x, x[:5]) },
 		"exp":      func() { Exp32(x[:5], x) },
 		"hadamard": func() { Hadamard32(x) },
-		"norm":     func() { RMSNorm(x, x, nil, 2, 4, 0, nil) },
+		"norm":     func() { RMSNorm(x, x, nil, 2, 4, 4, 0, nil) },
 	} {
 		func() {
 			defer func() {

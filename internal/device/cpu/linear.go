@@ -38,6 +38,12 @@ func (d *Device) MatMulNN(y, x, w device.Buf, m, n, kd int, beta float32) {
 	num.GemmBack(f32(op, y, m*kd), kd, f32(op, x, m*n), n, weights, m, n, kd, beta, d.For)
 }
 
+// MatMulTN: w[N,Kd] = y[M,N]ᵀ · x[M,Kd] + beta*w, in f32 also on a device of NewBF16.
+func (d *Device) MatMulTN(w, y, x device.Buf, m, n, kd int, beta float32) {
+	const op = "MatMulTN"
+	num.GemmTN(f32(op, w, n*kd), kd, f32(op, y, m*n), n, f32(op, x, m*kd), kd, n, kd, m, 1, beta, d.For)
+}
+
 // Gather: y[i,:] = table[ids[i],:], rows of width w.
 func (d *Device) Gather(y, table device.Buf, ids []int32, w int) {
 	out := f32("Gather", y, len(ids)*w)
