@@ -14,7 +14,8 @@ func (l *layout) check(src formats.Source, m *arch.Model) error {
 	for i, q := range l.params {
 		p := l.places[i]
 		if !q.fits() || p.row != covered[p.tensor] || q.Rows > p.stored-p.row {
-			return formats.Errorf("", p.tensor, "%d rows from %d of %d, %d wide, after %d others", q.Rows, p.row, p.stored, q.Cols, covered[p.tensor])
+			return formats.Errorf("", p.tensor, "%d rows from %d of %d, %d wide, after %d others",
+				q.Rows, p.row, p.stored, q.Cols, covered[p.tensor])
 		}
 		covered[p.tensor] += q.Rows
 	}
