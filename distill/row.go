@@ -14,6 +14,7 @@ const rowBlock = 1024
 // without temperature.
 type rowScratch struct {
 	xs, xt, es, et, ec [rowBlock]float32
+	grad               []float32 // by the scores that a teacher's likeliest tokens have
 	entropy            entropyRow
 }
 
