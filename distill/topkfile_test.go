@@ -173,7 +173,7 @@ func TestTopKFileHostile(t *testing.T) {
 		{"order", "token 1", func(b []byte) { copy(b[second+2:second+4], b[second:second+2]) }},
 		{"probability", "token 1: probabilities", func(b []byte) { u32(b[second+4:], math.Float32bits(0.5)) }},
 		{"NaN", "token 1: probabilities", func(b []byte) { u32(b[second+8:], nan) }},
-		{"rest", "token 1: probabilities", func(b []byte) { u32(b[second+12:], math.Float32bits(-0.0)) }},
+		{"rest", "token 1: probabilities", func(b []byte) { u32(b[second+12:], math.Float32bits(0)) }},
 	} {
 		b := slices.Clone(content)
 		c.change(b)
