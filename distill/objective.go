@@ -20,6 +20,10 @@ type Objective struct {
 	// TopK and HeldoutTopK, where not nil, hold the teacher's predictions on the windows of Data and Heldout, one after the other, and
 	// stand for those of Teacher in KL.
 	TopK, HeldoutTopK TopKRows
+	// Hidden and Relations are losses on pairs of layers. Where there is no loss on logits, the layers above the last one that is
+	// compared are not run, and what the objective does not depend on stays as it is.
+	Hidden    []HiddenTerm
+	Relations []RelationTerm
 }
 
 // TopKRows reads predictions of a teacher; see [TopKFile].
@@ -45,17 +49,61 @@ func (o *Objective) check(m *nn.Model) error {
 	case o.KL != 0 && o.Teacher != nil && o.TopK == nil && o.Teacher.Arch.V != m.Arch.V:
 		return fmt.Errorf("distill: objective: a teacher with %d tokens for a student with %d", o.Teacher.Arch.V, m.Arch.V)
 	}
-	return nil
+	return o.checkTerms(m.Arch)
 }
 
-// top is the number of layers that have to be run of a student.
+// top is the number of layers of a student that have to be run, at least one.
 func (o *Objective) top(a *arch.Model) int {
-	return len(a.Layers)
+	n := min(1, len(a.Layers))
+	for _, h := range o.Hidden {
+		n = max(n, h.Student+1)
+	}
+	for _, r := range o.Relations {
+		n = max(n, r.Student+1)
+	}
+	if o.logits() {
+		n = len(a.Layers)
+	}
+	return n
 }
 
-// reaches returns whether the objective depends on a parameter of a student.
-func (o *Objective) reaches(a *arch.Model) func(*Param) bool {
-	return func(*Param) bool { return true }
+// teacherTop is top for the teacher.
+func (o *Objective) teacherTop() int {
+	n := 0
+	for _, h := range o.Hidden {
+		n = max(n, h.Teacher+1)
+	}
+	for _, r := range o.Relations {
+		n = max(n, r.Teacher+1)
+	}
+	if o.KL != 0 && o.TopK == nil {
+		n = len(o.Teacher.Arch.Layers)
+	}
+	return n
 }
 
-func (o *Objective) terms() int { return 0 }
+// reaches returns whether the objective depends on a parameter of a student: on all up to the output of the last layer that is
+// looked at, and on what the attention of a layer after that reads.
+func (o *Objective) reaches() func(*Param) bool {
+	if o.logits() {
+		return func(*Param) bool { return true }
+	}
+	output, attention := EmbedLayer, EmbedLayer
+	for _, h := range o.Hidden {
+		output = max(output, h.Student)
+	}
+	for _, r := range o.Relations {
+		attention = max(attention, r.Student)
+	}
+	return func(q *Param) bool {
+		switch {
+		case q.Layer == HeadLayer:
+			return false
+		case q.Layer <= output || q.Layer < attention:
+			return true
+		case q.Layer > attention:
+			return false
+		}
+		return q.Part != FFNNorm && (q.Part != Projection || q.Role == arch.Q || q.Role == arch.K || q.Role == arch.V)
+	}
+}

@@ -9,18 +9,20 @@ import (
 
 // teacher runs the teacher over the windows of a part and keeps what the losses ask for.
 type teacher struct {
+	*Objective
 	model   *nn.Model // as far up as the objective looks; nil for none
-	logit   bool      // its logits are looked at
 	lengths []int
 	states  *nn.States // those of the windows, in the end the final ones
+
+	hidden [][][]float32 // of each hidden term and window, [T, D]
+	heads  [][]HeadStates
 }
 
 func newTeacher(o *Objective) *teacher {
-	t := &teacher{logit: o.KL != 0 && o.TopK == nil}
-	if o.Teacher == nil || !t.logit {
-		return t
+	t := &teacher{Objective: o, hidden: make([][][]float32, len(o.Hidden)), heads: make([][]HeadStates, len(o.Relations))}
+	if o.Teacher != nil && (o.terms() > 0 || o.KL != 0 && o.TopK == nil) {
+		t.model = shortened(o.Teacher, o.teacherTop())
 	}
-	t.model = o.Teacher
 	return t
 }
 
@@ -35,8 +37,49 @@ func (t *teacher) run(ctx context.Context, ids [][]int32) error {
 			return err
 		}
 		t.states, t.lengths = s, n
+		for i := range t.hidden {
+			t.hidden[i] = make([][]float32, len(ids))
+		}
+		for i := range t.heads {
+			t.heads[i] = make([]HeadStates, len(ids))
+		}
 	}
-	return t.model.Run(ctx, ids, nn.RunOptions{States: t.states}, nil)
+	opt := nn.RunOptions{States: t.states}
+	if len(t.Hidden) > 0 {
+		opt.Output = t.output
+	}
+	if len(t.Relations) > 0 {
+		opt.Pass = t.pass
+	}
+	return t.model.Run(ctx, ids, opt, nil)
+}
+
+func (t *teacher) output(l, w int, x []float32) error {
+	for i, h := range t.Hidden {
+		if h.Teacher == l {
+			t.hidden[i][w] = append(t.hidden[i][w][:0], x...)
+		}
+	}
+	return nil
+}
+
+func (t *teacher) pass(l, w int) *nn.Pass {
+	if !slices.ContainsFunc(t.Relations, func(r RelationTerm) bool { return r.Teacher == l }) {
+		return nil
+	}
+	return &nn.Pass{TapAttn: func(a *nn.AttnState) {
+		for i, r := range t.Relations {
+			if r.Teacher == l {
+				t.heads[i][w].copy(stateOf(a))
+			}
+		}
+	}}
+}
+
+// copy makes h a copy of o.
+func (h *HeadStates) copy(o *HeadStates) {
+	q, k, v := append(h.Q[:0], o.Q...), append(h.K[:0], o.K...), append(h.V[:0], o.V...)
+	*h = HeadStates{T: o.T, H: o.H, G: o.G, Dim: o.Dim, Q: q, K: k, V: v}
 }
 
 // logits calls f with the teacher's logits [rows, V] for some rows of a window.

@@ -140,12 +140,12 @@ func (t *Trainer) trainable() (err error) {
 	switch {
 	case t.Params != nil:
 		params = t.Params.List()
-		t.sink, err = newFullSink(t.student, t.Params, t.Objective.logits(), t.Objective.reaches(t.Model.Arch))
+		t.sink, err = newFullSink(t.student, t.Params, t.Objective.logits(), t.Objective.reaches())
 	}
 	if err != nil {
 		return err
 	}
-	params = params[:len(params):len(params)]
+	params = append(params[:len(params):len(params)], t.Objective.params()...)
 	t.optimizer, err = NewOptimizer(params, t.Options.AdamW, t.Options.Seed)
 	return err
 }

@@ -31,7 +31,7 @@ type Options struct {
 	SaveEvery int
 	Save      func(step int) error
 
-	Progress  func(Report)     // sees each step
+	Progress  func(Report)  // sees each step
 	Evaluated func(Heldout) // sees each evaluation
 
 	Keep     int64  // bytes of activations kept on the device, as nn.BackOptions.Keep

@@ -3,6 +3,7 @@ package distill
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"modelpress/internal/nn"
 )
@@ -19,10 +20,12 @@ type part struct {
 
 	sums  LogitSums
 	logit []float64 // the part that the logits of each window have in the loss
-	terms []float64 // the parts of the other losses
-	mask  []float32 // scratch for masks: the embedded tokens of a window
-	top   TopK
-	tapErr error
+	terms []float64 // the other losses, without weights
+	other float64   // with them
+
+	mask, dry, dryMap []float32 // scratch
+	top               TopK
+	tapErr            error
 }
 
 // means are numbers of rows over which losses are averaged: all tokens, and those that have a next one.
@@ -48,19 +51,13 @@ func (p *part) take(set *dataset, index []int, first int) {
 
 // begin forgets the sums of the step before.
 func (p *part) begin(train bool, m means) {
-	p.train, p.means, p.sums = train, m, LogitSums{}
+	p.train, p.means, p.sums, p.other = train, m, LogitSums{}, 0
 	p.terms = sized(p.terms, p.Objective.terms())
 	clear(p.terms)
 }
 
 // loss is the objective's value so far.
-func (p *part) loss() float64 {
-	l := p.sums.Loss
-	for _, v := range p.terms {
-		l += v
-	}
-	return l
-}
+func (p *part) loss() float64 { return p.sums.Loss + p.other }
 
 // back runs teacher and student over the part and takes the gradient of the objective back.
 func (p *part) back(ctx context.Context) error {
@@ -75,6 +72,12 @@ func (p *part) back(ctx context.Context) error {
 		opt.Grads, opt.LayerDone = p.sink.layer, p.layerDone
 	}
 	opt.Grad = p.embedded
+	if len(p.Objective.Hidden) > 0 {
+		opt.Output = p.output
+	}
+	if len(p.Objective.Relations) > 0 {
+		opt.Heads = p.relate
+	}
 	return p.student.Back(ctx, p.ids, opt, p.final)
 }
 
@@ -91,8 +94,11 @@ func (p *part) forward(ctx context.Context) error {
 	if p.Masks != nil {
 		opt.EmbedGate = p.embedGate
 	}
-	if p.Masks != nil {
+	if p.Masks != nil || len(p.Objective.Relations) > 0 {
 		opt.Pass = p.pass
+	}
+	if len(p.Objective.Hidden) > 0 {
+		opt.Output = p.outputs
 	}
 	p.tapErr = nil
 	err = p.student.Run(ctx, p.ids, opt, func(w int, x []float32) error { return p.final(w, x, nil) })
@@ -117,7 +123,18 @@ func (p *part) pass(l, w int) *nn.Pass {
 	if p.Masks != nil {
 		pass.Gates = p.gates(l, w)
 	}
+	if len(p.Objective.Relations) > 0 {
+		pass.TapAttn = func(a *nn.AttnState) { p.tapErr = errors.Join(p.tapErr, p.relate(l, w, a, nil, nil, nil)) }
+	}
 	return &pass
+}
+
+// outputs shows the outputs of layers in an evaluation, all but the last, which final sees.
+func (p *part) outputs(l, w int, x []float32) error {
+	if l == len(p.student.Arch.Layers)-1 {
+		return nil
+	}
+	return p.output(l, w, x, nil)
 }
 
 // layerDone lets adapters take their part of the gradient of a layer.
@@ -164,7 +181,7 @@ func (p *part) final(w int, hidden, grad []float32) error {
 			return err
 		}
 	}
-	return nil
+	return p.output(len(p.student.Arch.Layers)-1, w, hidden, grad)
 }
 
 // logits is the loss of the logits of a window.
@@ -224,6 +241,12 @@ func (p *part) report() []Measure {
 	}
 	if p.Objective.KL != 0 {
 		out = append(out, Measure{"kl", p.sums.KL / float64(p.means.rows)})
+	}
+	for i := range p.Objective.Hidden {
+		out = append(out, Measure{fmt.Sprintf("hidden %d", i), p.terms[i]})
+	}
+	for i := range p.Objective.Relations {
+		out = append(out, Measure{fmt.Sprintf("relations %d", i), p.terms[len(p.Objective.Hidden)+i]})
 	}
 	return out
 }

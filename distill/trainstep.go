@@ -56,7 +56,8 @@ func (t *Trainer) step(ctx context.Context, step int) (Report, error) {
 	if t.sink != nil {
 		grads = t.sink.grads()
 	}
-	
+	grads = append(grads[:len(grads):len(grads)], t.Objective.grads()...)
+
 	r := Report{Step: step + 1, Steps: t.Options.Schedule.Steps, Rate: t.Options.Schedule.Rate(step), Loss: t.part.loss(), Parts: t.part.report()}
 	r.Norm = GradNorm(grads, t.Model.Dev.For)
 	if err := t.sane(r); err != nil {
@@ -100,6 +101,7 @@ func (t *Trainer) gradient(ctx context.Context, index []int) error {
 	if t.sink != nil {
 		t.sink.zero()
 	}
+	t.Objective.zero()
 	p := t.part
 	p.take(t.data, index, 0)
 	p.begin(true, meansOf(p.ids))
