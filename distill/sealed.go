@@ -96,7 +96,7 @@ func (s *sealedFile) read(p []byte, off int64) error {
 func (s *sealedFile) verify() error {
 	sum := sha256.New()
 	r := io.NewSectionReader(s.f, 0, s.size)
-	if _, err := io.CopyBuffer(sum, r, make([]byte, fileBuffer)); err != nil {
+	if _, err := io.CopyBuffer(sum, r, make([]byte, min(fileBuffer, s.size+1))); err != nil {
 		return formats.Errorf(s.name, "", "%w", plain(err))
 	}
 	var seal [sealBytes]byte
