@@ -101,6 +101,7 @@ type applier struct {
 	t          *source     // c once its KV heads are merged
 	w          *source     // t with trained weights; t itself where none are
 	late       *lateSource // what shows them; nil where none are
+	trained    *safetensors.File
 	set        *dataset
 	dir        string // OUT.partial
 	work       string // OUT.partial/work: lock, journal, boundary states
@@ -355,6 +356,10 @@ func (a *applier) release() error {
 	if a.writer != nil {
 		errs = append(errs, a.writer.Close())
 		a.writer = nil
+	}
+	if a.trained != nil {
+		errs = append(errs, a.trained.Close())
+		a.trained = nil
 	}
 	if a.journal != nil {
 		errs = append(errs, a.journal.close())

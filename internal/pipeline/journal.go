@@ -29,6 +29,7 @@ type journalEntry struct {
 	Tensors map[string]string `json:"tensors,omitempty"` // sha256 of each tensor's data
 	State   string            `json:"state,omitempty"`   // sha256 of the boundary states that the part leaves
 	Maps    string            `json:"maps,omitempty"`    // sha256 of the file of a merged layer's maps
+	Trained string            `json:"trained,omitempty"` // sha256 of the file of trained weights
 	Notes   []tensorNote      `json:"notes,omitempty"`
 }
 

@@ -22,6 +22,9 @@ func (a *applier) run(ctx context.Context) error {
 	for l := range a.maps {
 		a.maps[l] = a.journal.done[partMerge(l)].Maps
 	}
+	if err := a.distill(ctx); err != nil {
+		return err
+	}
 	r := &blockRunner{applier: a, model: nn.New(a.o.Env.Device, a.view, a.viewed)}
 	if err := r.parts(ctx); err != nil {
 		return err

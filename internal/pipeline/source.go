@@ -53,6 +53,28 @@ type Progress interface {
 	Done()
 }
 
+// Detailed is a Progress that shows in what units work is counted, with their number a second, and how it goes.
+type Detailed interface {
+	StartUnits(name, unit string, total int64)
+	Note(text string)
+}
+
+// startUnits starts work that is counted in units of a name.
+func startUnits(p Progress, name, unit string, total int64) {
+	if d, ok := p.(Detailed); ok {
+		d.StartUnits(name, unit, total)
+		return
+	}
+	p.Start(name, total)
+}
+
+// note says how work goes.
+func note(p Progress, text string) {
+	if d, ok := p.(Detailed); ok {
+		d.Note(text)
+	}
+}
+
 // counter adapts a Progress to callbacks of the form (done, total).
 func counter(p Progress, name string) (tick func(done, total int), stop func()) {
 	started, last := false, 0

@@ -1,0 +1,203 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+
+	"modelpress/distill"
+	"modelpress/formats"
+	"modelpress/formats/hf"
+	"modelpress/formats/safetensors"
+	"modelpress/internal/nn"
+)
+
+const (
+	partDistill = "distill"
+	trainState  = "train.state" // in the work directory: what an interrupted training goes on from
+	trainedDir  = "trained"     // and what it ends with
+	trainedName = "model.safetensors"
+)
+
+// distill trains the student into the work directory, as one journalled part, and gives the steps that follow its weights. An
+// interrupted training goes on from its last saved state, with the same bytes in the end.
+//
+// Peak memory: see trainMemory.
+func (a *applier) distill(ctx context.Context) error {
+	if a.di == nil {
+		return nil
+	}
+	path := filepath.Join(a.work, trainedDir, trainedName)
+	e, done := a.journal.done[partDistill]
+	if !done {
+		if err := a.train(ctx); err != nil {
+			return err
+		}
+		var err error
+		if e.Trained, _, err = hashFile(ctx, path); err != nil {
+			return err
+		}
+		e.Part = partDistill
+		if err := errors.Join(formats.SyncDir(a.work), a.s.ck.CheckUnchanged()); err != nil {
+			return err
+		}
+		if err := a.journal.add(e); err != nil {
+			return err
+		}
+	}
+	if err := removeIfThere(filepath.Join(a.work, trainState)); err != nil {
+		return err
+	}
+	if done {
+		sum, _, err := hashFile(ctx, path)
+		if err != nil {
+			return err
+		}
+		if sum != e.Trained {
+			return errKind(KindGate, "remove the .partial directory and apply again", "the trained weights of an earlier run are damaged")
+		}
+	}
+	var err error
+	if a.trained, err = safetensors.Open(path); err != nil {
+		return err
+	}
+	a.late.trained = a.trained
+	return nil
+}
+
+// train runs the training and writes what it leaves.
+func (a *applier) train(ctx context.Context) (err error) {
+	teacher, err := a.openTeacher(ctx)
+	if err != nil {
+		return err
+	}
+	if teacher != a.s {
+		defer func() { err = errors.Join(err, teacher.close()) }()
+	}
+	newParams := distill.NewParams
+	if a.recipe.Distill.Master == "bf16" {
+		newParams = distill.NewHalfParams
+	}
+	params, err := newParams(a.t.dense, a.t.arch)
+	if err != nil {
+		return err
+	}
+	t, err := a.trainer(params, teacher)
+	if err != nil {
+		return err
+	}
+	p := a.o.Env.Progress
+	t.Options.Progress = trainProgress(p)
+	state := filepath.Join(a.work, trainState)
+	t.Options.SaveEvery = a.recipe.Distill.SaveEvery
+	t.Options.Save = func(int) error { return t.WriteState(state) }
+	if _, err := os.Stat(state); err == nil {
+		if err := t.ReadState(state); err != nil {
+			return &Error{Kind: KindGate, Err: err, Hint: "remove the .partial directory and apply again"}
+		}
+	}
+	startUnits(p, "training", "tokens", a.di.Tokens)
+	p.Add(a.di.Tokens * int64(t.Steps()) / int64(a.recipe.Distill.Steps))
+	err = t.Train(ctx)
+	p.Done()
+	if err != nil {
+		var bad *distill.Diverged
+		if errors.As(err, &bad) {
+			return &Error{Kind: KindGate, Err: err, Hint: "lower distill.rate and plan again"}
+		}
+		return err
+	}
+	view, err := params.View(a.t.dense, a.t.arch)
+	if err != nil {
+		return err
+	}
+	return a.writeTrained(ctx, view)
+}
+
+// trainer sets a run up.
+func (a *applier) trainer(params *distill.Params, teacher *source) (*distill.Trainer, error) {
+	d, dev := a.recipe.Distill, a.o.Env.Device
+	o, err := d.options(a.recipe.Seed)
+	if err != nil {
+		return nil, err
+	}
+	o.Dir, o.MemLimit = a.work, a.o.Env.stateLimit()
+	t := &distill.Trainer{Model: nn.New(dev, params, params.Arch), Params: params, Options: o, Data: a.set.learn, Heldout: a.set.set.Heldout}
+	t.Objective, err = d.objective(a.t.arch, teacher.arch, teacher.model(dev), a.recipe.Seed)
+	return t, err
+}
+
+// openTeacher opens the teacher that was planned with: the source, or the one that its digests name.
+func (a *applier) openTeacher(ctx context.Context) (*source, error) {
+	if a.di.Teacher == nil {
+		if a.o.Data.Teacher != "" {
+			return nil, errKind(KindUsage, "leave it out", "a teacher is given, and the plan was made with the model itself as teacher")
+		}
+		return a.s, nil
+	}
+	if a.o.Data.Teacher == "" {
+		return nil, errKind(KindUsage, "give the teacher that the plan was made with: --teacher DIR", "this plan needs its teacher")
+	}
+	t, err := openTeacher(a.s, a.o.Data, a.o.AllowRemoteCode)
+	if err != nil {
+		return nil, err
+	}
+	digests, err := digest(ctx, t.ck, a.o.Env, "reading the teacher")
+	if err == nil && (hf.WeightsDigest(digests) != a.di.Teacher.Weights || hf.HeadersDigest(t.ck.Tensors()) != a.di.Teacher.Headers) {
+		err = errKind(KindStale, "give the teacher that the plan was made with, or plan again", "the teacher is not the one that the plan was made with")
+	}
+	if err != nil {
+		return nil, errors.Join(err, t.close())
+	}
+	return t, nil
+}
+
+// writeTrained writes every tensor of the trained model as F32 into one file, a piece at a time.
+func (a *applier) writeTrained(ctx context.Context, view formats.Source) error {
+	var list []formats.TensorInfo
+	for _, p := range a.t.arch.Parameters() {
+		t, ok := view.Lookup(p.Name)
+		if !ok {
+			return formats.Errorf("model", p.Name, "pipeline: a trained tensor is missing")
+		}
+		list = append(list, t)
+	}
+	layout, err := safetensors.PlanLayout(list, math.MaxInt64/2)
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(a.work, trainedDir)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("pipeline: %w", formats.NoSpace(err))
+	}
+	w, err := safetensors.Create(dir, layout, nil)
+	if err != nil {
+		return err
+	}
+	s := newSink(w)
+	for _, t := range list {
+		if err = ctx.Err(); err == nil {
+			err = s.copy(view, outTensor{TensorInfo: t, from: t.Name})
+		}
+		if err != nil {
+			return errors.Join(err, w.Close())
+		}
+	}
+	return errors.Join(w.Sync(), w.Close())
+}
+
+// trainProgress shows how far a run is.
+func trainProgress(p Progress) func(distill.Report) {
+	last := int64(-1)
+	return func(r distill.Report) {
+		note(p, fmt.Sprintf("step %d of %d, loss %.4f", r.Step, r.Steps, r.Loss))
+		if last < 0 {
+			last = r.Tokens / int64(r.Step) * int64(r.Step-1)
+		}
+		p.Add(r.Tokens - last)
+		last = r.Tokens
+	}
+}
