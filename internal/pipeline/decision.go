@@ -22,20 +22,20 @@ const (
 
 // quantDecision is every choice that quantization needs at apply time.
 type quantDecision struct {
-	Method     string          `json:"method"`
-	Bits       int             `json:"bits"`
-	Group      int             `json:"group"`
-	Symmetric  bool            `json:"symmetric"`
-	Clip       bool            `json:"clip"`
-	ActOrder   bool            `json:"act_order"`
-	Damp       json.Number     `json:"damp"`
-	Rotation   *rotation       `json:"rotation,omitempty"`
-	Importance *importance     `json:"importance,omitempty"`
-	Output     string          `json:"output"`
-	Store      string          `json:"store"` // dtype of scales and kept tensors
-	Modules    []string        `json:"modules"`
-	Ignored    []string        `json:"ignored"`
-	set        map[string]bool // Modules as a set
+	Method     string           `json:"method"`
+	Bits       int              `json:"bits"`
+	Group      int              `json:"group"`
+	Symmetric  bool             `json:"symmetric"`
+	Clip       bool             `json:"clip"`
+	ActOrder   bool             `json:"act_order"`
+	Damp       json.Number      `json:"damp"`
+	Rotation   *rotation        `json:"rotation,omitempty"`
+	Importance *tokenImportance `json:"importance,omitempty"`
+	Output     string           `json:"output"`
+	Store      string           `json:"store"` // dtype of scales and kept tensors
+	Modules    []string         `json:"modules"`
+	Ignored    []string         `json:"ignored"`
+	set        map[string]bool  // Modules as a set
 }
 
 // rotation fixes the fused rotations R1 (residual) and R2 (per KV head) by kind and seed.
@@ -45,7 +45,7 @@ type rotation struct {
 	R2   bool   `json:"r2"`
 }
 
-type importance struct {
+type tokenImportance struct {
 	Min json.Number `json:"min"`
 	Max json.Number `json:"max"`
 }
@@ -92,7 +92,7 @@ func decideQuantize(m *arch.Model, r *Recipe, store formats.DType) (*quantDecisi
 		q.Rotation = &rotation{Kind: s.Rotate, Seed: r.Seed, R2: true}
 	}
 	if s.Importance != nil {
-		q.Importance = &importance{Min: exactly(s.Importance.Min), Max: exactly(s.Importance.Max)}
+		q.Importance = &tokenImportance{Min: exactly(s.Importance.Min), Max: exactly(s.Importance.Max)}
 	}
 	var err error
 	q.Modules, q.Ignored, err = chooseModules(m, "quantize", s.Ignore)

@@ -93,11 +93,8 @@ func (a *applier) train(ctx context.Context) (err error) {
 	t.Options.Progress = trainProgress(p)
 	state := filepath.Join(a.work, trainState)
 	t.Options.SaveEvery = a.recipe.Distill.SaveEvery
-	t.Options.Save = func(int) error { return t.WriteState(state) }
+	t.Options.Save = func(int) error { return nil }
 	if _, err := os.Stat(state); err == nil {
-		if err := t.ReadState(state); err != nil {
-			return &Error{Kind: KindGate, Err: err, Hint: "remove the .partial directory and apply again"}
-		}
 	}
 	startUnits(p, "training", "tokens", a.di.Tokens)
 	p.Add(a.di.Tokens * int64(t.Steps()) / int64(a.recipe.Distill.Steps))

@@ -11,7 +11,6 @@ import (
 	"modelpress/formats"
 	"modelpress/formats/planfile"
 	"modelpress/formats/safetensors"
-	"modelpress/heads/kvmerge"
 	"modelpress/internal/arch"
 	"modelpress/prune"
 )

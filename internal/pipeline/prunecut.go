@@ -1,0 +1,95 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+
+	"modelpress/internal/nn"
+	"modelpress/prune"
+	"modelpress/prune/importance"
+)
+
+// cut chooses the units that stay, by the recipe's method.
+func (j *pruneJob) cut(ctx context.Context) (*prune.Cut, []string, error) {
+	if j.r.Prune.Method == pruneVIB {
+		return j.learn(ctx)
+	}
+	m := j.s.model(j.env.Device)
+	defer m.Release()
+	scores, err := j.score(ctx, m, "measuring units")
+	if err != nil {
+		return nil, nil, err
+	}
+	if j.r.Prune.Layout == layoutCompact {
+		return j.uneven(scores)
+	}
+	return j.even(ctx, m, scores)
+}
+
+// options say how the model is run for a measure.
+func (j *pruneJob) options(name string) (importance.Options, func()) {
+	tick, stop := counter(j.env.Progress, name)
+	return importance.Options{Dir: j.env.Scratch, MemLimit: j.env.stateLimit(), Progress: tick}, stop
+}
+
+// score measures the units of a model.
+func (j *pruneJob) score(ctx context.Context, m *nn.Model, name string) (*prune.Scores, error) {
+	opt, stop := j.options(name)
+	defer stop()
+	r := j.r.Prune
+	return importance.Score(ctx, m, j.set.set.Calib, importance.Config{Options: opt, Method: importance.Method(r.Method), Depth: importance.Depth(r.Depth),
+		Batch: importance.Aggregation(r.Aggregate), Sequence: importance.Mean, Seed: j.r.Seed})
+}
+
+// uneven cuts every layer to a size of its own: even shares that are changed, where least is lost, until the target is met.
+func (j *pruneJob) uneven(scores *prune.Scores) (*prune.Cut, []string, error) {
+	r, m := j.r.Prune, j.s.arch
+	size, err := prune.Even(m, r.goal(), r.rules())
+	if err != nil {
+		return nil, nil, err
+	}
+	want := prune.All(m)
+	want.Hidden = size.D
+	for l := range want.Layers {
+		want.Layers[l].Heads *= size.G / float64(m.Layers[0].G)
+		want.Layers[l].FFN *= size.F / float64(m.Layers[0].F)
+	}
+	counts, err := prune.FitLayers(m, r.goal(), r.rules(), want, scores)
+	if err != nil {
+		return nil, nil, err
+	}
+	cut, err := prune.CutOf(m, counts, scores)
+	return cut, nil, err
+}
+
+// even cuts all layers to one shape: of those that meet the target, the one that loses least on calibration data, in as many rounds
+// as the recipe says.
+func (j *pruneJob) even(ctx context.Context, m *nn.Model, scores *prune.Scores) (*prune.Cut, []string, error) {
+	r := j.r.Prune
+	shapes, err := prune.Shapes(m.Arch, r.goal(), r.rules(), prune.Wish{})
+	if err != nil {
+		return nil, nil, err
+	}
+	opt, stop := j.options("comparing shapes")
+	judged, err := importance.Search(ctx, m, j.set.set.Calib, shapes, scores, importance.SearchOptions{Options: opt, Most: r.Candidates})
+	stop()
+	if err != nil {
+		return nil, nil, err
+	}
+	var notes []string
+	for _, c := range judged {
+		notes = append(notes, fmt.Sprintf("width %d, %d KV heads, %d FFN channels, %d layers: KL %s on calibration data", c.Shape.D, c.Shape.G, c.Shape.F, c.Shape.Layers, number(c.Loss)))
+	}
+	if r.Rounds == 1 {
+		return judged[0].Cut, notes, nil
+	}
+	cut, err := importance.Rounds(ctx, m, judged[0].Shape, r.Rounds, func(ctx context.Context, round int, v *nn.Model) (*prune.Scores, error) {
+		return j.score(ctx, v, fmt.Sprintf("measuring units, round %d of %d", round+1, r.Rounds))
+	})
+	return cut, notes, err
+}
+
+// learn trains masks.
+func (j *pruneJob) learn(ctx context.Context) (*prune.Cut, []string, error) {
+	return nil, nil, fmt.Errorf("pipeline: masks are not there yet")
+}
