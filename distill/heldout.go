@@ -76,20 +76,24 @@ func (t *Trainer) Best() (step int, loss float64, ok bool) {
 }
 
 func (t *Trainer) keepBest() {
-	params := t.optimizer.Params()
-	if t.best == nil {
-		t.best = make([][]float32, len(params))
-	}
-	for i, q := range params {
-		t.best[i] = sized(t.best[i], q.Len())
-		q.Read(t.best[i], 0)
+	for i, q := range t.optimizer.Params() {
+		t.best[i].take(q)
 	}
 }
 
 // restoreBest gives the parameters the values of the best evaluation.
 func (t *Trainer) restoreBest() {
-	for i, v := range t.best {
-		t.optimizer.Params()[i].Write(v, 0)
+	if !t.state.stop.Seen {
+		return
+	}
+	for i, q := range t.best {
+		t.optimizer.Params()[i].take(q)
 	}
 	t.refresh()
+}
+
+// take copies the values of a parameter of the same shape and type.
+func (q *Param) take(from *Param) {
+	copy(q.Values, from.Values)
+	copy(q.Half, from.Half)
 }

@@ -31,12 +31,6 @@ type Masks interface {
 	Report() []Measure
 }
 
-// Vector is a named part of a state.
-type Vector struct {
-	Name   string
-	Values []float32
-}
-
 // Measure is a named number of a report.
 type Measure struct {
 	Name  string

@@ -31,6 +31,9 @@ type Trainer struct {
 	Options   Options
 	Data      calib.Windows // what is trained on
 	Heldout   calib.Windows // what is evaluated on
+	// Origin says what else the run follows from, such as digests of the model and of the teacher: a checkpoint of a run with another
+	// one is refused.
+	Origin []byte
 
 	ready     bool
 	student   *nn.Model // Model, as far up as the objective looks
@@ -42,7 +45,9 @@ type Trainer struct {
 	teacher   *teacher
 	part      *part
 	state     runState
-	best      [][]float32 // the parameters of the best evaluation
+	digest    [32]byte  // of the setting
+	numbers   []float64 // of state, in a checkpoint
+	best      []*Param  // those of the best evaluation, where they are kept
 }
 
 // runState is how far a run is, beside what it trains.
@@ -89,6 +94,7 @@ func (t *Trainer) prepare() error {
 	if t.order, err = t.newOrder(); err == nil {
 		err = t.trainable()
 	}
+	t.digest = RunDigest(t.setting(), t.Origin)
 	t.ready = err == nil
 	return err
 }
@@ -146,6 +152,14 @@ func (t *Trainer) trainable() (err error) {
 		return err
 	}
 	params = append(params[:len(params):len(params)], t.Objective.params()...)
+	for _, q := range params {
+		if !t.Options.KeepBest {
+			break
+		}
+		c := *q
+		c.alloc(q.Half != nil)
+		t.best = append(t.best, &c)
+	}
 	t.optimizer, err = NewOptimizer(params, t.Options.AdamW, t.Options.Seed)
 	return err
 }
@@ -212,7 +226,11 @@ func (t *Trainer) save(now bool) error {
 	if t.Options.Save == nil || s.saved == s.step || !now && (every == 0 || s.step%every != 0) {
 		return nil
 	}
-	if err := t.Options.Save(int(s.step)); err != nil {
+	state, err := t.State()
+	if err == nil {
+		err = t.Options.Save(state)
+	}
+	if err != nil {
 		return fmt.Errorf("distill: checkpoint after step %d: %w", s.step, err)
 	}
 	s.saved = s.step

@@ -11,7 +11,7 @@ type Options struct {
 	Schedule Schedule // of the rate; needed
 	AdamW    AdamW    // of the optimizer; the zero value stands for [DefaultAdamW]
 	// A step looks at Batch*Accumulate windows, of which Batch go through the models together. How they are split between the two
-	// changes memory, not what is computed.
+	// changes memory and the order of some sums.
 	Batch, Accumulate int     // windows of a part, at least 1; parts of a step, 0 for 1
 	Seed              uint64  // of the order of windows and of rounding
 	InOrder           bool    // windows are not shuffled
@@ -27,9 +27,9 @@ type Options struct {
 	KeepBest bool
 
 	// Save is called after each SaveEvery steps, when the run is interrupted, and at its end, to write a checkpoint with
-	// [Trainer.WriteState].
+	// [WriteState]. What s holds is valid during the call.
 	SaveEvery int
-	Save      func(step int) error
+	Save      func(s *State) error
 
 	Progress  func(Report)  // sees each step
 	Evaluated func(Heldout) // sees each evaluation
