@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"strings"
 
+	"modelpress/distill"
 	"modelpress/formats"
 	"modelpress/formats/planfile"
 	"modelpress/formats/safetensors"
@@ -101,6 +102,7 @@ type applier struct {
 	w          *source     // t with trained weights; t itself where none are
 	late       *lateSource // what shows them; nil where none are
 	trained    *safetensors.File
+	topKFiles  []*distill.TopKFile // while training reads them
 	set        *dataset
 	dir        string // OUT.partial
 	work       string // OUT.partial/work: lock, journal, boundary states
@@ -356,6 +358,10 @@ func (a *applier) release() error {
 		errs = append(errs, a.writer.Close())
 		a.writer = nil
 	}
+	for _, f := range a.topKFiles {
+		errs = append(errs, f.Close())
+	}
+	a.topKFiles = nil
 	if a.trained != nil {
 		errs = append(errs, a.trained.Close())
 		a.trained = nil

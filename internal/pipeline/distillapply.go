@@ -2,12 +2,14 @@ package pipeline
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"math"
 	"os"
 	"path/filepath"
 
+	"modelpress/calib"
 	"modelpress/distill"
 	"modelpress/formats"
 	"modelpress/formats/hf"
@@ -18,6 +20,7 @@ import (
 const (
 	partDistill = "distill"
 	trainState  = "train.state" // in the work directory: what an interrupted training goes on from
+	topKSuffix  = ".topk"       // of files of the teacher's predictions
 	trainedDir  = "trained"     // and what it ends with
 	trainedName = "model.safetensors"
 )
@@ -48,7 +51,7 @@ func (a *applier) distill(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := removeIfThere(filepath.Join(a.work, trainState)); err != nil {
+	if err := errors.Join(a.dropTopK(), removeIfThere(filepath.Join(a.work, trainState))); err != nil {
 		return err
 	}
 	if done {
@@ -89,12 +92,18 @@ func (a *applier) train(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := a.topK(ctx, t, teacher); err != nil {
+		return err
+	}
 	p := a.o.Env.Progress
 	t.Options.Progress = trainProgress(p)
 	state := filepath.Join(a.work, trainState)
 	t.Options.SaveEvery = a.recipe.Distill.SaveEvery
-	t.Options.Save = func(int) error { return nil }
+	t.Options.Save = func(s *distill.State) error { return distill.WriteState(state, s) }
 	if _, err := os.Stat(state); err == nil {
+		if err := t.Resume(state); err != nil {
+			return &Error{Kind: KindGate, Err: err, Hint: "remove the .partial directory and apply again"}
+		}
 	}
 	startUnits(p, "training", "tokens", a.di.Tokens)
 	p.Add(a.di.Tokens * int64(t.Steps()) / int64(a.recipe.Distill.Steps))
@@ -122,9 +131,68 @@ func (a *applier) trainer(params *distill.Params, teacher *source) (*distill.Tra
 		return nil, err
 	}
 	o.Dir, o.MemLimit = a.work, a.o.Env.stateLimit()
-	t := &distill.Trainer{Model: nn.New(dev, params, params.Arch), Params: params, Options: o, Data: a.set.learn, Heldout: a.set.set.Heldout}
+	t := &distill.Trainer{Model: nn.New(dev, params, params.Arch), Params: params, Options: o, Data: a.set.learn, Heldout: a.set.set.Heldout,
+		Origin: []byte(a.plan.PlanID)}
 	t.Objective, err = d.objective(a.t.arch, teacher.arch, teacher.model(dev), a.recipe.Seed)
 	return t, err
+}
+
+// topK writes what the teacher predicts of all windows to files, where the recipe keeps only the likeliest tokens, and has the run read
+// from there. Files that an interrupted run has finished are taken over.
+func (a *applier) topK(ctx context.Context, t *distill.Trainer, teacher *source) error {
+	d := a.recipe.Distill
+	if d.TopK == 0 || d.Logits == 0 {
+		return nil
+	}
+	for _, side := range []struct {
+		name string
+		w    calib.Windows
+		into *distill.TopKRows
+	}{{"train", t.Data, &t.Objective.TopK}, {"heldout", t.Heldout, &t.Objective.HeldoutTopK}} {
+		if len(side.w.IDs) == 0 {
+			continue
+		}
+		f, err := a.predictions(ctx, filepath.Join(a.work, side.name+topKSuffix), side.w, teacher)
+		if err != nil {
+			return err
+		}
+		a.topKFiles = append(a.topKFiles, f)
+		*side.into = f
+	}
+	return nil
+}
+
+func (a *applier) predictions(ctx context.Context, path string, w calib.Windows, teacher *source) (*distill.TopKFile, error) {
+	d := a.recipe.Distill
+	run := sha256.Sum256(fmt.Appendf(nil, "%s %s %d %g", a.plan.PlanID, w.Digest, d.TopK, d.Temperature))
+	if f, err := distill.OpenTopK(path); err == nil && f.Header.Run == run {
+		return f, nil
+	} else if err == nil {
+		if err := f.Close(); err != nil {
+			return nil, err
+		}
+	}
+	tick, stop := counter(a.o.Env.Progress, "predictions of the teacher")
+	defer stop()
+	err := distill.CacheTopK(ctx, path, teacher.model(a.o.Env.Device), w, distill.TopKOptions{K: d.TopK, Temperature: d.Temperature, Run: run, Dir: a.work,
+		MemLimit: a.o.Env.stateLimit(), Progress: tick})
+	if err != nil {
+		return nil, err
+	}
+	return distill.OpenTopK(path)
+}
+
+// dropTopK closes and removes the files of the teacher's predictions.
+func (a *applier) dropTopK() error {
+	var errs []error
+	for _, f := range a.topKFiles {
+		errs = append(errs, f.Close())
+	}
+	a.topKFiles = nil
+	for _, side := range []string{"train", "heldout"} {
+		errs = append(errs, removeIfThere(filepath.Join(a.work, side+topKSuffix)))
+	}
+	return errors.Join(errs...)
 }
 
 // openTeacher opens the teacher that was planned with: the source, or the one that its digests name.
