@@ -140,7 +140,7 @@ func (a *applier) checkHeads() (f faults) {
 		return nil
 	}
 	if a.recipe.Heads == nil {
-		return a.checkCarried(a.t.model(a.o.Env.Device), a.m.layers())
+		return a.checkCarried(a.t.model(a.o.Env.Device))
 	}
 	if a.h.Plan == nil {
 		f.add(true, "the decision of step %s has no attention plan", stepHeads)
@@ -169,7 +169,7 @@ func (a *applier) checkHeads() (f faults) {
 	if err := a.h.Plan.CheckModel(a.plan.Source.WeightsDigest, a.plan.Source.HeadersDigest, ""); err != nil {
 		return append(f, err)
 	}
-	want, err := draftPlan(a.s, a.t, a.m)
+	want, err := draftPlan(a.s, a.t, a.pr, a.m)
 	if err != nil {
 		return append(f, err)
 	}

@@ -224,9 +224,9 @@ func (p *planner) heads(ctx context.Context) error {
 		return err
 	}
 	if p.r.Heads == nil {
-		return p.carry(ctx, p.t.model(p.o.Env.Device), p.m.layers(), d)
+		return p.carry(ctx, p.t.model(p.o.Env.Device), d)
 	}
-	p.h, err = decideHeads(ctx, p.s, p.t, p.m, p.r, p.set, p.o.Tool, d, p.o.Env)
+	p.h, err = decideHeads(ctx, p.s, p.t, p.pr, p.m, p.r, p.set, p.o.Tool, d, p.o.Env)
 	return err
 }
 

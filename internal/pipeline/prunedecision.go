@@ -126,3 +126,20 @@ func left(u *prune.Units, n int) int {
 	}
 	return len(u.Keep)
 }
+
+// kept lists the layers of m that stay, and the KV heads of each, nil where all do or none were. It is nil for a model that is not
+// pruned.
+func (d *pruneDecision) kept(m *arch.Model) (layers []int, heads [][]int) {
+	if d == nil {
+		return nil, nil
+	}
+	layers = d.Cut.Kept()
+	for _, l := range layers {
+		k := d.Cut.Layers[l].Heads.Keep
+		if len(k) == m.Layers[l].G { // or no attention
+			k = nil
+		}
+		heads = append(heads, k)
+	}
+	return layers, heads
+}
