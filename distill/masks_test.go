@@ -2,6 +2,7 @@ package distill
 
 import (
 	"math"
+	"slices"
 
 	"modelpress/internal/arch"
 	"modelpress/internal/nn"
@@ -13,6 +14,7 @@ type testMasks struct {
 	embed []float32
 	gates []nn.Gates // values, without gradients
 	noise float32
+	kept  *nn.KeptChannels // instead of those that the masks leave
 
 	drawn      [][]nn.Gates // by window
 	drawnEmbed [][]float32
@@ -66,11 +68,14 @@ func (s *testMasks) Begin(step, windows int) error {
 }
 
 func (s *testMasks) Kept() *nn.KeptChannels {
+	if s.kept != nil {
+		return s.kept
+	}
 	sum := float32(0)
 	for _, v := range s.embed {
 		sum += min(v, 1)
 	}
-	return &nn.KeptChannels{Width: sum, Keep: s.embed}
+	return &nn.KeptChannels{Width: sum, Keep: slices.Clone(s.embed)}
 }
 
 func (s *testMasks) EmbedGate(w int) []float32 { return s.drawnEmbed[w] }

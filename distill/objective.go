@@ -104,6 +104,9 @@ func (o *Objective) reaches() func(*Param) bool {
 		case q.Layer > attention:
 			return false
 		}
-		return q.Part != FFNNorm && (q.Part != Projection || q.Role == arch.Q || q.Role == arch.K || q.Role == arch.V)
+		if q.Part == Projection || q.Part == Adapter {
+			return q.Role == arch.Q || q.Role == arch.K || q.Role == arch.V
+		}
+		return q.Part != FFNNorm
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"modelpress/internal/arch"
 	"modelpress/internal/device/cpu"
 	"modelpress/internal/nn"
 	"modelpress/internal/testmodel"
@@ -48,6 +49,12 @@ func resumable(t testing.TB, threads int) map[string]func() *Trainer {
 			p := newTestParams(t, src, described(t, src.Config, src), true)
 			r := setting(nn.New(cpu.New(threads), p, p.Arch), p, teacher())
 			r.Options.Evaluate, r.Options.KeepBest = 0, false
+			return r
+		},
+		"adapters": func() *Trainer {
+			m, l := adapted(t, o, threads, arch.Q, arch.V, arch.Down)
+			r := setting(m, nil, teacher())
+			r.LoRA = l
 			return r
 		},
 		"masks": func() *Trainer {

@@ -25,6 +25,7 @@ type Trainer struct {
 	Model *nn.Model
 	// Params are trained, or LoRA are; with neither, weights are frozen and only masks learn, and Model may read from any source.
 	Params *Params
+	LoRA   *LoRA
 	Masks  Masks // nil for none
 
 	Objective Objective
@@ -111,9 +112,11 @@ func (t *Trainer) check() error {
 	switch {
 	case t.Model == nil:
 		return errors.New("distill: training: no model")
-	case t.Params != nil && t.Model.Src != t.Params:
+	case t.Params != nil && t.LoRA != nil:
+		return errors.New("distill: training: parameters and adapters at once")
+	case t.Params != nil && t.Model.Src != t.Params, t.LoRA != nil && t.Model.Src != t.LoRA:
 		return errors.New("distill: training: the model does not read what is trained")
-	case t.Params == nil && t.Masks == nil:
+	case t.Params == nil && t.LoRA == nil && t.Masks == nil:
 		return errors.New("distill: training: nothing is trained")
 	case t.Masks != nil && (t.Options.Patience > 0 || t.Options.KeepBest):
 		return errors.New("distill: training: masks change what a loss is worth, and end by no evaluation")
@@ -147,6 +150,9 @@ func (t *Trainer) trainable() (err error) {
 	case t.Params != nil:
 		params = t.Params.List()
 		t.sink, err = newFullSink(t.student, t.Params, t.Objective.logits(), t.Objective.reaches())
+	case t.LoRA != nil:
+		params = t.LoRA.List()
+		t.sink, err = newLoRASink(t.student, t.LoRA, t.Objective.reaches())
 	}
 	if err != nil {
 		return err

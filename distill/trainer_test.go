@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"modelpress/calib"
+	"modelpress/internal/arch"
 	"modelpress/internal/device/cpu"
 	"modelpress/internal/nn"
 	"modelpress/internal/testmodel"
@@ -244,4 +245,96 @@ func checkUntouched(t *testing.T, r *Trainer, q *Param, loss float64, eval func(
 	r.refresh()
 }
 
-var _ = fmt.Sprint
+// adapted puts adapters whose factors are not zero on the projections of a model.
+func adapted(t testing.TB, o testmodel.Options, threads int, roles ...arch.Role) (*nn.Model, *LoRA) {
+	t.Helper()
+	m, p := student(t, o, threads)
+	l, err := NewLoRA(p, LoRAOptions{Roles: roles, Rank: 3, Alpha: 6, Seed: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	drawB(l)
+	return nn.New(m.Dev, l, p.Arch), l
+}
+
+// TestGradientOfAdapters compares the gradients by adapters with differences, also where the objective does not reach all of them.
+func TestGradientOfAdapters(t *testing.T) {
+	teacher := testmodel.Options{Layers: 3, D: 24, H: 4, G: 2, K: 6, F: 32, V: 32, Context: 24, Seed: 77}
+	for _, c := range trainModels() {
+		for _, name := range []string{"ce", "minilm"} {
+			m, l := adapted(t, c.Options, 2, arch.Roles()...)
+			r := newRun(m, nil, 10)
+			r.LoRA, r.Objective = l, objectives(c.Options, frozen(t, teacher, 1), m.Arch.D)[name]
+			r.Data = calib.NewWindows(r.Data.IDs[:4])
+			r.Heldout, r.Options.InOrder = r.Data, true
+			if err := r.prepare(); err != nil {
+				t.Fatal(err)
+			}
+			checkGradient(t, r)
+		}
+	}
+}
+
+// TestGradientOfMasks compares the gradients by masks with differences, with weights that are read from a source and with such
+// that are trained along, whose gradients the masks change.
+func TestGradientOfMasks(t *testing.T) {
+	for _, c := range trainModels() {
+		for _, joint := range []bool{false, true} {
+			m, p := student(t, c.Options, 2)
+			if !joint {
+				m, p = frozen(t, c.Options, 2), nil
+			}
+			r := newRun(m, p, 10)
+			masks := newTestMasks(m.Arch)
+			masks.noise, masks.kept = 0, masks.Kept()
+			r.Masks, r.Data, r.Options.InOrder = masks, calib.NewWindows(r.Data.IDs[:4]), true
+			r.Heldout = r.Data
+			if err := r.prepare(); err != nil {
+				t.Fatal(err)
+			}
+			if err := r.beginMasks(0, 4); err != nil {
+				t.Fatal(err)
+			}
+			checkGradient(t, r)
+			if err := r.beginMasks(0, 4); err != nil {
+				t.Fatal(err)
+			}
+			if err := r.gradient(t.Context(), r.windowsOf(0)); err != nil {
+				t.Fatal(err)
+			}
+			type group struct {
+				v []float32
+				g []float64
+			}
+			var groups []group
+			masks.each(func(v []float32, g []float64) { groups = append(groups, group{v, slices.Clone(g)}) })
+			for i, g := range groups {
+				for _, at := range []int{0, len(g.v) / 2} {
+					if len(g.v) == 0 {
+						continue
+					}
+					checkMask(t, r, fmt.Sprintf("%s, group %d, unit %d", c.Name, i, at), &g.v[at], g.g[at])
+				}
+			}
+		}
+	}
+}
+
+func checkMask(t *testing.T, r *Trainer, what string, v *float32, slope float64) {
+	t.Helper()
+	const h = 1e-2
+	was := *v
+	at := func(h float32) float64 {
+		*v = was + h
+		got, err := r.Evaluate(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got.Loss
+	}
+	got := (4*(at(h/2)-at(-h/2))/h - (at(h)-at(-h))/(2*h)) / 3
+	*v = was
+	if math.Abs(got-slope) > 2e-3*math.Abs(got)+3e-4 {
+		t.Errorf("%s: slope %g, difference %g", what, slope, got)
+	}
+}

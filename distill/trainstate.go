@@ -71,6 +71,9 @@ func (t *Trainer) setting() []byte {
 	for _, r := range j.Relations {
 		b = fmt.Appendf(b, "%d %d %v %g\n", r.Student, r.Teacher, r.MiniLM, r.Weight)
 	}
+	if t.LoRA != nil {
+		b = fmt.Appendf(b, "%g\n", t.LoRA.scale)
+	}
 	for _, l := range t.Model.Arch.Layers {
 		b = fmt.Appendf(b, "%d %d %d %d\n", l.H, l.G, l.K, l.F)
 	}
