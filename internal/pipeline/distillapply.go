@@ -116,6 +116,9 @@ func (a *applier) train(ctx context.Context) (err error) {
 		}
 		return err
 	}
+	if t.LoRA != nil {
+		t.LoRA.Merge()
+	}
 	view, err := params.View(a.t.dense, a.t.arch)
 	if err != nil {
 		return err
@@ -133,6 +136,12 @@ func (a *applier) trainer(params *distill.Params, teacher *source) (*distill.Tra
 	o.Dir, o.MemLimit = a.work, a.o.Env.stateLimit()
 	t := &distill.Trainer{Model: nn.New(dev, params, params.Arch), Params: params, Options: o, Data: a.set.learn, Heldout: a.set.set.Heldout,
 		Origin: []byte(a.plan.PlanID)}
+	if d.LoRA != nil {
+		if t.LoRA, err = distill.NewLoRA(params, d.LoRA.options(a.recipe.Seed)); err != nil {
+			return nil, err
+		}
+		t.Params, t.Model = nil, nn.New(dev, t.LoRA, params.Arch)
+	}
 	t.Objective, err = d.objective(a.t.arch, teacher.arch, teacher.model(dev), a.recipe.Seed)
 	return t, err
 }

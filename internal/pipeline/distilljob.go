@@ -5,15 +5,14 @@ import (
 
 	"modelpress/calib"
 	"modelpress/distill"
-	"modelpress/formats"
-	"modelpress/formats/hf"
 	"modelpress/internal/arch"
 	"modelpress/internal/nn"
 )
 
 // fill says what is trained and on what, and refuses an objective that does not fit the two models.
 func (d *distillDecision) fill(r *Distill, student, teacher *source, set *dataset) error {
-	if _, err := r.objective(student.arch, teacher.arch, nil, 0); err != nil {
+	_, err := r.objective(student.arch, teacher.arch, nil, 0)
+	if err != nil {
 		return err
 	}
 	w := set.learn
@@ -22,7 +21,9 @@ func (d *distillDecision) fill(r *Distill, student, teacher *source, set *datase
 	d.Params = student.arch.NumParameters()
 	d.Trained = d.Params
 	if l := r.LoRA; l != nil {
-		d.Trained = l.values(student.arch)
+		if d.Trained, err = l.values(student.arch); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -33,17 +34,34 @@ func trainedTokens(w calib.Windows, r *Distill) int64 {
 	return seen * int64(w.Tokens()) / int64(max(1, len(w.IDs)))
 }
 
+// options are those of the adapters.
+func (l *LoRA) options(seed uint64) distill.LoRAOptions {
+	o := distill.LoRAOptions{Rank: l.Rank, Alpha: l.Alpha, Seed: seed}
+	for r := range arch.NumRoles {
+		if oneOf(r.String(), l.Roles...) {
+			o.Roles = append(o.Roles, r)
+		}
+	}
+	return o
+}
+
 // values is the number of values of the adapters.
-func (l *LoRA) values(m *arch.Model) int64 {
+func (l *LoRA) values(m *arch.Model) (int64, error) {
 	n := int64(0)
 	for i := range m.Layers {
 		for role, lin := range m.Layers[i].Linears {
 			if lin.Present() && oneOf(arch.Role(role).String(), l.Roles...) {
+				if l.Rank > min(lin.In, lin.Out) {
+					return 0, errKind(KindUsage, "take a lower rank, or leave the projection out of distill.lora.roles", "recipe: distill.lora.rank %d: layer %d's %s is %d x %d", l.Rank, i, arch.Role(role), lin.Out, lin.In)
+				}
 				n += int64(l.Rank) * int64(lin.In+lin.Out)
 			}
 		}
 	}
-	return n
+	if n == 0 {
+		return 0, errKind(KindUsage, "name projections that the model has", "recipe: distill.lora.roles: the model has none of %v", l.Roles)
+	}
+	return n, nil
 }
 
 // objective is what training makes small.
@@ -118,14 +136,6 @@ func sameTokenizer(a, b *source) error {
 	y, errB := b.ck.ReadFile(tokenizerName, maxTokenizer)
 	if errA == nil && errB == nil && string(x) != string(y) {
 		return fmt.Errorf("teacher and student have different %s: a teacher of another tokenization teaches nothing", tokenizerName)
-	}
-	return nil
-}
-
-// checkTeacher refuses another teacher than the plan was made with.
-func (d *distillDecision) checkTeacher(t *source, digests []hf.TensorDigest, tensors []formats.TensorInfo) error {
-	if hf.WeightsDigest(digests) != d.Teacher.Weights || hf.HeadersDigest(tensors) != d.Teacher.Headers {
-		return errKind(KindStale, "give the teacher that the plan was made with, or plan again", "the teacher is not the one that the plan was made with")
 	}
 	return nil
 }
