@@ -68,7 +68,8 @@ func (a *applier) distill(ctx context.Context) error {
 		return err
 	}
 	a.late.trained = a.trained
-	return nil
+	a.view, a.viewed, err = a.w.rotated(a.q, a.o.Env.Device.For)
+	return err
 }
 
 // train runs the training and writes what it leaves.
