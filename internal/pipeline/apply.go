@@ -311,7 +311,8 @@ func (a *applier) removeEmpty() error {
 // budget plans the run into the memory that it may take, or refuses.
 func (a *applier) budget(context.Context) error {
 	return a.o.Env.fit(func(states int64) int64 {
-		return max(peakMemory(a.s, workOf(a.sp, a.q), a.set, states)+mergedViewBytes(a.s, a.recipe.KVMerge), mergeMemory(a.s, a.recipe.KVMerge, a.set, states))
+		return max(peakMemory(a.s, workOf(a.sp, a.q), a.set, states)+mergedViewBytes(a.s, a.recipe.KVMerge), mergeMemory(a.s, a.recipe.KVMerge, a.set, states),
+			trainMemory(a.t, a.recipe, a.set, states))
 	})
 }
 

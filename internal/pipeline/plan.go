@@ -194,7 +194,7 @@ func (p *planner) merge(ctx context.Context) error {
 // budget plans the run into the memory that it may take, or refuses.
 func (p *planner) budget(context.Context) error {
 	return p.o.Env.fit(func(states int64) int64 {
-		return max(planMemory(p.s, p.set, states)+mergedViewBytes(p.s, p.r.KVMerge), mergeMemory(p.s, p.r.KVMerge, p.set, states))
+		return max(planMemory(p.s, p.set, states)+mergedViewBytes(p.s, p.r.KVMerge), mergeMemory(p.s, p.r.KVMerge, p.set, states), pruneMemory(p.s, p.r, p.set, states))
 	})
 }
 
@@ -325,6 +325,10 @@ func (p *planner) estimate() planfile.Estimate {
 	e := planfile.Estimate{PeakMemory: usualMemory(p.s, workOf(p.sp, p.q), p.set) + mergedViewBytes(p.s, p.r.KVMerge)}
 	if workOf(p.sp, p.q).data {
 		e.Scratch = scratchBytes(p.s.arch, int64(p.set.set.Calib.Tokens()))
+	}
+	if p.di != nil {
+		e.PeakMemory = max(e.PeakMemory, trainMemory(p.t, p.r, p.set, stateMemory))
+		e.Scratch += trainScratch(p.t, p.r, p.set)
 	}
 	if p.m != nil {
 		e.PeakMemory = max(e.PeakMemory, usualMergeMemory(p.c, p.r.KVMerge, p.set))
