@@ -97,11 +97,12 @@ type applier struct {
 	q          *quantDecision
 	h          *headsDecision
 	s          *source
-	c          *source     // s once units are pruned
-	t          *source     // c once its KV heads are merged
-	w          *source     // t with trained weights; t itself where none are
-	late       *lateSource // what shows them; nil where none are
-	trained    *safetensors.File
+	joint      *lateSource         // s with weights trained along with masks; nil where none are
+	c          *source             // s once units are pruned
+	t          *source             // c once its KV heads are merged
+	w          *source             // t with trained weights; t itself where none are
+	late       *lateSource         // what shows them; nil where none are
+	opened     []*safetensors.File // trained weights
 	topKFiles  []*distill.TopKFile // while training reads them
 	set        *dataset
 	dir        string // OUT.partial
@@ -363,10 +364,10 @@ func (a *applier) release() error {
 		errs = append(errs, f.Close())
 	}
 	a.topKFiles = nil
-	if a.trained != nil {
-		errs = append(errs, a.trained.Close())
-		a.trained = nil
+	for _, f := range a.opened {
+		errs = append(errs, f.Close())
 	}
+	a.opened = nil
 	if a.journal != nil {
 		errs = append(errs, a.journal.close())
 		a.journal = nil

@@ -77,6 +77,9 @@ func (p *Prune) fillDefaults(c Calibration) {
 	}
 }
 
+// joint reports whether weights are trained along with masks.
+func (p *Prune) joint() bool { return p != nil && p.VIB != nil && p.VIB.Joint }
+
 func (p *Prune) check(f *faults) {
 	f.add(!oneOf(p.Method, pruneMethods...), "prune.method %q: known are %s", p.Method, strings.Join(pruneMethods, ", "))
 	given := 0

@@ -15,6 +15,9 @@ import (
 
 // run writes every part, then finishes the directory and commits it.
 func (a *applier) run(ctx context.Context) error {
+	if err := a.jointly(ctx); err != nil {
+		return err
+	}
 	if err := a.mergeLayers(ctx); err != nil {
 		return err
 	}
