@@ -11,6 +11,11 @@ import (
 type BackOptions struct {
 	Dir      string // where states go once they pass MemLimit; "" for the system's temporary directory
 	MemLimit int64  // bytes of states kept in memory; 0 for no limit
+	// Keep is how many bytes of activations stay on the device between the two ways; blocks whose activations do not fit are run
+	// again, up to the activations of the FFN. No bit of a result depends on it. The memory is kept for the next call. The activations
+	// of a layer take 4*(D + 2HK + 2GK + H + 2F) bytes a token, HK + GK more floats where heads have norms, HK for gates and 2HK + H for
+	// a Mix.
+	Keep int64
 	// Masks returns the masks of a layer, one per KV head, nil for the layer's own. It may be nil.
 	Masks func(layer int) []device.Mask
 	// Mix returns the second attention of a layer and its gates, nil for none. It may be nil.
@@ -45,7 +50,7 @@ type BackOptions struct {
 // the gradient of the loss by them; both are valid during the call only.
 //
 // The states at all block boundaries are kept: 4*D*(L+1) bytes for each token of all windows, with L layers; what exceeds
-// MemLimit lies on disk. Beside these, memory is one block, what [Block.Backward] holds for the longest window, and
+// MemLimit lies on disk. Beside these and what Keep allows, memory is one block, what [Block.Backward] holds for the longest window, and
 // 8*T*D bytes on the host. Back returns early with ctx's error when ctx ends.
 func (m *Model) Back(ctx context.Context, windows [][]int32, opt BackOptions, loss func(window int, hidden, grad []float32) error) error {
 	lengths, err := lengthsOf(windows)
@@ -70,9 +75,11 @@ func (m *Model) Back(ctx context.Context, windows [][]int32, opt BackOptions, lo
 	}
 	r := &run{Model: m, opt: RunOptions{Masks: opt.Masks, Progress: opt.Progress, EmbedGate: opt.EmbedGate}, windows: windows, states: states,
 		x: make([]float32, n), total: 2 * layers * len(windows), stride: len(windows)}
-	if opt.Mix != nil || opt.Gates != nil {
+	acts := m.activations(lengths, opt.Keep, opt.Mix != nil, opt.Gates != nil)
+	if opt.Mix != nil || opt.Gates != nil || opt.Keep > 0 {
 		r.opt.Pass = func(layer, window int) *Pass {
-			var p Pass
+			p := Pass{acts: acts.of(layer, window)}
+			p.keep = p.acts != nil
 			if opt.Mix != nil {
 				p.Mix = opt.Mix(layer)
 			}
@@ -82,7 +89,7 @@ func (m *Model) Back(ctx context.Context, windows [][]int32, opt BackOptions, lo
 			return &p
 		}
 	}
-	b := &backRun{run: r, opt: opt, grad: make([]float32, n)}
+	b := &backRun{run: r, opt: opt, acts: acts, grad: make([]float32, n)}
 	return errors.Join(b.all(ctx, loss), states.Close())
 }
 
@@ -90,6 +97,7 @@ func (m *Model) Back(ctx context.Context, windows [][]int32, opt BackOptions, lo
 type backRun struct {
 	*run
 	opt  BackOptions
+	acts *activationStore
 	grad []float32 // [longest window, D]
 }
 
@@ -154,6 +162,7 @@ func (b *backRun) layerBack(ctx context.Context, l int) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		p.acts = b.acts.of(l, i)
 		if b.opt.Gates != nil {
 			p.Gates = b.opt.Gates(l, i)
 		}

@@ -23,6 +23,8 @@ type BackPass struct {
 	Heads func(a *AttnState, dq, dk, dv []float32) error
 	// Stop ends the pass after the Tap: the gradient by the input of the block is unspecified then.
 	Stop bool
+
+	acts *activations // of the forward pass; nil to compute them again
 }
 
 // AttnGradState is what attention has computed and the gradient of the loss by its output: what
@@ -52,16 +54,13 @@ func (b *Block) Backward(x, dy []float32, t int, p *BackPass) error {
 		panic(fmt.Sprintf("nn: backward pass of %d and %d values for %d positions of width %d", len(x), len(dy), t, d))
 	}
 	s := &b.model.scratch
-	if len(s.back.states) < t*d {
-		s.back.states = make([]float32, t*d)
-	}
-	mid := s.back.states[:t*d]
-	copy(mid, x)
-	_, err := b.part(mid, t, &Pass{Masks: p.Masks, Mix: p.Mix, Gates: p.Gates, keep: true, HasStop: !b.arch.HasFFN(), StopAfter: SiteO}, b.attention)
+	s.swapAttn(p.acts)
+	defer s.swapAttn(p.acts)
+	mid, err := b.again(x[:t*d], t, p)
 	if err != nil {
 		return err
 	}
-	if err = s.fit(want{&s.back.dy, t, d}); err == nil && (p.Grads != nil || p.Gates != nil) {
+	if err = s.fit(want{&s.x, t, d}, want{&s.n, t, d}, want{&s.back.dy, t, d}); err == nil && (p.Grads != nil || p.Gates != nil) {
 		err = s.fit(want{&s.back.norm, t, d})
 	}
 	if err == nil {
@@ -76,6 +75,22 @@ func (b *Block) Backward(x, dy []float32, t int, p *BackPass) error {
 	return nil
 }
 
+// again runs attention over x [T, D] unless it is kept in scratch, and returns the input of the feed-forward sub-layer.
+func (b *Block) again(x []float32, t int, p *BackPass) ([]float32, error) {
+	if p.acts != nil {
+		return p.acts.mid, nil
+	}
+	s := &b.model.scratch
+	if len(s.back.states) < len(x) {
+		s.back.states = make([]float32, len(x))
+	}
+	mid := s.back.states[:len(x)]
+	copy(mid, x)
+	pass := &Pass{Masks: p.Masks, Mix: p.Mix, Gates: p.Gates, keep: true, HasStop: !b.arch.HasFFN(), StopAfter: SiteO}
+	_, err := b.part(mid, t, pass, b.attention)
+	return mid, err
+}
+
 // ffnBack takes dy back through the feed-forward sub-layer, whose input is x, some rows at a time.
 func (b *Block) ffnBack(x, dy []float32, t int, p *BackPass) error {
 	a, s, d := b.arch, &b.model.scratch, b.model.Arch.D
@@ -83,13 +98,17 @@ func (b *Block) ffnBack(x, dy []float32, t int, p *BackPass) error {
 		return nil
 	}
 	rows := min(t, ffnRows)
-	err := s.fit(want{&s.gate, rows, a.F}, want{&s.up, rows, a.F}, want{&s.back.act, rows, a.F})
+	err := s.fit(want{&s.back.act, rows, a.F})
 	if err == nil && (p.Grads != nil || p.Gates != nil) {
 		err = s.fit(want{&s.back.hid, rows, a.F})
 	}
 	for lo := 0; lo < t && err == nil; lo += rows {
 		hi := min(t, lo+rows)
-		err = b.ffnPartBack(x[lo*d:hi*d], dy[lo*d:hi*d], hi-lo, p)
+		s.swapFFN(p.acts, lo/rows)
+		if err = s.fit(want{&s.gate, hi - lo, a.F}, want{&s.up, hi - lo, a.F}); err == nil {
+			err = b.ffnPartBack(x[lo*d:hi*d], dy[lo*d:hi*d], hi-lo, p)
+		}
+		s.swapFFN(p.acts, lo/rows)
 	}
 	return err
 }
@@ -100,9 +119,11 @@ func (b *Block) ffnPartBack(x, dy []float32, t int, p *BackPass) error {
 	m.Dev.Upload(s.x, 0, x)
 	m.Dev.Upload(g.dy, 0, dy)
 	b.normalize(s.n, s.x, b.ffnNorm, t)
-	b.linear(s.up, s.n, arch.Up, t)
 	gated := b.linears[arch.Gate].w != nil
-	if gated {
+	if p.acts == nil {
+		b.linear(s.up, s.n, arch.Up, t)
+	}
+	if p.acts == nil && gated {
 		b.linear(s.gate, s.n, arch.Gate, t)
 	}
 	if err := b.downBack(t, gated, p); err != nil {

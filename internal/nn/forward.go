@@ -16,7 +16,13 @@ func (b *Block) Forward(x []float32, t int, p *Pass) error {
 	if p == nil {
 		p = &Pass{}
 	}
+	s := &b.model.scratch
+	s.swapAttn(p.acts)
 	stopped, err := b.part(x, t, p, b.attention)
+	s.swapAttn(p.acts)
+	if err == nil && p.acts != nil {
+		p.acts.mid = append(p.acts.mid[:0], x[:t*b.model.Arch.D]...)
+	}
 	if err == nil && !stopped {
 		_, err = b.part(x, t, p, b.ffn)
 	}
@@ -111,16 +117,18 @@ func (b *Block) ffn(x []float32, t int, p *Pass) (stop bool, err error) {
 	if p.Tap != nil || p.HasStop {
 		rows = t
 	}
-	if err := s.fit(want{&s.gate, rows, a.F}, want{&s.up, rows, a.F}); err != nil {
-		return false, err
-	}
-	for lo := 0; lo < t; lo += rows {
+	for lo := 0; lo < t && !stop && err == nil; lo += rows {
 		hi := min(t, lo+rows)
-		if b.ffnPart(x[lo*d:hi*d], hi-lo, p) {
-			return true, nil
+		s.swapFFN(p.acts, lo/rows)
+		if err = s.fit(want{&s.gate, hi - lo, a.F}, want{&s.up, hi - lo, a.F}); err == nil && p.acts != nil {
+			err = s.fit(want{&s.back.hid, rows, a.F})
 		}
+		if err == nil {
+			stop = b.ffnPart(x[lo*d:hi*d], hi-lo, p)
+		}
+		s.swapFFN(p.acts, lo/rows)
 	}
-	return false, nil
+	return stop, err
 }
 
 func (b *Block) ffnPart(x []float32, t int, p *Pass) (stop bool) {
@@ -131,20 +139,24 @@ func (b *Block) ffnPart(x []float32, t int, p *Pass) (stop bool) {
 		return true
 	}
 	b.linear(s.up, s.n, arch.Up, t)
+	act := s.up
+	if p.acts != nil {
+		act = s.back.hid
+	}
 	switch {
 	case b.linears[arch.Gate].w != nil:
 		b.linear(s.gate, s.n, arch.Gate, t)
-		m.Dev.SiLUMul(s.up, s.gate, s.up, t*a.F)
+		m.Dev.SiLUMul(act, s.gate, s.up, t*a.F)
 	default:
-		m.Dev.GELU(s.up, s.up, t*a.F, m.Arch.Act == arch.GELUTanh)
+		m.Dev.GELU(act, s.up, t*a.F, m.Arch.Act == arch.GELUTanh)
 	}
 	if g := gatesOf(p.Gates); g.FFN != nil {
-		m.Dev.ScaleColumns(s.up, s.up, g.FFN, t, a.F)
+		m.Dev.ScaleColumns(act, act, g.FFN, t, a.F)
 	}
-	if b.tap(p, SiteDown, s.up, t, a.F) {
+	if b.tap(p, SiteDown, act, t, a.F) {
 		return true
 	}
-	b.addOutput(x, s.up, arch.Down, t, p)
+	b.addOutput(x, act, arch.Down, t, p)
 	return false
 }
 

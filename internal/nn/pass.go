@@ -45,7 +45,8 @@ type Pass struct {
 	// Gates multiply units of the block; nil for none.
 	Gates *Gates
 
-	keep bool // queries and keys before their norms stay in scratch, for Backward
+	keep bool         // queries and keys before their norms stay in scratch, for Backward
+	acts *activations // where what Backward needs is kept; nil for nowhere
 }
 
 // Mix blends the attention of a block, under the masks in force, with attention under other masks, KV head by KV head:

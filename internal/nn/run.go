@@ -16,6 +16,9 @@ type RunOptions struct {
 	Pass func(layer, window int) *Pass
 	// EmbedGate returns what multiplies the embedded tokens of a window, [D], nil for ones. It may be nil.
 	EmbedGate func(window int) []float32
+	// Output sees the output x [T, D] of each layer for each window, valid during the call and not to be changed; layer -1 are the
+	// embedded tokens. It may be nil; an error ends the call.
+	Output func(layer, window int, x []float32) error
 	// States keeps the hidden states between blocks; nil keeps them in memory. It must hold the windows' lengths.
 	States *States
 	// Progress is called after each window of each layer, with the passes done and the number of them. It may be nil.
@@ -111,11 +114,21 @@ func (r *run) embed(ctx context.Context) error {
 		if r.opt.EmbedGate != nil {
 			gate(x, r.opt.EmbedGate(i))
 		}
-		if err := r.states.Put(i, x); err != nil {
+		if err := r.keep(-1, i, x); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// keep shows the output of a layer over a window and keeps it.
+func (r *run) keep(l, window int, x []float32) error {
+	if r.opt.Output != nil {
+		if err := r.opt.Output(l, window, x); err != nil {
+			return err
+		}
+	}
+	return r.states.Put(r.slot(l+1, window), x)
 }
 
 // gate multiplies the rows of x by z; nil counts as ones.
@@ -154,7 +167,7 @@ func (r *run) layer(ctx context.Context, l int) error {
 		if err := b.Forward(x, len(ids), r.pass(l, i, masks)); err != nil {
 			return err
 		}
-		if err := r.states.Put(r.slot(l+1, i), x); err != nil {
+		if err := r.keep(l, i, x); err != nil {
 			return err
 		}
 		r.step()

@@ -127,3 +127,44 @@ func TestHeadChunks(t *testing.T) {
 		t.Errorf("no rows: %v", err)
 	}
 }
+
+// TestRunOutput: what Run shows of each layer are the inputs that the way back starts from.
+func TestRunOutput(t *testing.T) {
+	m := describe(t, testmodel.Named("llama-mha"), cpu.New(2))
+	windows := testmodel.Windows(2, 7, m.Arch.V, 3)
+	got := map[[2]int][]float32{}
+	opt := RunOptions{Output: func(l, w int, x []float32) error { got[[2]int{l, w}] = slices.Clone(x); return nil }}
+	err := m.Run(t.Context(), windows, opt, func(w int, x []float32) error {
+		if !slices.Equal(x, got[[2]int{len(m.Arch.Layers) - 1, w}]) {
+			t.Errorf("window %d: the last output is not the final state", w)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	back := BackOptions{Output: func(l, w int, x, _ []float32) error {
+		seen++
+		if !slices.Equal(x, got[[2]int{l, w}]) {
+			t.Errorf("layer %d, window %d differs", l, w)
+		}
+		return nil
+	}}
+	if err := m.Back(t.Context(), windows, back, func(int, []float32, []float32) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if seen != 2*len(m.Arch.Layers) || len(got) != seen+2 {
+		t.Errorf("%d and %d outputs", seen, len(got))
+	}
+	own := errors.New("own")
+	opt.Output = func(l, _ int, _ []float32) error {
+		if l == 0 {
+			return own
+		}
+		return nil
+	}
+	if err := m.Run(t.Context(), windows, opt, nil); !errors.Is(err, own) {
+		t.Errorf("error %v", err)
+	}
+}

@@ -16,6 +16,7 @@ type scratch struct {
 	gated               device.Buf // [T, H*K], attention's output under gates
 	full, other, lse2   device.Buf // of a Mix: [T, H*K], [T, H*K], [H, T]
 	back                backScratch
+	store               activationStore
 	host                [8][]float32
 }
 
@@ -85,5 +86,6 @@ func (s *scratch) free() {
 			b.Free()
 		}
 	}
+	s.store.free()
 	*s = scratch{dev: s.dev}
 }

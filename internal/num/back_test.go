@@ -28,54 +28,6 @@ func slopes(f func(x []float64) []float64, x, dy []float32) []float64 {
 	return out
 }
 
-// normRow is one row of a norm in float64.
-func normRow(x []float64, w []float32, eps float64, centre bool) []float64 {
-	mean, sq := 0.0, 0.0
-	for _, v := range x {
-		if centre {
-			mean += v / float64(len(x))
-		}
-	}
-	for _, v := range x {
-		sq += (v - mean) * (v - mean) / float64(len(x))
-	}
-	y := make([]float64, len(x))
-	for j, v := range x {
-		y[j] = (v - mean) / math.Sqrt(sq+eps)
-		if w != nil {
-			y[j] *= float64(w[j])
-		}
-	}
-	return y
-}
-
-func TestNormBackIsTheSlope(t *testing.T) {
-	const rows, eps = 3, 1e-5
-	for _, d := range []int{1, 5, 64} {
-		rng := newRand(uint64(d))
-		x, dy, w := randoms(rng, rows*d), randoms(rng, rows*d), randoms(rng, d)
-		for _, w := range [][]float32{w, nil} {
-			for _, centre := range []bool{false, true} {
-				op, name := RMSNormBack, "RMSNorm"
-				if centre {
-					op, name = LayerNormBack, "LayerNorm"
-				}
-				var want []float64
-				for i := range rows {
-					want = append(want, slopes(func(x []float64) []float64 { return normRow(x, w, eps, centre) }, x[i*d:(i+1)*d], dy[i*d:(i+1)*d])...)
-				}
-				got, ok := guarded(t, make([]float32, rows*d))
-				op(got, dy, x, w, rows, d, float32(d), eps, nil)
-				ok2 := append([]float32(nil), dy...)
-				op(ok2, ok2, x, w, rows, d, float32(d), eps, workers(3))
-				closeTo(t, fmt.Sprint(name, d), got, want, 2e-6)
-				same(t, name+" in place", ok2, got)
-				ok()
-			}
-		}
-	}
-}
-
 func TestActivationBackIsTheSlope(t *testing.T) {
 	for _, n := range []int{1, 7, 257, 5000} {
 		rng := newRand(uint64(n))

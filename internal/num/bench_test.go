@@ -153,6 +153,7 @@ func BenchmarkAttentionHead(b *testing.B) {
 func BenchmarkElementwise(b *testing.B) {
 	const n = 1 << 14
 	x, y, u := randoms(newRand(1), n), make([]float32, n), randoms(newRand(2), n)
+	m, v, step := make([]float32, n), make([]float32, n), AdamWStep{LR: 1e-3, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, GradScale: 1, Step: 1}
 	for name, f := range map[string]func(){
 		"Exp32":    func() { Exp32(y, x) },
 		"Softmax":  func() { Softmax(y, x) },
@@ -162,6 +163,8 @@ func BenchmarkElementwise(b *testing.B) {
 		"GELU":     func() { GELU(y, x, n, true, nil) },
 		"RMSNorm":  func() { RMSNorm(y, x, u, 8, n/8, n/8, 1e-5, nil) },
 		"Hadamard": func() { Hadamard32(y) },
+		"Squares":  func() { SumSquares(x, nil) },
+		"AdamW":    func() { AdamW(y, x, m, v, step, nil) },
 	} {
 		b.Run(name, func(b *testing.B) {
 			bench(b, n, f)

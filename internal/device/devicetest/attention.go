@@ -102,6 +102,7 @@ func (s *suite) everything(t *testing.T) []float32 {
 		s.d.MatMulNN(y, x, m, n, d, d, 1)
 		keep(y)
 	}
+	all = append(all, s.trained(t, y, x, n, d)...)
 	s.d.RMSNormBack(y, y, x, w, n, d, d, 1e-5)
 	keep(y)
 	s.d.LayerNormBack(y, y, x, w, n, d, d, 1e-5)
@@ -116,7 +117,7 @@ func (s *suite) everything(t *testing.T) []float32 {
 	all = append(all, float32(gates[0]), float32(gates[1]))
 	s.d.RMSNorm(y, x, w, n, d, d, 1e-5)
 	keep(y)
-	s.d.LayerNorm(y, x, w, w, n, d, d, 1e-5)
+	s.d.LayerNorm(y, x, w, w, n, d, d-0.5, 1e-5)
 	s.d.AddBias(y, w, n, d)
 	s.d.Add(y, x, n*d)
 	keep(y)

@@ -46,63 +46,6 @@ func (s *suite) matMulBack(t *testing.T) {
 	}
 }
 
-// normBack: the gradients by the input of both norms, also in place of the gradient by the output.
-func (s *suite) normBack(t *testing.T) {
-	for _, z := range [][2]int{{1, 1}, {5, 7}, {3, 64}, {100, 257}} {
-		rows, d := z[0], z[1]
-		const eps = 1e-5
-		x, xs := s.buf(t, device.F32, values(rows*d, 53))
-		w, ws := s.buf(t, device.F32, values(d, 54))
-		for _, centre := range []bool{false, true} {
-			op := s.d.RMSNormBack
-			if centre {
-				op = s.d.LayerNormBack
-			}
-			dy, gs := s.buf(t, device.F32, append(values(rows*d, 55), guard))
-			want := make([]float64, 0, rows*d)
-			for i := range rows {
-				want = append(want, normSlopes(xs[i*d:(i+1)*d], gs[i*d:(i+1)*d], ws, eps, centre)...)
-			}
-			dx := s.out(t, rows*d)
-			op(dx, dy, x, w, rows, d, float32(d), eps)
-			near(t, fmt.Sprint("norm ", z, centre), s.result(t, dx, rows*d), want, 5e-6)
-			op(dy, dy, x, w, rows, d, float32(d), eps)
-			near(t, fmt.Sprint("norm in place ", z, centre), s.result(t, dy, rows*d), want, 5e-6)
-		}
-	}
-}
-
-// normSlopes multiplies a row of gradients by the matrix of derivatives of n = c*r, r = 1/sqrt(mean(c²)+eps), where c is x
-// less its mean or x itself, entry by entry.
-func normSlopes(x, dy, w []float32, eps float64, centre bool) []float64 {
-	d := len(x)
-	c, mean, sq := make([]float64, d), 0.0, 0.0
-	for _, v := range x {
-		if centre {
-			mean += float64(v) / float64(d)
-		}
-	}
-	for j, v := range x {
-		c[j] = float64(v) - mean
-		sq += c[j] * c[j] / float64(d)
-	}
-	r := 1 / math.Sqrt(sq+eps)
-	out := make([]float64, d)
-	for j := range d {
-		for k := range d {
-			e := -c[j] * c[k] * r * r * r / float64(d)
-			if j == k {
-				e += r
-			}
-			if centre {
-				e -= r / float64(d)
-			}
-			out[k] += float64(dy[j]) * float64(w[j]) * e
-		}
-	}
-	return out
-}
-
 // activationBack: the gradients of both activations, at ordinary and extreme values, also in place.
 func (s *suite) activationBack(t *testing.T) {
 	for _, n := range []int{1, 3, 31, 33, 20000} {

@@ -211,65 +211,6 @@ func (s *suite) elementwise(t *testing.T) {
 	}
 }
 
-// rmsNorm: y = x / sqrt(mean(x²)+eps) * w, also in place.
-func (s *suite) rmsNorm(t *testing.T) {
-	for _, z := range [][2]int{{1, 1}, {5, 7}, {3, 64}, {100, 257}} {
-		rows, d := z[0], z[1]
-		const eps = 1e-5
-		x, xs := s.buf(t, device.F32, append(values(rows*d, 9), guard))
-		w, ws := s.buf(t, device.F32, values(d, 10))
-		want := make([]float64, rows*d)
-		for i := range rows {
-			ss := 0.0
-			for _, v := range xs[i*d : (i+1)*d] {
-				ss += float64(v) * float64(v)
-			}
-			inv := 1 / math.Sqrt(ss/float64(d)+eps)
-			for j := range d {
-				want[i*d+j] = float64(xs[i*d+j]) * inv * float64(ws[j])
-			}
-		}
-		y := s.out(t, rows*d)
-		s.d.RMSNorm(y, x, w, rows, d, float32(d), eps)
-		near(t, "RMSNorm", s.result(t, y, rows*d), want, 2e-6)
-		s.d.RMSNorm(x, x, w, rows, d, float32(d), eps)
-		near(t, "RMSNorm in place", s.result(t, x, rows*d), want, 2e-6)
-	}
-}
-
-// layerNorm: y = (x-mean)/sqrt(var+eps)*w + b, also in place and far from zero.
-func (s *suite) layerNorm(t *testing.T) {
-	for _, z := range [][2]int{{1, 1}, {5, 7}, {3, 64}, {100, 257}} {
-		rows, d := z[0], z[1]
-		const eps = 1e-5
-		in := values(rows*d, 11)
-		for i := range in {
-			in[i] += 30
-		}
-		x, xs := s.buf(t, device.F32, append(in, guard))
-		w, ws := s.buf(t, device.F32, values(d, 12))
-		b, bs := s.buf(t, device.F32, values(d, 13))
-		want := make([]float64, rows*d)
-		for i := range rows {
-			mean, va := 0.0, 0.0
-			for _, v := range xs[i*d : (i+1)*d] {
-				mean += float64(v) / float64(d)
-			}
-			for _, v := range xs[i*d : (i+1)*d] {
-				va += (float64(v) - mean) * (float64(v) - mean) / float64(d)
-			}
-			for j := range d {
-				want[i*d+j] = (float64(xs[i*d+j])-mean)/math.Sqrt(va+eps)*float64(ws[j]) + float64(bs[j])
-			}
-		}
-		y := s.out(t, rows*d)
-		s.d.LayerNorm(y, x, w, b, rows, d, float32(d), eps)
-		near(t, "LayerNorm", s.result(t, y, rows*d), want, 2e-5)
-		s.d.LayerNorm(x, x, w, b, rows, d, float32(d), eps)
-		near(t, "LayerNorm in place", s.result(t, x, rows*d), want, 2e-5)
-	}
-}
-
 // rope: pair (j, j+K/2) of each head rotates by its angle.
 func (s *suite) rope(t *testing.T) {
 	for _, z := range [][3]int{{1, 1, 2}, {5, 3, 8}, {70, 4, 64}} {

@@ -22,7 +22,7 @@ func Run(t *testing.T, d device.Device) {
 		{"RMSNorm", s.rmsNorm}, {"LayerNorm", s.layerNorm}, {"RoPE", s.rope}, {"Activations", s.activations},
 		{"Attention", s.attention}, {"AttentionBack", s.attentionBack},
 		{"AttnStatistics", s.attnStatistics}, {"MatMulNN", s.matMulBack}, {"NormBack", s.normBack}, {"ActivationBack", s.activationBack},
-		{"Mix", s.mix},
+		{"Mix", s.mix}, {"MatMulTN", s.matMulGrad}, {"NormGrad", s.normGrad}, {"Columns", s.columns},
 	} {
 		t.Run(c.name, c.test)
 	}

@@ -1,0 +1,180 @@
+package distill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"modelpress/internal/arch"
+	"modelpress/internal/device/cpu"
+	"modelpress/internal/nn"
+	"modelpress/internal/testmodel"
+)
+
+// countdown is a context that ends after so many looks at it: a run under it stops at any place where it may.
+type countdown struct {
+	context.Context
+	left int
+}
+
+func (c *countdown) Err() error {
+	if c.left--; c.left < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// resumable are runs with every kind of state: what is trained, how it is evaluated, what the objective trains along.
+func resumable(t testing.TB, threads int) map[string]func() *Trainer {
+	o := testmodel.Options{Layers: 2, D: 8, H: 2, K: 4, F: 12, V: 16, Context: 12, Seed: 3}
+	tied := o
+	tied.Tied, tied.G = true, 1
+	setting := func(m *nn.Model, p *Params, teacher *nn.Model) *Trainer {
+		return &Trainer{Model: m, Params: p, Data: text(7, 8, 16, 1), Heldout: text(2, 8, 16, 2), Origin: []byte("test"),
+			Objective: Objective{CE: 0.5, KL: 1, Teacher: teacher, Hidden: []HiddenTerm{
+				{Student: 0, Teacher: 0, Map: NewMap("map", 8, 12, 3), Weight: 0.3, Balance: true}}},
+			Options: Options{Schedule: Schedule{Steps: 5, Warmup: 1, LR: 0.02, Decay: Linear}, Batch: 2, Accumulate: 2, Seed: 9, Clip: 1,
+				Evaluate: 2, KeepBest: true}}
+	}
+	teacher := func() *nn.Model {
+		return frozen(t, testmodel.Options{Layers: 1, D: 12, H: 2, K: 6, F: 8, V: 16, Context: 12, Seed: 4}, threads)
+	}
+	return map[string]func() *Trainer{
+		"all": func() *Trainer { m, p := student(t, o, threads); return setting(m, p, teacher()) },
+		"bfloat16": func() *Trainer {
+			src := testmodel.New(tied)
+			p := newTestParams(t, src, described(t, src.Config, src), true)
+			r := setting(nn.New(cpu.New(threads), p, p.Arch), p, teacher())
+			r.Options.Evaluate, r.Options.KeepBest = 0, false
+			return r
+		},
+		"adapters": func() *Trainer {
+			m, l := adapted(t, o, threads, arch.Q, arch.V, arch.Down)
+			r := setting(m, nil, teacher())
+			r.LoRA = l
+			return r
+		},
+		"masks": func() *Trainer {
+			r := setting(frozen(t, o, threads), nil, teacher())
+			r.Masks = newTestMasks(r.Model.Arch)
+			r.Options.KeepBest = false
+			return r
+		},
+		"joint": func() *Trainer {
+			m, p := student(t, tied, threads)
+			r := setting(m, p, teacher())
+			r.Masks = newTestMasks(r.Model.Arch)
+			r.Options.KeepBest = false
+			return r
+		},
+	}
+}
+
+// outcomeOf is the bytes of all that a run has trained and seen.
+func outcomeOf(t testing.TB, r *Trainer) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "state")
+	if err := r.Save(path); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// TestInterruptedRuns: a run that is interrupted wherever it looks at its context, and goes on in another process from the last
+// checkpoint, ends with the bytes of one that is not.
+func TestInterruptedRuns(t *testing.T) {
+	for name, make := range resumable(t, 1) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			whole := make()
+			train(t, whole)
+			want := outcomeOf(t, whole)
+			path := filepath.Join(t.TempDir(), "checkpoint")
+			for looks, places := 1, 0; ; looks, places = looks+1, places+1 {
+				if looks > 30 {
+					looks += 6 // what is left repeats
+				}
+				r := make()
+				r.Options.SaveEvery, r.Options.Save = 2, func(s *State) error { return WriteState(path, s) }
+				err := r.Train(&countdown{t.Context(), looks})
+				if err == nil {
+					if outcomeOf(t, r) != want {
+						t.Error("checkpoints change the run")
+					}
+					t.Logf("%d places, %d looks", places, looks)
+					return
+				}
+				if !errors.Is(err, context.Canceled) {
+					t.Fatal(err)
+				}
+				again := make()
+				if r.Steps() > 0 {
+					if err := again.Resume(path); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if again.Steps() != r.Steps() {
+					t.Fatalf("after %d looks: interrupted after %d steps, resumed after %d", looks, r.Steps(), again.Steps())
+				}
+				train(t, again)
+				train(t, r) // the one that was interrupted can go on too
+				for _, x := range []*Trainer{again, r} {
+					if outcomeOf(t, x) != want {
+						t.Fatalf("after %d looks: another outcome", looks)
+					}
+				}
+				os.Remove(path)
+			}
+		})
+	}
+}
+
+// TestTrainingOnThreads: the number of threads changes no bit.
+func TestTrainingOnThreads(t *testing.T) {
+	want := map[string]string{}
+	for threads := 1; threads <= 3; threads++ {
+		for name, make := range resumable(t, threads) {
+			r := make()
+			train(t, r)
+			got := outcomeOf(t, r)
+			if threads == 1 {
+				want[name] = got
+			} else if got != want[name] {
+				t.Errorf("%s: %d threads give another outcome", name, threads)
+			}
+		}
+	}
+}
+
+// TestResumeRefuses: checkpoints of runs that differ in any setting.
+func TestResumeRefuses(t *testing.T) {
+	make := resumable(t, 1)["all"]
+	path := filepath.Join(t.TempDir(), "checkpoint")
+	r := make()
+	if err := r.Save(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := make().Resume(path); err != nil {
+		t.Fatal(err)
+	}
+	for i, change := range []func(r *Trainer){
+		func(r *Trainer) { r.Options.Seed++ }, func(r *Trainer) { r.Options.Schedule.LR *= 2 }, func(r *Trainer) { r.Options.Batch = 4 },
+		func(r *Trainer) { r.Data = text(7, 8, 16, 3) }, func(r *Trainer) { r.Heldout = text(2, 8, 16, 1) }, func(r *Trainer) { r.Origin = nil },
+		func(r *Trainer) { r.Objective.Hidden[0].Weight = 0.5 }, func(r *Trainer) { r.Objective.CE = 0 }, func(r *Trainer) { r.Options.KeepBest = false },
+		func(r *Trainer) { r.Options.AdamW = DefaultAdamW(); r.Options.AdamW.Decay = 0.1 },
+	} {
+		r := make()
+		change(r)
+		if err := r.Resume(path); !errors.Is(err, ErrOtherRun) {
+			t.Errorf("change %d: %v", i, err)
+		}
+	}
+	_ = fmt.Sprint
+}

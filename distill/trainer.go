@@ -1,0 +1,244 @@
+package distill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"modelpress/calib"
+	"modelpress/internal/arch"
+	"modelpress/internal/nn"
+)
+
+// Trainer is a run of training: the steps from a model to a better one, as to an objective, on windows of tokens. A step takes the
+// gradient of the objective's mean over all tokens of its windows, cuts it to a norm, and moves what is trained by AdamW. All sums have
+// a fixed order: the same run gives the same bits with any number of threads, and interrupted and resumed at any place.
+//
+// Memory beside the models, with N parameters, M tokens of a part and T of its longest window: the gradients and moments take 12N
+// bytes (LoRA: 12 bytes for each value of the adapters and 4 for each parameter of the largest block), 4N more for the best
+// parameters; the states at block boundaries 4*M*D*(L+1) bytes, beyond MemLimit on disk; activations Keep bytes at the most; blocks what
+// [nn.Block.Backward] says; the head 4*R*(2D + V) bytes for R = 128 to 1024 rows at a time. With a teacher of width D' come its own
+// block and states, 4*M*D' bytes of its final states, 4*M*D' for each of its layers whose output is compared and 4*M*(HK + 2GK) for
+// each whose relations are, and 4*R*V bytes of its logits.
+type Trainer struct {
+	// Model is the student. Its source is Params, or LoRA, where these are trained.
+	Model *nn.Model
+	// Params are trained, or LoRA are; with neither, weights are frozen and only masks learn, and Model may read from any source.
+	Params *Params
+	LoRA   *LoRA
+	Masks  Masks // nil for none
+
+	Objective Objective
+	Options   Options
+	Data      calib.Windows // what is trained on
+	Heldout   calib.Windows // what is evaluated on
+	// Origin says what else the run follows from, such as digests of the model and of the teacher: a checkpoint of a run with another
+	// one is refused.
+	Origin []byte
+
+	ready     bool
+	student   *nn.Model // Model, as far up as the objective looks
+	sink      sink      // nil where weights are frozen
+	optimizer *Optimizer
+	order     *Order
+	data      *dataset
+	heldout   *dataset
+	teacher   *teacher
+	part      *part
+	state     runState
+	digest    [32]byte  // of the setting
+	numbers   []float64 // of state, in a checkpoint
+	best      []*Param  // those of the best evaluation, where they are kept
+}
+
+// runState is how far a run is, beside what it trains.
+type runState struct {
+	step      int64 // steps done
+	tokens    int64 // tokens seen
+	evaluated int64 // the step after which there was an evaluation last, -1 for none
+	saved     int64 // and a checkpoint
+	first     float64
+	stop      EarlyStop
+}
+
+// dataset is windows and where their rows lie in a file of a teacher's predictions.
+type dataset struct {
+	ids  [][]int32
+	row  []int64
+	topK TopKRows
+}
+
+func newDataset(w calib.Windows, top TopKRows) *dataset {
+	d := &dataset{ids: w.IDs, topK: top}
+	at := int64(0)
+	for _, ids := range w.IDs {
+		d.row = append(d.row, at)
+		at += int64(len(ids))
+	}
+	return d
+}
+
+// prepare checks what the run is made of and takes the memory that it needs.
+func (t *Trainer) prepare() error {
+	if t.ready {
+		return nil
+	}
+	if err := errors.Join(t.Options.check(), t.check(), t.Objective.check(t.Model)); err != nil {
+		return err
+	}
+	t.data, t.heldout = newDataset(t.Data, t.Objective.TopK), newDataset(t.Heldout, t.Objective.HeldoutTopK)
+	t.student = shortened(t.Model, t.Objective.top(t.Model.Arch))
+	t.teacher = newTeacher(&t.Objective)
+	t.part = &part{Trainer: t}
+	t.state = runState{evaluated: -1, stop: EarlyStop{Patience: t.Options.Patience, Margin: t.Options.Margin}}
+	var err error
+	if t.order, err = t.newOrder(); err == nil {
+		err = t.trainable()
+	}
+	t.digest = RunDigest(t.setting(), t.Origin)
+	t.ready = err == nil
+	return err
+}
+
+func (t *Trainer) newOrder() (*Order, error) {
+	if t.Options.InOrder {
+		return InOrder(len(t.Data.IDs))
+	}
+	return NewOrder(len(t.Data.IDs), t.Options.Seed)
+}
+
+// check refuses parts that do not belong together.
+func (t *Trainer) check() error {
+	switch {
+	case t.Model == nil:
+		return errors.New("distill: training: no model")
+	case t.Params != nil && t.LoRA != nil:
+		return errors.New("distill: training: parameters and adapters at once")
+	case t.Params != nil && t.Model.Src != t.Params, t.LoRA != nil && t.Model.Src != t.LoRA:
+		return errors.New("distill: training: the model does not read what is trained")
+	case t.Params == nil && t.LoRA == nil && t.Masks == nil:
+		return errors.New("distill: training: nothing is trained")
+	case t.Masks != nil && (t.Options.Patience > 0 || t.Options.KeepBest):
+		return errors.New("distill: training: masks change what a loss is worth, and end by no evaluation")
+	case t.Options.Evaluate > 0 && len(t.Heldout.IDs) == 0:
+		return errors.New("distill: training: evaluations without held-out windows")
+	case t.Model.Kept != nil && t.Masks != nil:
+		return errors.New("distill: training: masks, and channels that are masked already")
+	}
+	return errors.Join(t.checkWindows("window", t.Data), t.checkWindows("held-out window", t.Heldout))
+}
+
+func (t *Trainer) checkWindows(what string, w calib.Windows) error {
+	a := t.Model.Arch
+	for i, ids := range w.IDs {
+		if len(ids) < 2 || a.PosEmbed != "" && len(ids) > a.MaxPosition {
+			return fmt.Errorf("distill: training: %s %d has %d tokens, from 2 to %d are possible", what, i, len(ids), a.MaxPosition)
+		}
+		for _, id := range ids {
+			if id < 0 || int(id) >= a.V {
+				return fmt.Errorf("distill: training: %s %d: token %d lies outside the vocabulary of %d", what, i, id, a.V)
+			}
+		}
+	}
+	return nil
+}
+
+// trainable makes gradients, moments and the copy of the best parameters.
+func (t *Trainer) trainable() (err error) {
+	var params []*Param
+	switch {
+	case t.Params != nil:
+		params = t.Params.List()
+		t.sink, err = newFullSink(t.student, t.Params, t.Objective.logits(), t.Objective.reaches())
+	case t.LoRA != nil:
+		params = t.LoRA.List()
+		t.sink, err = newLoRASink(t.student, t.LoRA, t.Objective.reaches())
+	}
+	if err != nil {
+		return err
+	}
+	params = append(params[:len(params):len(params)], t.Objective.params()...)
+	for _, q := range params {
+		if !t.Options.KeepBest {
+			break
+		}
+		c := *q
+		c.alloc(q.Half != nil)
+		t.best = append(t.best, &c)
+	}
+	t.optimizer, err = NewOptimizer(params, t.Options.AdamW, t.Options.Seed)
+	return err
+}
+
+// shortened returns m with its first layers only; m itself where that are all.
+func shortened(m *nn.Model, layers int) *nn.Model {
+	if layers == len(m.Arch.Layers) {
+		return m
+	}
+	a := *m.Arch
+	a.Layers = append([]arch.Layer(nil), m.Arch.Layers[:layers]...)
+	return nn.New(m.Dev, m.Src, &a)
+}
+
+// Train goes through the steps that are left. It ends early where the held-out loss does not fall any more, with the error of ctx
+// where that ends, after which Train may be called again, and with [Diverged].
+func (t *Trainer) Train(ctx context.Context) error {
+	if err := t.prepare(); err != nil {
+		return err
+	}
+	err := t.train(ctx)
+	if err == nil || ctx.Err() != nil {
+		err = errors.Join(err, t.save(true))
+	}
+	if err == nil {
+		t.restoreBest()
+	}
+	return err
+}
+
+func (t *Trainer) train(ctx context.Context) error {
+	for {
+		if err := t.evaluateDue(ctx); err != nil {
+			return err
+		}
+		if t.Done() {
+			return nil
+		}
+		if err := t.save(false); err != nil {
+			return err
+		}
+		r, err := t.Step(ctx)
+		if err != nil {
+			return err
+		}
+		if t.Options.Progress != nil {
+			t.Options.Progress(r)
+		}
+	}
+}
+
+// Done reports whether the run is at its end.
+func (t *Trainer) Done() bool {
+	s := &t.state
+	return t.ready && (s.step >= int64(t.Options.Schedule.Steps) || s.stop.Patience > 0 && s.stop.Worse >= s.stop.Patience)
+}
+
+// Steps returns the number of steps done.
+func (t *Trainer) Steps() int { return int(t.state.step) }
+
+// save writes a checkpoint where one is due, or has to be.
+func (t *Trainer) save(now bool) error {
+	s, every := &t.state, int64(t.Options.SaveEvery)
+	if t.Options.Save == nil || s.saved == s.step || !now && (every == 0 || s.step%every != 0) {
+		return nil
+	}
+	state, err := t.State()
+	if err == nil {
+		err = t.Options.Save(state)
+	}
+	if err != nil {
+		return fmt.Errorf("distill: checkpoint after step %d: %w", s.step, err)
+	}
+	s.saved = s.step
+	return nil
+}
