@@ -47,11 +47,8 @@ func (t *Trainer) evaluateDue(ctx context.Context) error {
 		return nil
 	}
 	h, err := t.Evaluate(ctx)
-	if errors.Is(err, ErrNotFinite) {
-		err = t.diverged(err)
-	}
 	if err != nil {
-		return err
+		return t.explain(ctx, err)
 	}
 	if math.IsNaN(h.Loss) || math.IsInf(h.Loss, 0) {
 		return t.diverged(ErrNotFinite)

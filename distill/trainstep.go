@@ -7,6 +7,9 @@ import (
 	"math"
 )
 
+// largestNorm is the norm up to which second moments stay finite.
+const largestNorm = 1e18
+
 // Report is what a step was like.
 type Report struct {
 	Step, Steps int     // steps done with this one, and those of the run
@@ -32,11 +35,32 @@ func (t *Trainer) Step(ctx context.Context) (Report, error) {
 		return Report{}, errors.New("distill: training: the run is at its end")
 	}
 	r, err := t.step(ctx, int(t.state.step))
-	var bad *Diverged
-	if errors.Is(err, ErrNotFinite) && !errors.As(err, &bad) {
-		err = t.diverged(err)
+	return r, t.explain(ctx, err)
+}
+
+// explain makes a [*Diverged] of an error that comes from numbers that are not finite.
+func (t *Trainer) explain(ctx context.Context, err error) error {
+	var already *Diverged
+	if err == nil || ctx.Err() != nil || errors.As(err, &already) {
+		return err
 	}
-	return r, err
+	if errors.Is(err, ErrNotFinite) || !t.finite() {
+		return t.diverged(err)
+	}
+	return err
+}
+
+// finite reports whether all that is trained is finite. Blocks with other values are refused when they are loaded.
+func (t *Trainer) finite() bool {
+	v := make([]float32, 1)
+	for _, q := range t.optimizer.Params() {
+		for i := range q.Len() {
+			if q.Read(v, i); math.IsNaN(float64(v[0])) || math.IsInf(float64(v[0]), 0) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 func (t *Trainer) diverged(cause error) error {
@@ -64,6 +88,9 @@ func (t *Trainer) step(ctx context.Context, step int) (Report, error) {
 		return Report{}, err
 	}
 	scale, err := ClipScale(r.Norm, t.Options.Clip)
+	if err == nil && scale*r.Norm > largestNorm {
+		err = fmt.Errorf("a gradient of norm %g, whose square is no float32", r.Norm)
+	}
 	if err != nil {
 		return Report{}, t.diverged(err)
 	}

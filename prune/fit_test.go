@@ -59,6 +59,9 @@ func TestFitLayers(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s: %v", c.name, err)
 			}
+			if !reflect.DeepEqual(cut.Counts(m), n) {
+				t.Errorf("%s: %+v is cut, %+v was asked", c.name, cut.Counts(m), n)
+			}
 			small, err := cut.Arch(m)
 			if err != nil {
 				t.Fatal(err)
@@ -258,6 +261,13 @@ func TestCutOf(t *testing.T) {
 	want := &Cut{Hidden: Units{Keep: []int{1, 2, 3, 5, 6}}, Layers: []CutLayer{{Drop: true}, {Heads: Units{Keep: []int{0, 2}}, FFN: Units{Keep: []int{0, 1, 2}}}}}
 	if err != nil || !reflect.DeepEqual(c, want) {
 		t.Errorf("%+v, %v", c, err)
+	}
+	all := []float32{0, 10, 20, 30, 40, 50, 60, 70}
+	if got := c.Hidden.Of(all); !slices.Equal(got, []float32{10, 20, 30, 50, 60}) {
+		t.Errorf("%v", got)
+	}
+	if got := (&Units{}).Of(all); !slices.Equal(got, all) || &got[0] == &all[0] {
+		t.Errorf("%v", got)
 	}
 	c, err = CutOf(m, &Counts{8, []LayerCounts{{Heads: 4, FFN: 8}, {}}}, s)
 	want = &Cut{Layers: []CutLayer{{}, {Heads: Units{Keep: []int{}}, FFN: Units{Keep: []int{}}}}}

@@ -97,11 +97,12 @@ type applier struct {
 	q          *quantDecision
 	h          *headsDecision
 	s          *source
-	c          *source     // s once units are pruned
-	t          *source     // c once its KV heads are merged
-	w          *source     // t with trained weights; t itself where none are
-	late       *lateSource // what shows them; nil where none are
-	trained    *safetensors.File
+	joint      *lateSource         // s with weights trained along with masks; nil where none are
+	c          *source             // s once units are pruned
+	t          *source             // c once its KV heads are merged
+	w          *source             // t with trained weights; t itself where none are
+	late       *lateSource         // what shows them; nil where none are
+	opened     []*safetensors.File // trained weights
 	topKFiles  []*distill.TopKFile // while training reads them
 	set        *dataset
 	dir        string // OUT.partial
@@ -258,8 +259,12 @@ func (a *applier) loadData(ctx context.Context) error {
 
 // layOut works out every tensor and shard of the result and compares them with what the plan promises.
 func (a *applier) layOut(context.Context) error {
+	base := a.w
+	if a.late != nil || a.joint != nil {
+		base = a.w.blank()
+	}
 	var err error
-	if a.view, a.viewed, err = a.t.rotated(a.q, a.o.Env.Device.For); err != nil {
+	if a.view, a.viewed, err = base.rotated(a.q, a.o.Env.Device.For); err != nil {
 		return err
 	}
 	a.stored = a.storedAs()
@@ -311,7 +316,8 @@ func (a *applier) removeEmpty() error {
 // budget plans the run into the memory that it may take, or refuses.
 func (a *applier) budget(context.Context) error {
 	return a.o.Env.fit(func(states int64) int64 {
-		return max(peakMemory(a.s, workOf(a.sp, a.q), a.set, states)+mergedViewBytes(a.s, a.recipe.KVMerge), mergeMemory(a.s, a.recipe.KVMerge, a.set, states))
+		return max(peakMemory(a.s, workOf(a.sp, a.q), a.set, states)+mergedViewBytes(a.s, a.recipe.KVMerge), mergeMemory(a.s, a.recipe.KVMerge, a.set, states),
+			trainMemory(a.t, a.recipe, a.set, states))
 	})
 }
 
@@ -362,10 +368,10 @@ func (a *applier) release() error {
 		errs = append(errs, f.Close())
 	}
 	a.topKFiles = nil
-	if a.trained != nil {
-		errs = append(errs, a.trained.Close())
-		a.trained = nil
+	for _, f := range a.opened {
+		errs = append(errs, f.Close())
 	}
+	a.opened = nil
 	if a.journal != nil {
 		errs = append(errs, a.journal.close())
 		a.journal = nil

@@ -57,14 +57,19 @@ func (a *applier) checkPrune() (f faults) {
 		f.add(true, "the decision of step %s says nothing of what stays", stepPrune)
 		return f
 	}
+	base := a.s
+	if a.pr.Joint {
+		a.joint = newLateSource(a.s.dense, a.s.arch)
+		base = a.s.joined(a.joint)
+	}
 	var err error
-	if a.c, a.cutChanges, err = a.s.pruned(a.pr); err != nil {
+	if a.c, a.cutChanges, err = base.pruned(a.pr); err != nil {
 		return append(f, err)
 	}
 	r, t := a.recipe.Prune, a.recipe.Prune.goal()
 	share, ok := t.Reached(a.s.arch, a.c.arch)
 	f.add(!ok, "the decision of step %s leaves %v of %s, the settings ask for %v", stepPrune, share, t.Metric, t.Share)
-	f.add(a.pr.Method != r.Method || a.pr.Metric != string(t.Metric) || a.pr.Share != number(share) ||
+	f.add(a.pr.Joint != r.joint() || a.pr.Method != r.Method || a.pr.Metric != string(t.Metric) || a.pr.Share != number(share) ||
 		a.pr.Before != costOfModel(a.s.arch, r.Length) || a.pr.After != costOfModel(a.c.arch, r.Length),
 		"the decision of step %s does not follow from the settings and the model", stepPrune)
 	return f

@@ -14,6 +14,7 @@ import (
 	"modelpress/formats"
 	"modelpress/formats/hf"
 	"modelpress/formats/safetensors"
+	"modelpress/internal/arch"
 	"modelpress/internal/nn"
 )
 
@@ -33,42 +34,48 @@ func (a *applier) distill(ctx context.Context) error {
 	if a.di == nil {
 		return nil
 	}
-	path := filepath.Join(a.work, trainedDir, trainedName)
-	e, done := a.journal.done[partDistill]
+	err := a.trainedPart(ctx, partDistill, trainedDir, a.late, func() error { return a.train(ctx) })
+	if err != nil {
+		return err
+	}
+	return errors.Join(a.dropTopK(), removeIfThere(filepath.Join(a.work, trainState)))
+}
+
+// trainedPart does a journalled part that leaves trained weights in a directory, unless an earlier run did, and binds them.
+func (a *applier) trainedPart(ctx context.Context, part, dir string, late *lateSource, train func() error) error {
+	path := filepath.Join(a.work, dir, trainedName)
+	e, done := a.journal.done[part]
 	if !done {
-		if err := a.train(ctx); err != nil {
-			return err
-		}
-		var err error
-		if e.Trained, _, err = hashFile(ctx, path); err != nil {
-			return err
-		}
-		e.Part = partDistill
-		if err := errors.Join(formats.SyncDir(a.work), a.s.ck.CheckUnchanged()); err != nil {
-			return err
-		}
-		if err := a.journal.add(e); err != nil {
+		if err := train(); err != nil {
 			return err
 		}
 	}
-	if err := errors.Join(a.dropTopK(), removeIfThere(filepath.Join(a.work, trainState))); err != nil {
+	sum, _, err := hashFile(ctx, path)
+	if err != nil {
 		return err
 	}
-	if done {
-		sum, _, err := hashFile(ctx, path)
-		if err != nil {
+	if done && sum != e.Trained {
+		return errKind(KindGate, "remove the .partial directory and apply again", "the trained weights of an earlier run are damaged")
+	}
+	if !done {
+		if err := errors.Join(formats.SyncDir(a.work), a.s.ck.CheckUnchanged(), a.journal.add(journalEntry{Part: part, Trained: sum})); err != nil {
 			return err
 		}
-		if sum != e.Trained {
-			return errKind(KindGate, "remove the .partial directory and apply again", "the trained weights of an earlier run are damaged")
-		}
 	}
-	var err error
-	if a.trained, err = safetensors.Open(path); err != nil {
+	f, err := safetensors.Open(path)
+	if err != nil {
 		return err
 	}
-	a.late.trained = a.trained
-	a.view, a.viewed, err = a.w.rotated(a.q, a.o.Env.Device.For)
+	a.opened = append(a.opened, f)
+	late.trained = f
+	return nil
+}
+
+// useTrained has the steps after training see its weights.
+func (a *applier) useTrained() (err error) {
+	if a.late != nil || a.joint != nil {
+		a.view, a.viewed, err = a.w.rotated(a.q, a.o.Env.Device.For)
+	}
 	return err
 }
 
@@ -111,11 +118,7 @@ func (a *applier) train(ctx context.Context) (err error) {
 	err = t.Train(ctx)
 	p.Done()
 	if err != nil {
-		var bad *distill.Diverged
-		if errors.As(err, &bad) {
-			return &Error{Kind: KindGate, Err: err, Hint: "lower distill.rate and plan again"}
-		}
-		return err
+		return diverged(err, "distill.rate")
 	}
 	if t.LoRA != nil {
 		t.LoRA.Merge()
@@ -124,7 +127,7 @@ func (a *applier) train(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	return a.writeTrained(ctx, view)
+	return a.writeTrained(ctx, trainedDir, view, a.t.arch)
 }
 
 // trainer sets a run up.
@@ -231,9 +234,9 @@ func (a *applier) openTeacher(ctx context.Context) (*source, error) {
 }
 
 // writeTrained writes every tensor of the trained model as F32 into one file, a piece at a time.
-func (a *applier) writeTrained(ctx context.Context, view formats.Source) error {
+func (a *applier) writeTrained(ctx context.Context, name string, view formats.Source, m *arch.Model) error {
 	var list []formats.TensorInfo
-	for _, p := range a.t.arch.Parameters() {
+	for _, p := range m.Parameters() {
 		t, ok := view.Lookup(p.Name)
 		if !ok {
 			return formats.Errorf("model", p.Name, "pipeline: a trained tensor is missing")
@@ -244,7 +247,7 @@ func (a *applier) writeTrained(ctx context.Context, view formats.Source) error {
 	if err != nil {
 		return err
 	}
-	dir := filepath.Join(a.work, trainedDir)
+	dir := filepath.Join(a.work, name)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("pipeline: %w", formats.NoSpace(err))
 	}

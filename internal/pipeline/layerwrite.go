@@ -110,16 +110,15 @@ func place(stored, w []float32, lin arch.Linear) {
 	}
 }
 
-// taken returns the logical weight [Out, In] that place put into the stored tensor.
+// taken returns the logical weight [Out, In] that place put into the stored tensor, a part of it where it is not transposed.
 func taken(stored []float32, lin arch.Linear) []float32 {
+	if !lin.Transposed {
+		return stored[lin.Row*lin.In:][:lin.Out*lin.In]
+	}
 	w := make([]float32, lin.Out*lin.In)
 	total := max(lin.StoredOut, lin.Out)
 	for o := range lin.Out {
 		row := w[o*lin.In : (o+1)*lin.In]
-		if !lin.Transposed {
-			copy(row, stored[(lin.Row+o)*lin.In:])
-			continue
-		}
 		for i := range row {
 			row[i] = stored[i*total+lin.Row+o]
 		}

@@ -200,7 +200,7 @@ func (p *planner) merge(ctx context.Context) error {
 // budget plans the run into the memory that it may take, or refuses.
 func (p *planner) budget(context.Context) error {
 	return p.o.Env.fit(func(states int64) int64 {
-		return max(planMemory(p.s, p.set, states)+mergedViewBytes(p.s, p.r.KVMerge), mergeMemory(p.s, p.r.KVMerge, p.set, states))
+		return max(planMemory(p.s, p.set, states)+mergedViewBytes(p.s, p.r.KVMerge), mergeMemory(p.s, p.r.KVMerge, p.set, states), pruneMemory(p.s, p.r, p.set, states))
 	})
 }
 
@@ -332,6 +332,10 @@ func (p *planner) estimate() planfile.Estimate {
 	if workOf(p.sp, p.q).data {
 		e.Scratch = scratchBytes(p.s.arch, int64(p.set.set.Calib.Tokens()))
 	}
+	if p.di != nil {
+		e.PeakMemory = max(e.PeakMemory, trainMemory(p.t, p.r, p.set, stateMemory))
+		e.Scratch += trainScratch(p.t, p.r, p.set)
+	}
 	if p.m != nil {
 		e.PeakMemory = max(e.PeakMemory, usualMergeMemory(p.c, p.r.KVMerge, p.set))
 		e.Scratch = max(e.Scratch, 2*4*int64(p.s.arch.D)*int64(p.set.set.Calib.Tokens())) + scratchOfMaps(p.c, p.m.Refit)
@@ -360,8 +364,7 @@ func (p *planner) outputFiles(shards int) []planfile.OutputFile {
 }
 
 func (p *planner) configChanges() bool {
-	kept, _ := p.pr.kept(p.s.arch)
-	edits, err := configEdits(p.s.ck.Config(), p.s.arch, p.view, kept, p.q)
+	edits, err := configEdits(p.s.ck.Config(), p.s.arch, p.view, p.pr.layers(), p.q)
 	return p.h != nil || err != nil || len(edits) > 0
 }
 

@@ -12,11 +12,8 @@ import (
 	"modelpress/prune/importance"
 )
 
-// cut chooses the units that stay, by the recipe's method.
+// cut chooses the units that stay by what units are worth.
 func (j *pruneJob) cut(ctx context.Context) (*prune.Cut, []string, error) {
-	if j.r.Prune.Method == pruneVIB {
-		return j.learn(ctx)
-	}
 	m := j.s.model(j.env.Device)
 	defer m.Release()
 	scores, err := j.score(ctx, m, "measuring units")
@@ -103,9 +100,4 @@ func (j *pruneJob) even(ctx context.Context, m *nn.Model, scores *prune.Scores) 
 		return j.score(ctx, v, fmt.Sprintf("measuring units, round %d of %d", round+1, r.Rounds))
 	})
 	return cut, notes, err
-}
-
-// learn trains masks.
-func (j *pruneJob) learn(ctx context.Context) (*prune.Cut, []string, error) {
-	return nil, nil, fmt.Errorf("pipeline: masks are not there yet")
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"modelpress/formats"
 	"modelpress/formats/planfile"
 	"modelpress/internal/arch"
 	"modelpress/prune"
@@ -19,6 +20,8 @@ type pruneDecision struct {
 	After   prunedCost  `json:"after"`
 	HeldOut []metric    `json:"held_out"` // source and pruned model, before anything recovers
 	Notes   []string    `json:"notes,omitempty"`
+	// Joint says that weights were trained along with masks: apply does it again, and must come to the same cut.
+	Joint bool `json:"joint,omitempty"`
 }
 
 // prunedCost is what a model costs.
@@ -50,6 +53,14 @@ func (p *Prune) rules() prune.Rules {
 	has := func(axis string) bool { return oneOf(axis, p.Axes...) }
 	return prune.Rules{Hidden: has("hidden"), Heads: has("heads"), FFN: has("ffn"), Depth: has("layers"), HiddenMultiple: p.Multiple, FFNMultiple: p.Multiple,
 		AnyHeads: p.Layout == layoutCompact || p.AnyHeads}
+}
+
+// joined returns the source with weights that were trained along with masks; s itself where there are none.
+func (s *source) joined(weights formats.Source) *source {
+	if weights == nil {
+		return s
+	}
+	return &source{dir: s.dir, ck: s.ck, dense: weights, arch: s.arch}
 }
 
 // pruned returns the source as it is once units are left out; s itself where none are. It needs no closing.
@@ -142,4 +153,12 @@ func (d *pruneDecision) kept(m *arch.Model) (layers []int, heads [][]int) {
 		heads = append(heads, k)
 	}
 	return layers, heads
+}
+
+// layers lists the layers of the source that stay; nil where nothing is pruned.
+func (d *pruneDecision) layers() []int {
+	if d == nil {
+		return nil
+	}
+	return d.Cut.Kept()
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"modelpress/calib"
+	"modelpress/formats"
 	"modelpress/internal/arch"
 	"modelpress/prune"
 )
@@ -81,10 +82,11 @@ func (p *planner) prune(ctx context.Context) error {
 	}
 	j := &pruneJob{s: p.s, r: p.r, set: p.set, env: p.o.Env}
 	var err error
-	if p.pr, err = j.decide(ctx); err != nil {
+	var weights formats.Source
+	if p.pr, weights, err = j.decide(ctx); err != nil {
 		return err
 	}
-	if p.c, p.cutChanges, err = p.s.pruned(p.pr); err != nil {
+	if p.c, p.cutChanges, err = p.s.joined(weights).pruned(p.pr); err != nil {
 		return err
 	}
 	for _, f := range []func() error{p.mergedShapes, p.quantize, p.layOut} {
@@ -98,24 +100,31 @@ func (p *planner) prune(ctx context.Context) error {
 	return gateStep(p.pr.HeldOut, p.r.Gates, "pruning", "leave more (prune.params, flops, kv), add a section distill, or loosen the gates")
 }
 
-// decide chooses the units that stay.
-func (j *pruneJob) decide(ctx context.Context) (*pruneDecision, error) {
+// decide chooses the units that stay. It returns the weights too where these were trained along.
+func (j *pruneJob) decide(ctx context.Context) (*pruneDecision, formats.Source, error) {
 	r, m := j.r.Prune, j.s.arch
-	cut, notes, err := j.cut(ctx)
-	if err != nil {
-		return nil, unmet(err)
+	var l *learnt
+	var err error
+	if r.Method == pruneVIB {
+		l, err = j.learn(ctx, j.env.maskState())
+	} else {
+		l = &learnt{}
+		l.cut, l.notes, err = j.cut(ctx)
 	}
-	small, err := cut.Arch(m)
 	if err != nil {
-		return nil, err
+		return nil, nil, unmet(err)
+	}
+	small, err := l.cut.Arch(m)
+	if err != nil {
+		return nil, nil, err
 	}
 	t := r.goal()
 	share, ok := t.Reached(m, small)
 	if !ok {
-		return nil, errKind(KindGate, "this is a fault of the program: report it", "pruning left %v of %s, which is not within %v of %v", share, t.Metric, prune.Tolerance, t.Share)
+		return nil, nil, errKind(KindGate, "this is a fault of the program: report it", "pruning left %v of %s, which is not within %v of %v", share, t.Metric, prune.Tolerance, t.Share)
 	}
-	return &pruneDecision{Method: r.Method, Metric: string(t.Metric), Share: number(share), Cut: cut, Before: costOfModel(m, r.Length),
-		After: costOfModel(small, r.Length), HeldOut: []metric{}, Notes: notes}, nil
+	return &pruneDecision{Method: r.Method, Metric: string(t.Metric), Share: number(share), Cut: l.cut, Joint: r.joint(), Before: costOfModel(m, r.Length),
+		After: costOfModel(small, r.Length), HeldOut: []metric{}, Notes: l.notes}, l.weights, nil
 }
 
 // measure compares source and pruned model on the held-out side.

@@ -56,9 +56,9 @@ func TestRecipeDefaults(t *testing.T) {
 // TestRecipeErrors has every rule of a recipe, and that all faults are named at once.
 func TestRecipeErrors(t *testing.T) {
 	for _, c := range []struct{ name, recipe string }{
-		{`no step: give kvmerge, heads, sparsify or quantize`, ""},
-		{`recipe: no step: give kvmerge, heads, sparsify or quantize`, "# nothing"},
-		{`recipe: no step: give kvmerge, heads, sparsify or quantize`, "seed: 3"},
+		{`no step: give prune, kvmerge, distill, heads, sparsify or quantize`, ""},
+		{`recipe: no step: give prune, kvmerge, distill, heads, sparsify or quantize`, "# nothing"},
+		{`recipe: no step: give prune, kvmerge, distill, heads, sparsify or quantize`, "seed: 3"},
 		{`unknown field "quantise"`, "quantise: {}"},
 		{`unknown field "bitz"`, "quantize:\n  bitz: 4"},
 		{`[2:3]`, "quantize:\n  bitz: 4"},

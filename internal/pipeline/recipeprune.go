@@ -31,6 +31,9 @@ type VIB struct {
 	KL     float64 `yaml:"kl" json:"kl"`         // weight of the information term
 	Loss   string  `yaml:"loss" json:"loss"`     // kl, to the source's predictions, or ce, of the text
 	Settle float64 `yaml:"settle" json:"settle"` // share of the steps after the choice of units
+	// Joint trains the weights along with the masks, at JointRate; apply repeats it.
+	Joint     bool    `yaml:"joint" json:"joint"`
+	JointRate float64 `yaml:"joint_rate" json:"joint_rate,omitempty"`
 }
 
 // The methods of pruning.
@@ -57,6 +60,9 @@ func defaultPrune(has *Prune) *Prune {
 	p := &Prune{Method: pruneVIB, Layout: layoutPortable, Rounds: 1, Aggregate: "l2", Depth: depthInfluence, Candidates: 12}
 	if has.VIB != nil || has.Method == "" || has.Method == pruneVIB {
 		p.VIB = &VIB{Steps: 300, Batch: 4, Rate: 0.05, KL: 1e-6, Loss: lossKL, Settle: 0.4}
+		if has.VIB != nil && has.VIB.Joint {
+			p.VIB.JointRate = 1e-4
+		}
 	}
 	return p
 }
@@ -70,6 +76,9 @@ func (p *Prune) fillDefaults(c Calibration) {
 		p.Length = c.Length
 	}
 }
+
+// joint reports whether weights are trained along with masks.
+func (p *Prune) joint() bool { return p != nil && p.VIB != nil && p.VIB.Joint }
 
 func (p *Prune) check(f *faults) {
 	f.add(!oneOf(p.Method, pruneMethods...), "prune.method %q: known are %s", p.Method, strings.Join(pruneMethods, ", "))
@@ -107,6 +116,8 @@ func (v *VIB) check(f *faults) {
 	f.add(v.Batch < 1 || v.Batch > 1<<16, "prune.vib.batch %d: want 1 to 65536", v.Batch)
 	f.add(!(v.Rate > 0 && v.Rate <= 10), "prune.vib.rate %v: want more than 0 and at most 10", v.Rate)
 	f.add(!(v.KL >= 0 && v.KL <= 1e3), "prune.vib.kl %v: want 0 to 1000", v.KL)
+	f.add(v.Joint && !(v.JointRate > 0 && v.JointRate <= 10), "prune.vib.joint_rate %v: want more than 0 and at most 10", v.JointRate)
+	f.add(!v.Joint && v.JointRate != 0, "prune.vib.joint_rate has no effect without joint")
 	f.add(!oneOf(v.Loss, lossKL, lossCE), "prune.vib.loss %q: want %s or %s", v.Loss, lossKL, lossCE)
 	f.add(!(v.Settle >= 0 && v.Settle < 1), "prune.vib.settle %v: want at least 0 and less than 1", v.Settle)
 }

@@ -15,6 +15,9 @@ import (
 
 // run writes every part, then finishes the directory and commits it.
 func (a *applier) run(ctx context.Context) error {
+	if err := a.jointly(ctx); err != nil {
+		return err
+	}
 	if err := a.mergeLayers(ctx); err != nil {
 		return err
 	}
@@ -23,6 +26,9 @@ func (a *applier) run(ctx context.Context) error {
 		a.maps[l] = a.journal.done[partMerge(l)].Maps
 	}
 	if err := a.distill(ctx); err != nil {
+		return err
+	}
+	if err := a.useTrained(); err != nil {
 		return err
 	}
 	r := &blockRunner{applier: a, model: nn.New(a.o.Env.Device, a.view, a.viewed)}

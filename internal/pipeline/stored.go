@@ -22,10 +22,10 @@ type outChange struct {
 	rounded      bool // values of the view, and not the bytes of copies
 }
 
-// storedAs describes a checkpoint after the steps: pruned to c by changes, KV heads of c merged, every weight trained.
-func storedAs(ck formats.Source, c *source, changes []prune.Change, merged []kvmerge.Layer, trained *arch.Model) *stored {
+// storedAs describes a checkpoint after the steps: pruned to c by changes, after weights were trained along where joint, KV heads of c merged, every weight trained.
+func storedAs(ck formats.Source, c *source, changes []prune.Change, joint bool, merged []kvmerge.Layer, trained *arch.Model) *stored {
 	s := &stored{ck: ck, copies: ck, from: map[string]string{}, changed: map[string]outChange{}}
-	if len(changes) > 0 {
+	if len(changes) > 0 || joint {
 		s.copies = c.dense
 	}
 	for _, ch := range changes {
@@ -41,6 +41,11 @@ func storedAs(ck formats.Source, c *source, changes []prune.Change, merged []kvm
 			s.changed[ch.To] = outChange{reasonPruned, stepPrune, ch.Scaled}
 		}
 	}
+	for _, p := range c.arch.Parameters() {
+		if joint {
+			s.changed[p.Name] = outChange{reasonPruned, stepPrune, true}
+		}
+	}
 	for _, name := range kvmerge.Changed(c.arch, merged) {
 		s.changed[name] = outChange{reasonMerged, stepMerge, true}
 	}
@@ -54,11 +59,11 @@ func storedAs(ck formats.Source, c *source, changes []prune.Change, merged []kvm
 
 // storedAs is the checkpoint after the steps that are decided by now.
 func (p *planner) storedAs() *stored {
-	return storedAs(p.s.ck, p.c, p.cutChanges, p.m.layers(), p.r.trained(p.t))
+	return storedAs(p.s.ck, p.c, p.cutChanges, p.r.Prune.joint(), p.m.layers(), p.r.trained(p.t))
 }
 
 func (a *applier) storedAs() *stored {
-	return storedAs(a.s.ck, a.c, a.cutChanges, a.m.layers(), a.recipe.trained(a.t))
+	return storedAs(a.s.ck, a.c, a.cutChanges, a.recipe.Prune.joint(), a.m.layers(), a.recipe.trained(a.t))
 }
 
 // trained describes the model whose weights are trained, nil where none are.

@@ -27,7 +27,7 @@ type Report struct {
 // an n:m pattern. Those that stay are rounded to store (BF16, F16 or F32), which changes none that store holds. w is not
 // changed. Weights that are not finite and patterns that do not fit are errors.
 //
-// Memory beside the result: 4*out*in bytes, 4*in for each thread where a share of each row or group goes.
+// Memory beside the result: 8*in bytes for each thread.
 func Magnitude(w []float32, out, in int, s Scheme, store formats.DType, par Par) ([]float32, error) {
 	if err := check(w, out, in, s, store); err != nil {
 		return nil, err
@@ -79,14 +79,20 @@ func relative(values []float64, most float64) []float32 {
 func drop(w []float32, out, in int, size []float32, s Scheme, store formats.DType, par Par) []float32 {
 	q, round := make([]float32, len(w)), rounder(store)
 	if s.M == 0 && !s.PerRow {
-		keys := make([]uint32, len(w))
-		forRows(out, par, func(lo, hi int) {
-			for r := lo; r < hi; r++ {
-				rate(keys[r*in:(r+1)*in], w[r*in:(r+1)*in], size)
+		keys := make([]uint32, in)
+		rows := func(see func(keys []uint32)) {
+			for r := range out {
+				rate(keys, w[r*in:(r+1)*in], size)
+				see(keys)
 			}
+		}
+		limit, ties := kth(rows, s.of(len(w)))
+		r := 0
+		rows(func(keys []uint32) {
+			ties = mark(keys, limit, ties)
+			keep(q[r*in:(r+1)*in], w[r*in:(r+1)*in], keys, round)
+			r++
 		})
-		markLeast(keys, s.of(len(w)))
-		forRows(out, par, func(lo, hi int) { keep(q[lo*in:hi*in], w[lo*in:hi*in], keys[lo*in:hi*in], round) })
 		return q
 	}
 	forRows(out, par, func(lo, hi int) {

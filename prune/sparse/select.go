@@ -14,7 +14,13 @@ const (
 // markLeast overwrites keys by goes for the k least of them and by stays for the others; of equal ones those that come first
 // go. It takes time in proportion to the number of keys and no memory that grows.
 func markLeast(keys []uint32, k int) {
-	limit, ties := kth(keys, k)
+	limit, ties := kth(func(see func(keys []uint32)) { see(keys) }, k)
+	mark(keys, limit, ties)
+}
+
+// mark overwrites keys by goes for those below limit and the first ties of those that equal it, and by stays for the others. It
+// returns what is left of ties.
+func mark(keys []uint32, limit uint32, ties int) int {
 	for i, v := range keys {
 		switch {
 		case v < limit:
@@ -26,11 +32,12 @@ func markLeast(keys []uint32, k int) {
 			keys[i] = stays
 		}
 	}
+	return ties
 }
 
-// kth returns the k-th smallest key, and how many keys of its value are among the k. It counts digits of 11 bits, from the
-// highest.
-func kth(keys []uint32, k int) (limit uint32, ties int) {
+// kth returns the k-th smallest key, and how many keys of its value are among the k. all shows the keys part by part, three times
+// over: digits of 11 bits are counted, from the highest.
+func kth(all func(see func(keys []uint32)), k int) (limit uint32, ties int) {
 	if k <= 0 {
 		return 0, 0
 	}
@@ -38,11 +45,13 @@ func kth(keys []uint32, k int) (limit uint32, ties int) {
 	for _, shift := range [...]uint{22, 11, 0} {
 		const digit = 1<<11 - 1
 		var count [digit + 1]int
-		for _, v := range keys {
-			if v&known == limit {
-				count[v>>shift&digit]++
+		all(func(keys []uint32) {
+			for _, v := range keys {
+				if v&known == limit {
+					count[v>>shift&digit]++
+				}
 			}
-		}
+		})
 		d := uint32(0)
 		for ; count[d] < k; d++ {
 			k -= count[d]
@@ -53,8 +62,14 @@ func kth(keys []uint32, k int) (limit uint32, ties int) {
 	return limit, k
 }
 
-// markGroup is markLeast for the few keys of a group.
+// markGroup is markLeast for the keys of a group, which are few as a rule.
 func markGroup(marks, keys []uint32, k int) {
+	const few = 32
+	if len(keys) > few {
+		copy(marks, keys)
+		markLeast(marks[:len(keys)], k)
+		return
+	}
 	for i, v := range keys {
 		before := 0
 		for j, o := range keys {

@@ -91,7 +91,7 @@ func (v *solver) start(w []float32, par Par) {
 // strip is some rows of a block while they are pruned: values of one column stand side by side.
 type strip struct {
 	y, ahead, q [MaxBlock * lanes]float32
-	keys, marks [MaxBlock]uint32
+	keys        [MaxBlock]uint32
 }
 
 var stripPool = sync.Pool{New: func() any { return new(strip) }}

@@ -1,0 +1,80 @@
+package vib
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"modelpress/internal/arch"
+	"modelpress/prune"
+)
+
+// Options say how masks search.
+type Options struct {
+	Seed   uint64
+	Target prune.Target
+	Rules  prune.Rules // which units have masks
+	Search int         // steps that the search is planned for
+	Tune   int         // steps after it
+
+	// Rise is the share of the search over which the target rises from nothing, linearly.
+	Rise float64
+	// Beta is how sharp the part of a unit is that is expected to stay, sigmoid(-Beta·log α), in the constraint; WidthBeta in the
+	// number of channels that norms are taken over.
+	Beta, WidthBeta float64
+	LogD            float64 // initial log D
+	Rates           Rates
+	Prior           Prior
+	Clip            float64 // largest norm of the gradient by mu and log D; 0 for any
+}
+
+// Rates are learning rates. Those of the search and of the tuning fall linearly.
+type Rates struct {
+	Mu, LogD float64 // of the first step of the search
+	Dual     float64 // of the multipliers of the constraint, all through the search
+	Tune     float64 // of mu in the first step after it
+}
+
+// Prior weighs the divergence from the log-uniform prior, in the objective.
+type Prior struct {
+	All float64 // multiplies the others
+	// Of each unit of a kind; 0 for 1.
+	Hidden, Heads, FFN, Layer float64
+}
+
+func (o *Options) check(m *arch.Model) error {
+	finite := func(v ...float64) bool {
+		for _, x := range v {
+			if math.IsNaN(x) || math.IsInf(x, 0) {
+				return false
+			}
+		}
+		return true
+	}
+	p, r := o.Prior, o.Rates
+	switch {
+	case o.Search < 1 || o.Tune < 0:
+		return fmt.Errorf("vib: %d steps of search and %d after it", o.Search, o.Tune)
+	case !(o.Rise > 0 && o.Rise <= 1):
+		return fmt.Errorf("vib: the target rises over %g of the search", o.Rise)
+	case !(o.Beta > 0 && o.WidthBeta > 0) || !finite(o.Beta, o.WidthBeta):
+		return fmt.Errorf("vib: sharpness %g and %g", o.Beta, o.WidthBeta)
+	case !(r.Mu > 0 && r.LogD > 0 && r.Dual > 0 && r.Tune > 0) || !finite(r.Mu, r.LogD, r.Dual, r.Tune):
+		return fmt.Errorf("vib: rates %g, %g, %g and %g", r.Mu, r.LogD, r.Dual, r.Tune)
+	case !(p.All >= 0 && p.Hidden >= 0 && p.Heads >= 0 && p.FFN >= 0 && p.Layer >= 0) || !finite(p.All, p.Hidden, p.Heads, p.FFN, p.Layer):
+		return errors.New("vib: the weight of the prior is negative or not finite")
+	case !finite(o.LogD) || !(o.Clip >= 0) || math.IsInf(o.Clip, 0):
+		return fmt.Errorf("vib: initial log D %g, norm up to %g", o.LogD, o.Clip)
+	case !o.Rules.Hidden && !o.Rules.Heads && !o.Rules.FFN && !o.Rules.Depth:
+		return errors.New("vib: no units may go")
+	}
+	return o.Target.Check()
+}
+
+// target is the share of the cost that is to be saved at a step of the search.
+func (o *Options) target(step int) float64 {
+	return (1 - o.Target.Share) * min(1, float64(step+1)/(o.Rise*float64(o.Search)))
+}
+
+// beta is the sharpness of the constraint at a step of the search.
+func (o *Options) beta(int) float64 { return o.Beta }
