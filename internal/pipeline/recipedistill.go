@@ -12,7 +12,7 @@ type Distill struct {
 	Batch      int     `yaml:"batch" json:"batch"`           // windows that pass at a time
 	Accumulate int     `yaml:"accumulate" json:"accumulate"` // such parts a step
 	Rate       float64 `yaml:"rate" json:"rate"`
-	Warmup     int     `yaml:"warmup" json:"warmup"`     // steps
+	Warmup     int     `yaml:"warmup" json:"warmup"`     // steps; by default 10, or a tenth of all where that is less
 	Schedule   string  `yaml:"schedule" json:"schedule"` // cosine, linear, constant
 	Floor      float64 `yaml:"floor" json:"floor"`       // of the rate at the end, as a share of it
 	Decay      float64 `yaml:"decay" json:"decay"`       // of weights, decoupled
@@ -66,6 +66,9 @@ type LoRA struct {
 func defaultDistill(has *Distill) *Distill {
 	d := &Distill{Steps: 200, Batch: 4, Accumulate: 1, Rate: 3e-4, Warmup: 10, Schedule: "cosine", Floor: 0.1, Decay: 0, Beta1: 0.9, Beta2: 0.95, Clip: 1,
 		Master: "f32", Logits: 1, Temperature: 1, SaveEvery: 50}
+	if has.Steps > 0 {
+		d.Warmup = min(d.Warmup, has.Steps/10)
+	}
 	if has.Hidden != nil {
 		d.Hidden = &Hidden{Loss: "cosine", Embedding: true}
 	}
@@ -112,7 +115,7 @@ func (d *Distill) check(f *faults) {
 	f.add(!(d.Logits >= 0 && d.Logits <= 1e6) || !(d.CE >= 0 && d.CE <= 1e6), "distill.logits %v, ce %v: want 0 to 1000000", d.Logits, d.CE)
 	f.add(d.Logits == 0 && d.CE == 0 && d.Hidden == nil && d.Relations == nil, "distill: all weights are 0: give logits, ce, hidden or relations")
 	f.add(!(d.Temperature > 0 && d.Temperature <= 100), "distill.temperature %v: want more than 0 and at most 100", d.Temperature)
-	f.add(d.TopK < 0 || d.TopK > 1<<16, "distill.top_k %d: want 0 to 65536", d.TopK)
+	f.add(d.TopK < 0 || d.TopK > 1<<12, "distill.top_k %d: want 0 to 4096", d.TopK)
 	f.add(d.EvalEvery < 0 || d.EvalEvery > d.Steps, "distill.eval_every %d: want 0 to distill.steps", d.EvalEvery)
 	f.add(d.Patience < 0 || d.Patience > 0 && d.EvalEvery == 0, "distill.patience %d: needs eval_every", d.Patience)
 	f.add(d.SaveEvery < 1, "distill.save_every %d: want 1 or more", d.SaveEvery)
