@@ -15,6 +15,9 @@ func (d *distillDecision) fill(r *Distill, student, teacher *source, set *datase
 	if err != nil {
 		return err
 	}
+	if r.TopK >= student.arch.V {
+		return errKind(KindUsage, "set it to 0, which keeps all of them", "recipe: distill.top_k %d: the vocabulary has %d tokens", r.TopK, student.arch.V)
+	}
 	w := set.learn
 	d.Windows, d.Count = w.Digest, len(w.IDs)
 	d.Tokens = trainedTokens(w, r)

@@ -112,11 +112,12 @@ func (d *Distill) check(f *faults) {
 	f.add(!(d.Logits >= 0 && d.Logits <= 1e6) || !(d.CE >= 0 && d.CE <= 1e6), "distill.logits %v, ce %v: want 0 to 1000000", d.Logits, d.CE)
 	f.add(d.Logits == 0 && d.CE == 0 && d.Hidden == nil && d.Relations == nil, "distill: all weights are 0: give logits, ce, hidden or relations")
 	f.add(!(d.Temperature > 0 && d.Temperature <= 100), "distill.temperature %v: want more than 0 and at most 100", d.Temperature)
-	f.add(d.TopK < 0 || d.TopK > 1<<16, "distill.top_k %d: want 0 to 65536", d.TopK)
+	f.add(d.TopK < 0 || d.TopK > 1<<12, "distill.top_k %d: want 0 to 4096", d.TopK)
 	f.add(d.EvalEvery < 0 || d.EvalEvery > d.Steps, "distill.eval_every %d: want 0 to distill.steps", d.EvalEvery)
 	f.add(d.Patience < 0 || d.Patience > 0 && d.EvalEvery == 0, "distill.patience %d: needs eval_every", d.Patience)
 	f.add(d.SaveEvery < 1, "distill.save_every %d: want 1 or more", d.SaveEvery)
 	if d.Hidden != nil {
+		f.add(d.Hidden.Weight == 0 && d.Logits == 0 && d.CE == 0, "distill.hidden.weight 0 follows the losses on logits, which have none: give it a weight, or logits or ce one")
 		d.Hidden.check(f)
 	}
 	if d.Relations != nil {
