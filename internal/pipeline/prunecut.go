@@ -1,8 +1,11 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"math"
+	"slices"
 
 	"modelpress/internal/nn"
 	"modelpress/prune"
@@ -69,22 +72,35 @@ func bestCut(judged []importance.Judged) *prune.Cut {
 // uneven cuts every layer to a size of its own: even shares that are changed, where least is lost, until the target is met.
 func (j *pruneJob) uneven(scores *prune.Scores) (*prune.Cut, []string, error) {
 	r, m := j.r.Prune, j.s.arch
-	size, err := prune.Even(m, r.goal(), r.rules())
+	want, err := prune.EvenLayers(m, r.goal(), r.rules())
 	if err != nil {
 		return nil, nil, err
 	}
-	want := prune.All(m)
-	want.Hidden = size.D
-	for l := range want.Layers {
-		want.Layers[l].Heads *= size.G / float64(m.Layers[0].G)
-		want.Layers[l].FFN *= size.F / float64(m.Layers[0].F)
-	}
+	wholeLayers(&want, scores)
 	counts, err := prune.FitLayers(m, r.goal(), r.rules(), want, scores)
 	if err != nil {
 		return nil, nil, err
 	}
 	cut, err := prune.CutOf(m, counts, scores)
 	return cut, nil, err
+}
+
+// wholeLayers rounds layers that stay in part, as they do where only the depth may change: those with the best scores stay, of equals the
+// first.
+func wholeLayers(want *prune.Expected, scores *prune.Scores) {
+	sum := 0.0
+	rank := make([]int, len(want.Layers))
+	for l := range want.Layers {
+		sum += want.Layers[l].Layer
+		rank[l] = l
+	}
+	slices.SortStableFunc(rank, func(a, b int) int { return cmp.Compare(scores.Layers[b].Layer, scores.Layers[a].Layer) })
+	for i, l := range rank {
+		want.Layers[l].Layer = 0
+		if float64(i) < math.Round(sum) {
+			want.Layers[l].Layer = 1
+		}
+	}
 }
 
 // even cuts all layers to one shape: of those that meet the target, the one that loses least on calibration data, in as many rounds
