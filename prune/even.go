@@ -5,41 +5,46 @@ import "modelpress/internal/arch"
 // Even returns the sizes that meet a target if all widths that may change, and that it depends on, are cut by one factor; the depth where
 // no width may. They are not rounded. Where even sizes of 0 cost too much, that is what comes out. The layers must be alike.
 func Even(m *arch.Model, t Target, r Rules) (Sizes, error) {
-	if err := t.Check(); err != nil {
+	if _, err := shapeOf(m, false); err != nil {
 		return Sizes{}, err
+	}
+	e, err := EvenLayers(m, t, r)
+	if err != nil {
+		return Sizes{}, err
+	}
+	first := e.Layers[0]
+	return Sizes{e.Hidden, first.Heads, first.FFN, first.Layer * float64(len(m.Layers))}, nil
+}
+
+// EvenLayers is Even where layers may differ: the numbers of each one. Where no width may change, all layers count as the same part of
+// one.
+func EvenLayers(m *arch.Model, t Target, r Rules) (Expected, error) {
+	if err := t.Check(); err != nil {
+		return Expected{}, err
 	}
 	r, err := r.fill(m, t.Metric)
 	if err != nil {
-		return Sizes{}, err
-	}
-	base, err := shapeOf(m, false)
-	if err != nil {
-		return Sizes{}, err
+		return Expected{}, err
 	}
 	terms := t.terms(m)
-	cut := func(x float64) Sizes {
-		s := Sizes{float64(base.D), float64(base.G), float64(base.F), float64(base.Layers)}
+	cut := func(x float64) Expected {
+		e := All(m)
 		scale := func(v *float64, change bool) {
 			if change {
 				*v *= x
 			}
 		}
-		scale(&s.D, r.Hidden)
-		scale(&s.G, r.Heads)
-		scale(&s.F, r.FFN)
-		scale(&s.Layers, !r.Hidden && !r.Heads && !r.FFN)
-		return s
-	}
-	cost := func(s Sizes) float64 {
-		e := Expected{Hidden: s.D, Layers: make([]ExpectedLayer, base.Layers)}
+		scale(&e.Hidden, r.Hidden)
 		for l := range e.Layers {
-			e.Layers[l] = ExpectedLayer{s.Layers / float64(base.Layers), s.G, s.F}
+			scale(&e.Layers[l].Heads, r.Heads)
+			scale(&e.Layers[l].FFN, r.FFN)
+			scale(&e.Layers[l].Layer, !r.Hidden && !r.Heads && !r.FFN)
 		}
-		return terms.soft(e).Value
+		return e
 	}
-	low, high, want := 0.0, 1.0, t.Share*cost(cut(1))
+	low, high, want := 0.0, 1.0, t.Share*terms.soft(cut(1)).Value
 	for range 50 {
-		if mid := (low + high) / 2; cost(cut(mid)) < want {
+		if mid := (low + high) / 2; terms.soft(cut(mid)).Value < want {
 			low = mid
 		} else {
 			high = mid

@@ -111,7 +111,7 @@ type applier struct {
 	journal    *journal
 	maps       []string // digests of the maps of merged layers, once all are merged
 	writer     *safetensors.Writer
-	view       formats.Source // what quantization works on
+	view       formats.Source // what quantization works on; the weights are trained ones once there are some
 	viewed     *arch.Model    // its description
 	outs       []outTensor
 	stored     *stored
@@ -259,8 +259,12 @@ func (a *applier) loadData(ctx context.Context) error {
 
 // layOut works out every tensor and shard of the result and compares them with what the plan promises.
 func (a *applier) layOut(context.Context) error {
+	base := a.w
+	if a.late != nil || a.joint != nil {
+		base = a.w.blank()
+	}
 	var err error
-	if a.view, a.viewed, err = a.w.rotated(a.q, a.o.Env.Device.For); err != nil {
+	if a.view, a.viewed, err = base.rotated(a.q, a.o.Env.Device.For); err != nil {
 		return err
 	}
 	a.stored = a.storedAs()

@@ -71,6 +71,14 @@ func (a *applier) trainedPart(ctx context.Context, part, dir string, late *lateS
 	return nil
 }
 
+// useTrained has the steps after training see its weights.
+func (a *applier) useTrained() (err error) {
+	if a.late != nil || a.joint != nil {
+		a.view, a.viewed, err = a.w.rotated(a.q, a.o.Env.Device.For)
+	}
+	return err
+}
+
 // train runs the training and writes what it leaves.
 func (a *applier) train(ctx context.Context) (err error) {
 	teacher, err := a.openTeacher(ctx)

@@ -52,3 +52,16 @@ func (s *lateSource) ReadAt(name string, p []byte, off int64) error {
 	}
 	return s.trained.ReadAt(name, p, off)
 }
+
+// blank returns the source with zeros for values: what can be laid out before there are any.
+func (s *source) blank() *source {
+	return &source{dir: s.dir, ck: s.ck, dense: blank{s.dense}, arch: s.arch}
+}
+
+type blank struct{ formats.Source }
+
+// ReadAt implements [formats.Source].
+func (blank) ReadAt(_ string, p []byte, _ int64) error {
+	clear(p)
+	return nil
+}

@@ -101,14 +101,8 @@ func (p *planner) decide(context.Context) error {
 	if err := p.mergedShapes(); err != nil {
 		return err
 	}
-	if p.r.Quantize != nil {
-		store, err := p.s.storeDType()
-		if err != nil {
-			return err
-		}
-		if p.q, err = decideQuantize(p.c.arch, p.r, store); err != nil {
-			return err
-		}
+	if err := p.quantize(); err != nil {
+		return err
 	}
 	if h := p.r.Heads; h != nil && h.BudgetLength > p.s.arch.MaxPosition {
 		return errKind(KindUsage, "give the length that you serve, within the model's positions", "recipe: heads.budget_length %d: the model has %d positions",
@@ -118,6 +112,18 @@ func (p *planner) decide(context.Context) error {
 		return err
 	}
 	return p.layOut()
+}
+
+// quantize decides which matrices are quantized and how; again once it is known which layers there are.
+func (p *planner) quantize() error {
+	if p.r.Quantize == nil {
+		return nil
+	}
+	store, err := p.s.storeDType()
+	if err == nil {
+		p.q, err = decideQuantize(p.c.arch, p.r, store)
+	}
+	return err
 }
 
 // mergedShapes describes the model in the shapes that merging KV heads leaves, as far as they are known.

@@ -41,9 +41,13 @@ func (p *Prune) sampleCounts(m *arch.Model, t prune.Target, rules prune.Rules, n
 		}
 		return shapes[0].Counts(m, none)
 	}
-	want := prune.All(m)
+	want, err := prune.EvenLayers(m, t, rules)
+	if err != nil {
+		return nil, err
+	}
+	wholeLayers(&want, none)
 	for l := range want.Layers { // uneven, as learnt ones will be
-		want.Layers[l].FFN *= 0.25 + 0.5*float64(l%2)
+		want.Layers[l].FFN *= 0.75 + 0.5*float64(l%2)
 	}
 	return prune.FitLayers(m, t, rules, want, none)
 }
@@ -85,11 +89,10 @@ func (p *planner) prune(ctx context.Context) error {
 	if p.c, p.cutChanges, err = p.s.joined(weights).pruned(p.pr); err != nil {
 		return err
 	}
-	if err := p.mergedShapes(); err != nil {
-		return err
-	}
-	if err := p.layOut(); err != nil {
-		return err
+	for _, f := range []func() error{p.mergedShapes, p.quantize, p.layOut} {
+		if err := f(); err != nil {
+			return err
+		}
 	}
 	if p.pr.HeldOut, err = j.measure(ctx, p.c); err != nil || p.r.Distill != nil {
 		return err

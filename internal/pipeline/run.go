@@ -28,6 +28,9 @@ func (a *applier) run(ctx context.Context) error {
 	if err := a.distill(ctx); err != nil {
 		return err
 	}
+	if err := a.useTrained(); err != nil {
+		return err
+	}
 	r := &blockRunner{applier: a, model: nn.New(a.o.Env.Device, a.view, a.viewed)}
 	if err := r.parts(ctx); err != nil {
 		return err
