@@ -34,6 +34,13 @@ func checkShape(op string, s device.AttnShape, masks []device.Mask) {
 	}
 }
 
+// alone refuses a shape of several sequences.
+func alone(op string, s device.AttnShape) {
+	if s.Sequences() > 1 {
+		panic(fmt.Sprintf("cpu: %s: %d sequences at once", op, s.Batch))
+	}
+}
+
 // Attention computes causal attention of every head under the masks of the KV heads; lse may be nil.
 func (d *Device) Attention(out, lse, q, k, v device.Buf, s device.AttnShape, masks []device.Mask) {
 	const op = "Attention"
@@ -65,6 +72,7 @@ func (d *Device) Attention(out, lse, q, k, v device.Buf, s device.AttnShape, mas
 func (d *Device) AttnColumnSums(dst, q, k, lse device.Buf, s device.AttnShape, masks []device.Mask) {
 	const op = "AttnColumnSums"
 	checkShape(op, s, masks)
+	alone(op, s)
 	if s.T == 0 {
 		return
 	}
