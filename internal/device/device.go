@@ -45,7 +45,13 @@ func (m Mask) Full() bool { return m.Recent <= 0 }
 type AttnShape struct {
 	T, H, G, K int
 	Scale      float32 // usually 1/sqrt(K)
+	// Batch is a number of sequences of T positions, whose rows follow one another; 0 means 1. More than one is for Attention and
+	// AttentionBack alone, whose lse is [Batch, H, T] then. Each sequence gives the bits that it gives on its own.
+	Batch int
 }
+
+// Sequences is the number of sequences.
+func (s AttnShape) Sequences() int { return max(1, s.Batch) }
 
 // Device runs the operations of a transformer. Methods that fail do so only for want of memory or of the device itself;
 // wrong sizes are bugs and panic. Operations on one Device may be queued, Download waits for them. Results do not depend
