@@ -53,6 +53,12 @@ type AttnShape struct {
 // Sequences is the number of sequences.
 func (s AttnShape) Sequences() int { return max(1, s.Batch) }
 
+// Sharer is a device that reads the memory of the host as its own: Share returns values as an F32 buffer without copying them.
+// Writing to one changes the other, and Free leaves the values alone.
+type Sharer interface {
+	Share(x []float32) Buf
+}
+
 // Device runs the operations of a transformer. Methods that fail do so only for want of memory or of the device itself;
 // wrong sizes are bugs and panic. Operations on one Device may be queued, Download waits for them. Results do not depend
 // on the number of threads. Alloc, Upload and UploadRaw may run within For, on buffers of their own.
