@@ -3,9 +3,10 @@
 //
 //	go run ./examples/randommodel -shape llama-3.2-1b -o /tmp/llama-1b-random
 //
-// The weights are normal values of the usual scale. They are a pure function of the seed, are made while they are
-// written, and never stand in memory. No tokenizer is written: the vocabulary is that of the real model, whose tokenizer
-// is not ours to ship. calib.jsonl and heldout.jsonl hold token ids instead of text.
+// The weights are normal values of the usual scale; those of the shapes named scratch are what an untrained model starts
+// from. They are a pure function of the seed, are made while they are written, and never stand in memory. No tokenizer is
+// written: the vocabulary is that of the real model, whose tokenizer is not ours to ship. calib.jsonl and heldout.jsonl
+// hold token ids instead of text.
 package main
 
 import (
@@ -27,6 +28,10 @@ var shapes = map[string]func() testmodel.Options{
 	"llama-2-7b":   testmodel.Llama27B,
 	"llama-3-8b":   testmodel.Llama38B,
 	"tiny":         func() testmodel.Options { return testmodel.Options{G: 2, V: 1024, Context: 512} },
+
+	"scratch-llama":      func() testmodel.Options { return testmodel.Scratch("llama") },
+	"scratch-llama-tied": func() testmodel.Options { return testmodel.Scratch("llama-tied") },
+	"scratch-gpt2":       func() testmodel.Options { return testmodel.Scratch("gpt2") },
 }
 
 func main() {

@@ -36,10 +36,10 @@ func missingKey(have map[string]json.RawMessage, key string) bool {
 	return len(v) == 0 || string(v) == "null"
 }
 
-// uniformKVHeads reports whether all layers have the same number of KV heads.
-func uniformKVHeads(m *arch.Model) bool {
+// uniformSizes reports whether all layers have the same head counts and FFN width.
+func uniformSizes(m *arch.Model) bool {
 	for l := range m.Layers {
-		if m.Layers[l].G != m.Layers[0].G {
+		if m.Layers[l].Size() != m.Layers[0].Size() {
 			return false
 		}
 	}

@@ -334,7 +334,7 @@ func TestDistillOtherShapes(t *testing.T) {
 		{"steps: 2, hidden: {layers: [[0, -6]]}", "recipe: distill.hidden.layers: layer -2 of a model of 4"},
 		{"steps: 2, relations: {teacher: 4}", "recipe: distill.relations: layer 4 of a model of 4"},
 		{"steps: 2, relations: {student: -4}", "recipe: distill.relations: layer -1 of a model of 3"},
-		{"steps: 2, top_k: 96", "recipe: distill.top_k: top 96 of a vocabulary of 96\n  next: keep fewer, or 0 for all"},
+		{"steps: 2, top_k: 96", "recipe: distill.top_k 96: the vocabulary has 96 tokens\n  next: set it to 0, which keeps all of them"},
 		{"steps: 2, lora: {rank: 33}", "recipe: distill.lora.rank 33: layer 0's q is 32 x 32"},
 	} {
 		b.recipe = distillRecipe(c.section + ", warmup: 0")

@@ -15,10 +15,8 @@ func (d *distillDecision) fill(r *Distill, student, teacher *source, set *datase
 	if err != nil {
 		return err
 	}
-	if r.TopK > 0 {
-		if err := (distill.TopKHeader{Vocab: teacher.arch.V, K: r.TopK, Temperature: r.Temperature}).Check(); err != nil {
-			return errKind(KindUsage, "keep fewer, or 0 for all", "recipe: distill.top_k: %w", err)
-		}
+	if r.TopK >= student.arch.V {
+		return errKind(KindUsage, "set it to 0, which keeps all of them", "recipe: distill.top_k %d: the vocabulary has %d tokens", r.TopK, student.arch.V)
 	}
 	w := set.learn
 	d.Windows, d.Count = w.Digest, len(w.IDs)

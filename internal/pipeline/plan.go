@@ -378,7 +378,7 @@ func (p *planner) targetNotes() map[string][]string {
 			notes[t] = append(notes[t], fmt.Sprintf("tensor parallel up to %d", tp))
 		case "llama.cpp":
 			notes[t] = append(notes[t], "through its Hugging Face converter")
-			if !uniformKVHeads(p.t.arch) {
+			if !uniformSizes(p.t.arch) {
 				notes[t] = []string{"as GGUF of architecture deci only, which its Hugging Face converter does not make"}
 			}
 		}

@@ -41,6 +41,34 @@ func (j *pruneJob) score(ctx context.Context, m *nn.Model, name string) (*prune.
 		Batch: importance.Aggregation(r.Aggregate), Sequence: importance.Mean, Seed: j.r.Seed})
 }
 
+// judge compares shapes that meet the target, cut by scores, on calibration data, the best first.
+func (j *pruneJob) judge(ctx context.Context, m *nn.Model, scores *prune.Scores) ([]importance.Judged, []string, error) {
+	r := j.r.Prune
+	shapes, err := prune.Shapes(m.Arch, r.goal(), r.rules(), prune.Wish{})
+	if err != nil {
+		return nil, nil, err
+	}
+	opt, stop := j.options("comparing shapes")
+	defer stop()
+	judged, err := importance.Search(ctx, m, j.set.set.Calib, shapes, scores, importance.SearchOptions{Options: opt, Most: r.Candidates})
+	if err != nil {
+		return nil, nil, err
+	}
+	var notes []string
+	for _, c := range judged {
+		notes = append(notes, fmt.Sprintf("width %d, %d KV heads, %d FFN channels, %d layers: KL %s on calibration data", c.Shape.D, c.Shape.G, c.Shape.F, c.Shape.Layers, number(c.Loss)))
+	}
+	return judged, notes, nil
+}
+
+// bestCut is the best cut, nil where there is none.
+func bestCut(judged []importance.Judged) *prune.Cut {
+	if len(judged) == 0 {
+		return nil
+	}
+	return judged[0].Cut
+}
+
 // uneven cuts every layer to a size of its own: even shares that are changed, where least is lost, until the target is met.
 func (j *pruneJob) uneven(scores *prune.Scores) (*prune.Cut, []string, error) {
 	r, m := j.r.Prune, j.s.arch
@@ -79,22 +107,9 @@ func wholeLayers(want *prune.Expected, scores *prune.Scores) {
 // as the recipe says.
 func (j *pruneJob) even(ctx context.Context, m *nn.Model, scores *prune.Scores) (*prune.Cut, []string, error) {
 	r := j.r.Prune
-	shapes, err := prune.Shapes(m.Arch, r.goal(), r.rules(), prune.Wish{})
-	if err != nil {
-		return nil, nil, err
-	}
-	opt, stop := j.options("comparing shapes")
-	judged, err := importance.Search(ctx, m, j.set.set.Calib, shapes, scores, importance.SearchOptions{Options: opt, Most: r.Candidates})
-	stop()
-	if err != nil {
-		return nil, nil, err
-	}
-	var notes []string
-	for _, c := range judged {
-		notes = append(notes, fmt.Sprintf("width %d, %d KV heads, %d FFN channels, %d layers: KL %s on calibration data", c.Shape.D, c.Shape.G, c.Shape.F, c.Shape.Layers, number(c.Loss)))
-	}
-	if r.Rounds == 1 {
-		return judged[0].Cut, notes, nil
+	judged, notes, err := j.judge(ctx, m, scores)
+	if err != nil || r.Rounds == 1 {
+		return bestCut(judged), notes, err
 	}
 	cut, err := importance.Rounds(ctx, m, judged[0].Shape, r.Rounds, func(ctx context.Context, round int, v *nn.Model) (*prune.Scores, error) {
 		return j.score(ctx, v, fmt.Sprintf("measuring units, round %d of %d", round+1, r.Rounds))

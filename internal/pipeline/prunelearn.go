@@ -10,11 +10,9 @@ import (
 	"modelpress/formats"
 	"modelpress/internal/nn"
 	"modelpress/prune"
+	"modelpress/prune/importance"
 	"modelpress/prune/vib"
 )
-
-// shapeWindows is how many calibration windows shapes are compared on.
-const shapeWindows = 32
 
 // learnt is what training of masks has come to.
 type learnt struct {
@@ -28,7 +26,14 @@ type learnt struct {
 // Where state is not "" an interrupted run goes on from that file, with the same result.
 func (j *pruneJob) learn(ctx context.Context, state string) (*learnt, error) {
 	v := j.r.Prune.VIB
-	masks, err := vib.New(j.s.arch, j.maskOptions())
+	out, o := &learnt{}, j.maskOptions()
+	var err error
+	if j.r.Prune.Layout == layoutPortable {
+		if o.Counts, out.notes, err = j.shapeCounts(ctx); err != nil {
+			return nil, err
+		}
+	}
+	masks, err := vib.New(j.s.arch, o)
 	if err != nil {
 		return nil, err
 	}
@@ -57,14 +62,14 @@ func (j *pruneJob) learn(ctx context.Context, state string) (*learnt, error) {
 		return nil, diverged(err, "prune.vib.rate")
 	}
 	if !masks.Settled() {
-		if err := j.settle(ctx, masks, t); err != nil {
+		if err := settle(masks, o.Counts); err != nil {
 			return nil, err
 		}
 	}
 	if err := t.Train(ctx); err != nil {
 		return nil, diverged(err, "prune.vib.rate")
 	}
-	out := &learnt{cut: masks.Cut()}
+	out.cut = masks.Cut()
 	if params != nil {
 		if out.weights, err = params.View(j.s.dense, j.s.arch); err != nil {
 			return nil, err
@@ -82,21 +87,14 @@ func (v *VIB) search() int { return v.Steps - int(float64(v.Steps)*v.Settle) }
 func (j *pruneJob) maskOptions() vib.Options {
 	r := j.r.Prune
 	v := r.VIB
-	o := vib.DefaultOptions(r.goal(), r.rules(), v.search(), v.Steps-v.search())
-	o.Seed = j.r.Seed
-	o.Prior.All = v.KL
-	if v.Rate > 0 {
-		o.Rates = o.Rates.Scaled(v.Rate)
-	}
-	return o
+	return vib.Options{Seed: j.r.Seed, Target: r.goal(), Rules: r.rules(), Search: v.search(), Tune: v.Steps - v.search(), Rise: 0.9, Beta: 1, WidthBeta: 10, LogD: -4,
+		Rates: vib.Rates{Mu: v.Rate, LogD: 2 * v.Rate, Dual: 0.1, Tune: 0.4 * v.Rate}, Prior: vib.Prior{All: v.KL, Hidden: 30, Heads: 256, FFN: 1, Layer: 256}, Clip: 1}
 }
 
 // maskTrainer sets the run up. The parameters are nil where weights are frozen.
 func (j *pruneJob) maskTrainer(masks *vib.Masks) (*distill.Trainer, *distill.Params, error) {
 	v, dev := j.r.Prune.VIB, j.env.Device
-	// Shapes are compared on calibration windows, which Trainer.Evaluate knows as held-out ones.
-	look := j.set.set.Calib
-	t := &distill.Trainer{Model: j.s.model(dev), Masks: masks, Data: j.set.learn, Heldout: look.Slice(0, min(len(look.IDs), shapeWindows))}
+	t := &distill.Trainer{Model: j.s.model(dev), Masks: masks, Data: j.set.learn}
 	t.Options = distill.Options{Schedule: distill.Schedule{Steps: v.Steps, LR: 1}, Batch: v.Batch, Seed: j.r.Seed, Dir: j.env.Scratch, MemLimit: j.env.stateLimit()}
 	t.Objective = distill.Objective{CE: 1}
 	if v.Loss == lossKL {
@@ -115,16 +113,12 @@ func (j *pruneJob) maskTrainer(masks *vib.Masks) (*distill.Trainer, *distill.Par
 	return t, params, nil
 }
 
-// settle chooses the units that stay.
-func (j *pruneJob) settle(ctx context.Context, masks *vib.Masks, t *distill.Trainer) error {
-	if j.r.Prune.Layout == layoutCompact {
-		_, err := masks.Compact()
-		return err
+// settle chooses the units that stay: as many as were searched for, or as the masks want in each layer.
+func settle(masks *vib.Masks, counts *prune.Counts) error {
+	if counts != nil {
+		return masks.Settle(counts)
 	}
-	_, err := masks.Portable(ctx, j.r.Prune.Candidates, func(ctx context.Context) (float64, error) {
-		h, err := t.Evaluate(ctx)
-		return h.Loss, err
-	})
+	_, err := masks.Compact()
 	return err
 }
 
@@ -135,4 +129,23 @@ func diverged(err error, field string) error {
 		return &Error{Kind: KindGate, Err: err, Hint: "lower " + field + " and plan again"}
 	}
 	return err
+}
+
+// shapeCounts chooses, before masks are learnt for one shape of all layers, that shape: of those that meet the target the one that loses
+// least on calibration data when it is cut by what activations say of units.
+func (j *pruneJob) shapeCounts(ctx context.Context) (*prune.Counts, []string, error) {
+	m := j.s.model(j.env.Device)
+	defer m.Release()
+	opt, stop := j.options("measuring units")
+	scores, err := importance.Score(ctx, m, j.set.set.Calib, importance.Config{Options: opt, Method: importance.ByActivations, Depth: importance.Depth(j.r.Prune.Depth)})
+	stop()
+	if err != nil {
+		return nil, nil, err
+	}
+	judged, notes, err := j.judge(ctx, m, scores)
+	if err != nil {
+		return nil, nil, err
+	}
+	counts, err := judged[0].Shape.Counts(m.Arch, scores)
+	return counts, notes, err
 }

@@ -119,6 +119,8 @@ func TestRecipeErrors(t *testing.T) {
 		{`heads.validate needs the retrieval section`, "heads: {method: echo, full_share: 0.5, validate: {}}"},
 		{`heads.validate.tasks "chess": known are single, multi-key, multi-value, key-value`, "heads: {full_share: 0.5, validate: {tasks: [chess]}}\nretrieval: {fact: '{name} {code}', question: '{name}', lengths: [64]}"},
 		{`heads.page 0: want 1 to 65536`, "heads: {method: echo, full_share: 0.5, page: 0}"},
+		{`distill.top_k 4097: want 0 to 4096`, "distill: {top_k: 4097}"},
+		{`distill.hidden.weight 0 follows the losses on logits, which have none`, "distill: {logits: 0, hidden: {}}"},
 		{`sparsify.method "obs": known are sparsegpt, wanda, magnitude`, "sparsify: {method: obs}"},
 		{`sparsify.pattern "4:2": want unstructured, or n:m as in 2:4, where n of every m inputs stay and m is at most 1024`, "sparsify: {pattern: '4:2'}"},
 		{`sparsify.pattern "2:4096": want unstructured`, "sparsify: {pattern: '2:4096'}"},

@@ -120,6 +120,7 @@ func (d *Distill) check(f *faults) {
 	f.add(d.Patience < 0 || d.Patience > 0 && d.EvalEvery == 0, "distill.patience %d: needs eval_every", d.Patience)
 	f.add(d.SaveEvery < 1, "distill.save_every %d: want 1 or more", d.SaveEvery)
 	if d.Hidden != nil {
+		f.add(d.Hidden.Weight == 0 && d.Logits == 0 && d.CE == 0, "distill.hidden.weight 0 follows the losses on logits, which have none: give it a weight, or logits or ce one")
 		d.Hidden.check(f)
 	}
 	if d.Relations != nil {

@@ -77,3 +77,23 @@ func Llama27B() Options {
 		Theta: 10000, Eps: 1e-5, BOS: 1, EOS: 2,
 	}
 }
+
+// ScratchSeed is the seed of the weights from which the models of [Scratch] are trained in comparisons.
+const ScratchSeed = 100
+
+// Scratch returns a small untrained model for comparisons of training, for the vocabulary of the example model: "llama" (0.9
+// million parameters beside the embedding), "llama-tied" or "gpt2" (both a tenth of that). It panics on another name.
+func Scratch(name string) Options {
+	o := Options{Layers: 2, D: 64, H: 4, F: 192, V: 1024, Context: 128, Fresh: true, Seed: ScratchSeed}
+	switch name {
+	case "llama":
+		o.Layers, o.D, o.G, o.K, o.F = 4, 128, 2, 32, 384
+	case "llama-tied":
+		o.G, o.Tied = 2, true
+	case "gpt2":
+		o.Family = "gpt2"
+	default:
+		panic("testmodel: no model " + name + " to train")
+	}
+	return o
+}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"math"
+	"strings"
 	"testing"
 
 	"modelpress/formats"
@@ -149,5 +150,35 @@ func TestWindows(t *testing.T) {
 	}
 	if a[0][0] == a[1][0] && a[0][1] == a[1][1] && a[0][2] == a[1][2] {
 		t.Error("rows repeat")
+	}
+}
+
+func TestFreshValuesAreThoseOfAnUntrainedModel(t *testing.T) {
+	for _, name := range []string{"llama", "llama-tied", "gpt2"} {
+		m := New(Scratch(name))
+		for _, info := range m.Tensors() {
+			x, err := m.Values(info.Name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var sum, sq float64
+			for _, v := range x {
+				sum += float64(v)
+				sq += float64(v) * float64(v)
+			}
+			mean, square := sum/float64(len(x)), sq/float64(len(x))
+			switch {
+			case len(info.Shape) == 2:
+				if d := math.Sqrt(square)/0.02 - 1; math.Abs(mean) > 1e-3 || math.Abs(d) > 0.05 {
+					t.Errorf("%s %s: mean %v, deviation %v", name, info.Name, mean, math.Sqrt(square))
+				}
+			case strings.HasSuffix(info.Name, ".bias"):
+				if square != 0 {
+					t.Errorf("%s %s: a bias is not zero", name, info.Name)
+				}
+			case mean != 1 || square != 1:
+				t.Errorf("%s %s: a gain is not one", name, info.Name)
+			}
+		}
 	}
 }

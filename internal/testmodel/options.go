@@ -26,6 +26,10 @@ type Options struct {
 	Eps      float64  // [1e-5]
 	BOS, EOS int      // [0, 0]
 
+	// Fresh draws values as untrained models have them: matrices of deviation 0.02, gains of one, biases of zero. Without it,
+	// matrices keep the variance of activations, and gains and biases differ from channel to channel.
+	Fresh bool
+
 	// PerLayer changes single layers, as compressed checkpoints do; they are written as per_layer_config. Not for gpt2.
 	PerLayer map[int]Sizes
 

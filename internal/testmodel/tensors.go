@@ -52,8 +52,23 @@ func tensors(o *Options) []tensor {
 	} else {
 		b.decoder(o)
 	}
+	if o.Fresh {
+		b.fresh()
+	}
 	sort.Slice(b.list, func(i, j int) bool { return b.list[i].Name < b.list[j].Name })
 	return b.list
+}
+
+// fresh gives every tensor the distribution that the stock classes start from (initializer_range; without GPT-2's smaller
+// deviation of projections into the residual stream).
+func (b *builder) fresh() {
+	for i := range b.list {
+		if t := &b.list[i]; len(t.Shape) > 1 {
+			t.std = 0.02
+		} else {
+			t.std = 0
+		}
+	}
 }
 
 func (b *builder) decoder(o *Options) {

@@ -10,7 +10,8 @@ import (
 type budget struct {
 	saved  float64   // 1 - cost/cost of the whole model
 	target float64   // what it is to be by now
-	slopes []float64 // [n]
+	lo     int       // unit of the first slope
+	slopes []float64 // of the units that it is about
 }
 
 // expected are the numbers of units that stay, of parts of units.
@@ -63,7 +64,11 @@ func (m *Masks) spend(step int) budget {
 // arXiv:2406.05276), with the moments of their optimizer: they ascend while all else descends.
 type multipliers []float32
 
-func newMultipliers() multipliers { return make(multipliers, 6) }
+// newMultipliers returns those of some constraints, six values each, all zero.
+func newMultipliers(n int) multipliers { return make(multipliers, 6*n) }
+
+// of returns those of a constraint.
+func (l multipliers) of(i int) multipliers { return l[6*i : 6*i+6] }
 
 // loss is what the constraint adds to the objective, and its derivative by s.
 func (l multipliers) loss(miss float64) (value, slope float64) {

@@ -29,13 +29,15 @@ type Masks struct {
 	dual     multipliers
 	phase    []float32 // [1], 1 once settled
 
-	draws  []*draw
-	still  *draw     // without noise
-	quiet  bool      // the step has no noise
-	weight []float64 // [n], of the prior
-	full   float64   // cost of the whole model
-	budget budget
-	prior  float64
+	draws   []*draw
+	still   *draw     // without noise
+	quiet   bool      // the step has no noise
+	weight  []float64 // [n], of the prior
+	full    float64   // cost of the whole model
+	budget  budget    // of the whole cost in the last step
+	budgets []budget  // of every constraint
+	parts   []group   // nil for one constraint on the cost
+	prior   float64
 }
 
 var _ distill.Masks = (*Masks)(nil)
@@ -53,7 +55,7 @@ func New(m *arch.Model, opt Options) (*Masks, error) {
 	for _, v := range []*[]float32{&k.mu, &k.logD, &k.kept, &k.searched, &k.moments[0], &k.moments[1], &k.moments[2], &k.moments[3]} {
 		*v = make([]float32, k.u.n)
 	}
-	k.phase, k.dual = make([]float32, 1), newMultipliers()
+	k.phase = make([]float32, 1)
 	k.free, k.weight = k.u.free(opt.Rules), k.u.weights(opt.Prior)
 	n := noise{opt.Seed}
 	n.normal(k.mu, initial, 0)
@@ -67,6 +69,13 @@ func New(m *arch.Model, opt Options) (*Masks, error) {
 		}
 	}
 	k.still = newDraw(&k.u)
+	if opt.Counts != nil {
+		var err error
+		if k.parts, err = k.groups(opt.Counts); err != nil {
+			return nil, err
+		}
+	}
+	k.dual = newMultipliers(max(1, len(k.parts)))
 	return k, nil
 }
 

@@ -14,8 +14,11 @@ type Options struct {
 	Seed   uint64
 	Target prune.Target
 	Rules  prune.Rules // which units have masks
-	Search int         // steps that the search is planned for
-	Tune   int         // steps after it
+	// Counts, where not nil, are what has to stay of every kind and layer: the search then keeps each of them on its own, and [Masks.Settle]
+	// is to be called with them. Else it is free in what the target leaves it.
+	Counts *prune.Counts
+	Search int // steps that the search is planned for
+	Tune   int // steps after it
 
 	// Rise is the share of the search over which the target rises from nothing, linearly.
 	Rise float64
@@ -73,7 +76,12 @@ func (o *Options) check(m *arch.Model) error {
 
 // target is the share of the cost that is to be saved at a step of the search.
 func (o *Options) target(step int) float64 {
-	return (1 - o.Target.Share) * min(1, float64(step+1)/(o.Rise*float64(o.Search)))
+	return (1 - o.Target.Share) * o.rise(step)
+}
+
+// rise is the part of what is to be saved in the end that is to be saved at a step of the search.
+func (o *Options) rise(step int) float64 {
+	return min(1, float64(step+1)/(o.Rise*float64(o.Search)))
 }
 
 // beta is the sharpness of the constraint at a step of the search.

@@ -21,9 +21,7 @@ func (m *Masks) End(step int) (loss, norm float64, err error) {
 		return m.tune(step, byMu)
 	}
 	m.prior = m.priorLoss(byMu, byLogD)
-	m.budget = m.spend(step)
-	value, slope := m.dual.loss(m.budget.saved - m.budget.target)
-	m.constrain(slope, byMu, byLogD)
+	value := m.constraints(step, byMu, byLogD)
 	mu, logD := m.rounded(byMu, m.free), m.rounded(byLogD, m.free)
 	norm = distill.GradNorm([][]float32{mu, logD}, nil)
 	scale, err := distill.ClipScale(norm, m.opt.Clip)
@@ -33,8 +31,25 @@ func (m *Masks) End(step int) (loss, norm float64, err error) {
 	left := 1 - float64(step)/float64(m.opt.Search+m.opt.Tune)
 	m.move(m.mu, mu, 0, m.opt.Rates.Mu*left, scale, step)
 	m.move(m.logD, logD, 2, m.opt.Rates.LogD*left, scale, step)
-	m.dual.ascend(m.budget.saved-m.budget.target, m.opt.Rates.Dual, step)
+	for i, b := range m.budgets {
+		m.dual.of(i).ascend(b.saved-b.target, m.opt.Rates.Dual, step)
+	}
 	return m.prior + value, norm, nil
+}
+
+// constraints adds the gradients of all constraints, and returns what they add to the objective.
+func (m *Masks) constraints(step int, byMu, byLogD []float64) (sum float64) {
+	m.budgets = []budget{m.spend(step)}
+	m.budget = m.budgets[0]
+	if m.parts != nil {
+		m.budgets = m.spendGroups(step)
+	}
+	for i, b := range m.budgets {
+		value, slope := m.dual.of(i).loss(b.saved - b.target)
+		sum += value
+		m.constrain(b, slope, byMu, byLogD)
+	}
+	return sum
 }
 
 // gradients are those of the objective by mu and by log D, over all windows: dz/dmu is 1, dz/dlog D is ½·eps·sigma.
@@ -59,10 +74,11 @@ func (m *Masks) gradients() (byMu, byLogD []float64) {
 	return byMu, byLogD
 }
 
-// constrain adds the gradients of the constraint, whose derivative by the saved share is slope: the saved share depends on log α,
+// constrain adds the gradients of a constraint, whose derivative by the saved share is slope: the saved share depends on log α,
 // whose derivatives are -2·mu/(mu²+1e-8) by mu and 1 by log D.
-func (m *Masks) constrain(slope float64, byMu, byLogD []float64) {
-	for i, s := range m.budget.slopes {
+func (m *Masks) constrain(b budget, slope float64, byMu, byLogD []float64) {
+	for u, s := range b.slopes {
+		i := b.lo + u
 		mu, d := float64(m.mu[i]), float64(slope*s)
 		byMu[i] -= float64(2*float64(d*mu)) / (float64(mu*mu) + tiny)
 		byLogD[i] += d
