@@ -3,6 +3,7 @@ package distill
 import (
 	"fmt"
 
+	"modelpress/internal/arch"
 	"modelpress/internal/num"
 )
 
@@ -28,22 +29,53 @@ type MiniLM struct {
 }
 
 // MiniLMv1 returns the loss of the first paper, attention and values, for two layers. Relation heads are the attention heads of
-// the model that has fewer.
+// the model that has fewer, or as many less as it takes to divide the widths of both.
 func MiniLMv1(student, teacher *HeadStates) MiniLM {
-	return MiniLM{QK: 1, VV: 1, Heads: min(student.H, teacher.H), KVHeads: min(student.G, teacher.G)}
+	m := MiniLM{QK: 1, VV: 1}
+	m.fill(student, teacher)
+	return m
 }
 
 // MiniLMv2 returns the loss of the second paper, queries, keys and values by a third each. The paper has more relation heads than
-// attention heads; 0 means the attention heads of the model that has fewer.
+// attention heads; 0 means those of MiniLMv1.
 func MiniLMv2(student, teacher *HeadStates, heads, kvHeads int) MiniLM {
 	m := MiniLM{QQ: 1.0 / 3, KK: 1.0 / 3, VV: 1.0 / 3, Heads: heads, KVHeads: kvHeads}
-	if heads == 0 {
-		m.Heads = min(student.H, teacher.H)
-	}
-	if kvHeads == 0 {
-		m.KVHeads = min(student.G, teacher.G)
-	}
+	m.fill(student, teacher)
 	return m
+}
+
+// fill sets the numbers of relation heads that are 0.
+func (m *MiniLM) fill(student, teacher *HeadStates) {
+	if m.Heads == 0 {
+		m.Heads = commonHeads(student.H, teacher.H, student.Dim, teacher.Dim)
+	}
+	if m.KVHeads == 0 {
+		m.KVHeads = commonHeads(student.G, teacher.G, student.Dim, teacher.Dim)
+	}
+}
+
+// commonHeads is the largest number up to a and b that divides a heads of width d and b heads of width e.
+func commonHeads(a, b, d, e int) int {
+	n := min(a, b)
+	for n > 1 && (a*d%n != 0 || b*e%n != 0) {
+		n--
+	}
+	return n
+}
+
+// check refuses numbers of relation heads that do not divide what layers have.
+func (m MiniLM) check(layers ...*arch.Layer) error {
+	for _, a := range layers {
+		for _, v := range []struct {
+			weight       float64
+			heads, width int
+		}{{m.QK + m.QQ, m.Heads, a.H * a.K}, {m.KK + m.VV, m.KVHeads, a.G * a.K}} {
+			if v.weight != 0 && (v.heads < 0 || v.heads > 0 && v.width%v.heads != 0) {
+				return fmt.Errorf("%d relation heads do not divide vectors of width %d", v.heads, v.width)
+			}
+		}
+	}
+	return nil
 }
 
 // MiniLMLoss is the value of each relation without its weight, and their weighted sum.

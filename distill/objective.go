@@ -44,22 +44,29 @@ func (o *Objective) blind(v int) float64 {
 	return (o.CE + o.KL*t*t) * math.Log(float64(v))
 }
 
-// check refuses an objective that cannot be for a student.
+// check is Check for a student that is there.
 func (o *Objective) check(m *nn.Model) error {
+	if o.Teacher == m {
+		return errors.New("distill: objective: the teacher is the student")
+	}
+	return o.Check(m.Arch)
+}
+
+// Check refuses an objective that cannot be for a student: one without a loss or without the teacher that it needs, with another vocabulary,
+// with layers that are not there, widths that do not meet, and heads that do not divide them.
+func (o *Objective) Check(student *arch.Model) error {
 	if err := (LogitLoss{Temperature: o.Temperature, KL: o.KL, CE: o.CE}).Check(); err != nil {
 		return err
 	}
 	switch {
 	case !o.logits() && o.terms() == 0:
 		return errors.New("distill: objective: no loss")
-	case o.Teacher == m:
-		return errors.New("distill: objective: the teacher is the student")
 	case o.KL != 0 && o.Teacher == nil && o.TopK == nil:
 		return errors.New("distill: objective: divergence without a teacher")
-	case o.KL != 0 && o.Teacher != nil && o.TopK == nil && o.Teacher.Arch.V != m.Arch.V:
-		return fmt.Errorf("distill: objective: a teacher with %d tokens for a student with %d", o.Teacher.Arch.V, m.Arch.V)
+	case o.KL != 0 && o.Teacher != nil && o.TopK == nil && o.Teacher.Arch.V != student.V:
+		return fmt.Errorf("distill: objective: a teacher with %d tokens for a student with %d", o.Teacher.Arch.V, student.V)
 	}
-	return o.checkTerms(m.Arch)
+	return o.checkTerms(student)
 }
 
 // top is the number of layers of a student that have to be run, at least one.

@@ -21,7 +21,7 @@ type HiddenTerm struct {
 }
 
 // RelationTerm is a loss on how the queries, keys and values of a layer relate to each other. The numbers of relation heads that are 0
-// stand for the attention heads of the model that has fewer.
+// stand for those of [MiniLMv1].
 type RelationTerm struct {
 	Student, Teacher int // layers
 	MiniLM           MiniLM
@@ -75,6 +75,9 @@ func (o *Objective) checkTerms(student *arch.Model) error {
 			return fmt.Errorf("distill: objective: relations of layer %d, by layer %d of the teacher: no such layers with attention", r.Student, r.Teacher)
 		case !(r.Weight > 0):
 			return fmt.Errorf("distill: objective: relations with weight %g", r.Weight)
+		}
+		if err := r.MiniLM.check(&student.Layers[r.Student], &teacher.Layers[r.Teacher]); err != nil {
+			return fmt.Errorf("distill: objective: relations of layer %d, by layer %d of the teacher: %w", r.Student, r.Teacher, err)
 		}
 	}
 	return nil
@@ -154,16 +157,6 @@ func (p *part) relate(l, w int, a *nn.AttnState, dq, dk, dv []float32) error {
 		p.add(len(p.Objective.Hidden)+i, v.Loss, r.Weight)
 	}
 	return nil
-}
-
-// fill sets the numbers of relation heads that are 0.
-func (m *MiniLM) fill(student, teacher *HeadStates) {
-	if m.Heads == 0 {
-		m.Heads = min(student.H, teacher.H)
-	}
-	if m.KVHeads == 0 {
-		m.KVHeads = min(student.G, teacher.G)
-	}
 }
 
 func stateOf(a *nn.AttnState) *HeadStates {

@@ -45,7 +45,7 @@ func replaceRaw(t *testing.T, raw *json.RawMessage, old, new string) {
 var hostilePlans = []hostilePlan{
 	{"untouched", func(*testing.T, *planfile.Plan) {}, 0, ""},
 	{"another device class", func(_ *testing.T, p *planfile.Plan) { p.DeviceClass = "tpu" }, 5, "device class tpu"},
-	{"a step that is not known", func(_ *testing.T, p *planfile.Plan) { p.Steps[0].Name = "prune" }, 5, `no step "prune"`},
+	{"a step that is not known", func(_ *testing.T, p *planfile.Plan) { p.Steps[0].Name = "dissolve" }, 5, `no step "dissolve"`},
 	{"a newer step", func(_ *testing.T, p *planfile.Plan) { p.Steps[1].Version = 99 }, 5, "version 99"},
 	{"a decision of another shape", func(_ *testing.T, p *planfile.Plan) { p.Steps[1].Decision = json.RawMessage(`{"colour":1}`) }, 5, "decision"},
 	{"a decision that is null", func(_ *testing.T, p *planfile.Plan) { p.Steps[1].Decision = json.RawMessage(`null`) }, 5, ""},

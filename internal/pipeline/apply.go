@@ -56,8 +56,8 @@ func Apply(ctx context.Context, o ApplyOptions) (*ApplyResult, error) {
 	if a.s, err = openSource(o.ModelDir, o.AllowRemoteCode); err != nil {
 		return nil, err
 	}
-	defer a.s.close()
-	for _, f := range []func(context.Context) error{a.checkSource, a.checkDecisions, a.loadData, a.budget, a.layOut} {
+	defer a.close()
+	for _, f := range []func(context.Context) error{a.checkSource, a.checkDecisions, a.loadData, a.checkTraining, a.budget, a.layOut} {
 		if err := f(ctx); err != nil {
 			return nil, err
 		}
@@ -97,6 +97,7 @@ type applier struct {
 	q          *quantDecision
 	h          *headsDecision
 	s          *source
+	teacher    *source             // what a student learns from, s itself unless another one is given; nil where nothing is distilled
 	joint      *lateSource         // s with weights trained along with masks; nil where none are
 	c          *source             // s once units are pruned
 	t          *source             // c once its KV heads are merged
@@ -355,6 +356,14 @@ func (a *applier) checkOwn() error {
 		return errKind(KindExists, "remove it, or choose another directory with -o", "%s holds files and no journal of an interrupted run", filepath.Base(a.dir))
 	}
 	return nil
+}
+
+// close closes what is read.
+func (a *applier) close() {
+	if a.teacher != nil && a.teacher != a.s {
+		a.teacher.close()
+	}
+	a.s.close()
 }
 
 // release gives back what prepare took; the partial output stays for the next run.

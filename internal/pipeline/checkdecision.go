@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 
+	"modelpress/formats/manifest"
 	"modelpress/heads"
 )
 
@@ -70,7 +71,7 @@ func (a *applier) checkPrune() (f faults) {
 	share, ok := t.Reached(a.s.arch, a.c.arch)
 	f.add(!ok, "the decision of step %s leaves %v of %s, the settings ask for %v", stepPrune, share, t.Metric, t.Share)
 	f.add(a.pr.Joint != r.joint() || a.pr.Method != r.Method || a.pr.Metric != string(t.Metric) || a.pr.Share != number(share) ||
-		a.pr.Before != costOfModel(a.s.arch, r.Length) || a.pr.After != costOfModel(a.c.arch, r.Length),
+		a.pr.Before != costOfModel(a.s.arch, r.Length) || a.pr.After != costOfModel(a.c.arch, r.Length) || !r.allows(a.s.arch, a.c.arch, a.pr.Cut),
 		"the decision of step %s does not follow from the settings and the model", stepPrune)
 	return f
 }
@@ -180,12 +181,23 @@ func (a *applier) checkHeads() (f faults) {
 	}
 	d := a.h.Plan.Model
 	identify(want, a.s, a.plan.Tool, modelDigests{d.WeightsDigest, d.HeadersDigest, d.ConfigDigest})
-	f.add(!sameJSON(want.Model, d) || a.h.Plan.RopePositions != want.RopePositions, "the attention plan describes another model than this one")
+	f.add(!sameJSON(want.Model, d) || a.h.Plan.RopePositions != want.RopePositions || !sameJSON(origins(want), origins(a.h.Plan)), "the attention plan describes another model than this one")
 	f.add(!sameJSON(kvBudget(a.h.Plan, a.t.arch), a.h.Plan.Budget), "the attention plan counts its cache wrong")
 	if err := servable(a.t.model(a.o.Env.Device), a.h.Plan); err != nil {
 		f = append(f, err)
 	}
 	return f
+}
+
+// origins lists the layers of the original model that those of a plan were.
+func origins(p *manifest.Plan) map[int]*int {
+	list := map[int]*int{}
+	for _, l := range p.Layers {
+		if l.SourceLayer != nil {
+			list[l.Layer] = l.SourceLayer
+		}
+	}
+	return list
 }
 
 // sameJSON reports whether two values have the same JSON, numbers compared by value.

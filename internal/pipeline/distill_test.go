@@ -244,10 +244,12 @@ func TestDistillRecovers(t *testing.T) {
 		{"gpt2", "params: 0.66, axes: [ffn, layers], multiple: 4", "relations: {version: 2}"},
 		{"qwen3-tied", "params: 0.6537, multiple: 4", "lora: {rank: 8}, rate: 0.003"},
 		{"mistral-swa", "kv: 0.75, axes: [layers]", ""},
+		{"llama-bias", "kv: 0.75, axes: [heads], layout: compact", "relations: {version: 2}"}, // three KV heads beside four
 	} {
 		t.Run(c.model, func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, deep(c.model, 4, formats.F32), "")
+			b.anywhere = true
 			b.recipe = distillData + "prune: {method: minitron, " + c.prune + "}\ndistill: {" + with(c.distill, "steps: 14, batch: 4, rate: 0.0007, warmup: 1") + "}"
 			p, rep, out := b.run()
 			checkSizes(t, p, out)
@@ -302,6 +304,17 @@ func TestDistillTeacher(t *testing.T) {
 	}
 	b.check(os.RemoveAll(filepath.Join(b.dir, "out")))
 
+	// A teacher that changes while it is learnt from.
+	o := b.options(p, "out")
+	o.Env.Progress = &onStep{work: "training", at: 64, do: func() {
+		path := filepath.Join(b.more.Teacher, configName)
+		b.check(os.WriteFile(path, append(b.read(b.more.Teacher, configName), '\n'), 0o644))
+	}}
+	if _, err := Apply(context.Background(), o); err == nil || !strings.Contains(err.Error(), configName) {
+		t.Errorf("a teacher that changes: %v", err)
+	}
+	b.check(os.RemoveAll(o.Out + partialSuffix))
+
 	b.more.Teacher = ""
 	p, err = b.plan()
 	b.check(err)
@@ -334,6 +347,7 @@ func TestDistillOtherShapes(t *testing.T) {
 		{"steps: 2, hidden: {layers: [[0, -6]]}", "recipe: distill.hidden.layers: layer -2 of a model of 4"},
 		{"steps: 2, relations: {teacher: 4}", "recipe: distill.relations: layer 4 of a model of 4"},
 		{"steps: 2, relations: {student: -4}", "recipe: distill.relations: layer -1 of a model of 3"},
+		{"steps: 2, relations: {version: 2, heads: 7}", "recipe: distill: objective: relations of layer 2, by layer 3 of the teacher: 7 relation heads do not divide vectors of width 32"},
 		{"steps: 2, top_k: 96", "recipe: distill.top_k 96: the vocabulary has 96 tokens\n  next: set it to 0, which keeps all of them"},
 		{"steps: 2, lora: {rank: 33}", "recipe: distill.lora.rank 33: layer 0's q is 32 x 32"},
 	} {

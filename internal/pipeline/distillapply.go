@@ -80,14 +80,7 @@ func (a *applier) useTrained() (err error) {
 }
 
 // train runs the training and writes what it leaves.
-func (a *applier) train(ctx context.Context) (err error) {
-	teacher, err := a.openTeacher(ctx)
-	if err != nil {
-		return err
-	}
-	if teacher != a.s {
-		defer func() { err = errors.Join(err, teacher.close()) }()
-	}
+func (a *applier) train(ctx context.Context) error {
 	newParams := distill.NewParams
 	if a.recipe.Distill.Master == "bf16" {
 		newParams = distill.NewHalfParams
@@ -96,11 +89,11 @@ func (a *applier) train(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	t, err := a.trainer(params, teacher)
+	t, err := a.trainer(params)
 	if err != nil {
 		return err
 	}
-	if err := a.topK(ctx, t, teacher); err != nil {
+	if err := a.topK(ctx, t); err != nil {
 		return err
 	}
 	p := a.o.Env.Progress
@@ -117,7 +110,7 @@ func (a *applier) train(ctx context.Context) (err error) {
 	p.Add(a.di.Tokens * int64(t.Steps()) / int64(a.recipe.Distill.Steps))
 	err = t.Train(ctx)
 	p.Done()
-	if err != nil {
+	if err = errors.Join(err, a.teacher.ck.CheckUnchanged()); err != nil {
 		return diverged(err, "distill.rate")
 	}
 	if t.LoRA != nil {
@@ -131,7 +124,7 @@ func (a *applier) train(ctx context.Context) (err error) {
 }
 
 // trainer sets a run up.
-func (a *applier) trainer(params *distill.Params, teacher *source) (*distill.Trainer, error) {
+func (a *applier) trainer(params *distill.Params) (*distill.Trainer, error) {
 	d, dev := a.recipe.Distill, a.o.Env.Device
 	o, err := d.options(a.recipe.Seed)
 	if err != nil {
@@ -146,13 +139,13 @@ func (a *applier) trainer(params *distill.Params, teacher *source) (*distill.Tra
 		}
 		t.Params, t.Model = nil, nn.New(dev, t.LoRA, params.Arch)
 	}
-	t.Objective, err = d.objective(a.t.arch, teacher.arch, teacher.model(dev), a.recipe.Seed)
+	t.Objective, err = d.objective(a.t.arch, a.teacher.arch, a.teacher.model(dev), a.recipe.Seed)
 	return t, err
 }
 
 // topK writes what the teacher predicts of all windows to files, where the recipe keeps only the likeliest tokens, and has the run read
 // from there. Files that an interrupted run has finished are taken over.
-func (a *applier) topK(ctx context.Context, t *distill.Trainer, teacher *source) error {
+func (a *applier) topK(ctx context.Context, t *distill.Trainer) error {
 	d := a.recipe.Distill
 	if d.TopK == 0 || d.Logits == 0 {
 		return nil
@@ -165,7 +158,7 @@ func (a *applier) topK(ctx context.Context, t *distill.Trainer, teacher *source)
 		if len(side.w.IDs) == 0 {
 			continue
 		}
-		f, err := a.predictions(ctx, filepath.Join(a.work, side.name+topKSuffix), side.w, teacher)
+		f, err := a.predictions(ctx, filepath.Join(a.work, side.name+topKSuffix), side.w)
 		if err != nil {
 			return err
 		}
@@ -175,7 +168,7 @@ func (a *applier) topK(ctx context.Context, t *distill.Trainer, teacher *source)
 	return nil
 }
 
-func (a *applier) predictions(ctx context.Context, path string, w calib.Windows, teacher *source) (*distill.TopKFile, error) {
+func (a *applier) predictions(ctx context.Context, path string, w calib.Windows) (*distill.TopKFile, error) {
 	d := a.recipe.Distill
 	run := sha256.Sum256(fmt.Appendf(nil, "%s %s %d %g", a.plan.PlanID, w.Digest, d.TopK, d.Temperature))
 	if f, err := distill.OpenTopK(path); err == nil && f.Header.Run == run {
@@ -187,7 +180,7 @@ func (a *applier) predictions(ctx context.Context, path string, w calib.Windows,
 	}
 	tick, stop := counter(a.o.Env.Progress, "predictions of the teacher")
 	defer stop()
-	err := distill.CacheTopK(ctx, path, teacher.model(a.o.Env.Device), w, distill.TopKOptions{K: d.TopK, Temperature: d.Temperature, Run: run, Dir: a.work,
+	err := distill.CacheTopK(ctx, path, a.teacher.model(a.o.Env.Device), w, distill.TopKOptions{K: d.TopK, Temperature: d.Temperature, Run: run, Dir: a.work,
 		MemLimit: a.o.Env.stateLimit(), Progress: tick})
 	if err != nil {
 		return nil, err
@@ -206,6 +199,24 @@ func (a *applier) dropTopK() error {
 		errs = append(errs, removeIfThere(filepath.Join(a.work, side+topKSuffix)))
 	}
 	return errors.Join(errs...)
+}
+
+// checkTraining opens the teacher and makes the decision once more, which needs the data.
+func (a *applier) checkTraining(ctx context.Context) (err error) {
+	if a.di == nil {
+		return nil
+	}
+	if a.teacher, err = a.openTeacher(ctx); err != nil {
+		return err
+	}
+	want := &distillDecision{Teacher: a.di.Teacher}
+	if err := want.fill(a.recipe.Distill, a.t, a.teacher, a.set, a.o.Env.Device); err != nil {
+		return &Error{Kind: KindStale, Err: fmt.Errorf("plan: %w", err), Hint: "plan again with this build"}
+	}
+	if !sameJSON(want, a.di) {
+		return errKind(KindStale, "plan again with this build", "plan: the decision of step %s does not follow from the settings, the model and the data", stepDistill)
+	}
+	return nil
 }
 
 // openTeacher opens the teacher that was planned with: the source, or the one that its digests name.

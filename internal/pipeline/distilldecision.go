@@ -83,5 +83,5 @@ func (p *planner) distill(ctx context.Context) error {
 			p.o.Env.warn("%v", err)
 		}
 	}
-	return p.di.fill(d, p.t, from, p.set)
+	return p.di.fill(d, p.t, from, p.set, p.o.Env.Device)
 }

@@ -6,14 +6,18 @@ import (
 	"modelpress/calib"
 	"modelpress/distill"
 	"modelpress/internal/arch"
+	"modelpress/internal/device"
 	"modelpress/internal/nn"
 )
 
 // fill says what is trained and on what, and refuses an objective that does not fit the two models.
-func (d *distillDecision) fill(r *Distill, student, teacher *source, set *dataset) error {
-	_, err := r.objective(student.arch, teacher.arch, nil, 0)
+func (d *distillDecision) fill(r *Distill, student, teacher *source, set *dataset, dev device.Device) error {
+	o, err := r.objective(student.arch, teacher.arch, teacher.model(dev), 0)
 	if err != nil {
 		return err
+	}
+	if err := o.Check(student.arch); err != nil {
+		return errKind(KindUsage, "change the section distill of the recipe", "recipe: %w", err)
 	}
 	if r.TopK >= student.arch.V {
 		return errKind(KindUsage, "set it to 0, which keeps all of them", "recipe: distill.top_k %d: the vocabulary has %d tokens", r.TopK, student.arch.V)

@@ -55,6 +55,18 @@ func (p *Prune) rules() prune.Rules {
 		AnyHeads: p.Layout == layoutCompact || p.AnyHeads}
 }
 
+// allows reports whether only such sizes of m changed in n as the axes name, and whether its layers are alike where the layout has them so.
+func (p *Prune) allows(m, n *arch.Model, c *prune.Cut) bool {
+	r := p.rules()
+	ok := (r.Hidden || n.D == m.D) && (r.Depth || len(n.Layers) == len(m.Layers))
+	for i, l := range c.Kept() {
+		a, b := &m.Layers[l], &n.Layers[i]
+		ok = ok && (r.Heads || a.G == b.G) && (r.FFN || a.F == b.F) && (p.Layout == layoutCompact || b.Size() == n.Layers[0].Size()) &&
+			(r.Depth || a.HasAttention() == b.HasAttention() && a.HasFFN() == b.HasFFN())
+	}
+	return ok
+}
+
 // joined returns the source with weights that were trained along with masks; s itself where there are none.
 func (s *source) joined(weights formats.Source) *source {
 	if weights == nil {
