@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"strings"
 
 	"modelpress/formats"
 )
@@ -119,7 +120,7 @@ func (d *decoder) floats() ([]float32, error) {
 		return nil, err
 	}
 	raw, err := base64.StdEncoding.Strict().DecodeString(s)
-	if err != nil || len(raw)%4 != 0 {
+	if err != nil || len(raw)%4 != 0 || strings.ContainsAny(s, "\r\n") {
 		return nil, fmt.Errorf("scales are not 32-bit floats in base64")
 	}
 	v := make([]float32, len(raw)/4)

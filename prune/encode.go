@@ -22,7 +22,7 @@ const (
 //	{"hidden":{"keep":"0-99,101","scale":"AACAPw=="},"layers":[{"drop":true},{"ffn":{…},"heads":{…},"scale":"…"}]}
 //
 // What has its zero value is left out. Units that stay are runs of numbers, or x and one hexadecimal digit for four units, the
-// first of them its lowest bit, where that is shorter; "" for none. Scales are little-endian 32-bit floats in base64. Units that are
+// first of them its lowest bit, where that is less than half as long; "" for none. Scales are little-endian 32-bit floats in base64. Units that are
 // not ascending and cuts past the bounds of decoding are errors.
 func (c Cut) MarshalJSON() ([]byte, error) {
 	e := encoder{left: maxUnits}

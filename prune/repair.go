@@ -13,8 +13,8 @@ func sumsOf(scores []float64) []float64 {
 		return nil
 	}
 	sums := make([]float64, 1, len(scores)+1)
-	for _, i := range ranked(scores, len(scores)) {
-		sums = append(sums, sums[len(sums)-1]+scores[i])
+	for _, v := range slices.Backward(slices.Sorted(slices.Values(scores))) {
+		sums = append(sums, sums[len(sums)-1]+v)
 	}
 	return sums
 }

@@ -9,7 +9,7 @@ import (
 
 const hexDigits = "0123456789abcdef"
 
-// formatUnits writes ascending units as runs, "0-99,101", or as a bitmap of hexadecimal digits where that is shorter.
+// formatUnits writes ascending units as runs, "0-99,101", or as a bitmap of hexadecimal digits where that is less than half as long.
 func formatUnits(keep []int) (string, error) {
 	var runs strings.Builder
 	for i := 0; i < len(keep); {
@@ -29,7 +29,7 @@ func formatUnits(keep []int) (string, error) {
 		}
 		i = j
 	}
-	if len(keep) == 0 || runs.Len() <= 2+keep[len(keep)-1]/4 {
+	if len(keep) == 0 || runs.Len() <= 2*(2+keep[len(keep)-1]/4) {
 		return runs.String(), nil
 	}
 	bits := make([]byte, 1+keep[len(keep)-1]/4)

@@ -41,6 +41,8 @@ var ranks = map[string]int{
 	"heads":            8,
 	"heads/kvmerge":    8,
 	"prune/importance": 8,
+	"prune/sparse":     8,
+	"prune/vib":        8,
 	"quantize":         8,
 
 	"internal/pipeline": 9,
