@@ -27,16 +27,16 @@ type torchCurve struct {
 	Loss, Norm, Loss64, Norm64   []float64
 }
 
-// allowed returns how far a loss may be from the one in f64, as a share of it, for each step: 50 times as far as PyTorch's own in f32
-// has been up to there, but 2 % at the most. It ends where PyTorch itself is further apart than 0.1 %.
-func (c *torchCurve) allowed() []float64 {
+// allowed returns how far a value of each step may be from the one in f64, as a share of it: 50 times as far as PyTorch's own in f32 has
+// been up to there, but most at the most. It ends where PyTorch itself is further apart than 0.1 %.
+func allowed(f32, f64 []float64, most float64) []float64 {
 	var out []float64
 	apart := 0.0
-	for i, l := range c.Loss {
-		if apart = max(apart, math.Abs(l/c.Loss64[i]-1)); apart > 1e-3 {
+	for i, l := range f32 {
+		if apart = max(apart, math.Abs(l/f64[i]-1)); apart > 1e-3 {
 			break
 		}
-		out = append(out, min(0.02, 1e-6+50*apart))
+		out = append(out, min(most, 1e-6+50*apart))
 	}
 	return out
 }
@@ -77,7 +77,7 @@ func weightsDigest(t *testing.T, m *testmodel.Model) string {
 }
 
 // TestTorchCurve trains on the windows of stored runs of PyTorch from the same values, and demands every loss as near to what PyTorch has
-// in f64 as two right programs are, and every norm within 1 %. All steps of the long runs take half a minute of processor time each: they
+// in f64 as two right programs are, and norms as long as PyTorch knows them. All steps of the long runs take half a minute of processor time each: they
 // are left out unless TORCH_CURVE=all.
 func TestTorchCurve(t *testing.T) {
 	for file, c := range map[string]struct {
@@ -99,7 +99,7 @@ func TestTorchCurve(t *testing.T) {
 			if err := json.Unmarshal(data, &curve); err != nil {
 				t.Fatal(err)
 			}
-			steps := len(curve.allowed())
+			steps := len(allowed(curve.Loss, curve.Loss64, 1))
 			if c.steps > 0 && os.Getenv("TORCH_CURVE") != "all" {
 				steps = min(steps, c.steps)
 			}
@@ -123,16 +123,20 @@ func (c *torchCurve) follow(t *testing.T, src *testmodel.Model, steps int) {
 		Schedule: Schedule{Steps: c.Steps, Warmup: c.Warmup, LR: c.LR, Decay: Cosine, Floor: c.Floor},
 		AdamW:    AdamW{Beta1: c.Betas[0], Beta2: c.Betas[1], Eps: c.Eps, Decay: c.Decay},
 		Batch:    c.Batch, InOrder: true, Clip: c.Clip, Keep: 1 << 28}}
-	loss, norm, allowed := 0.0, 0.0, c.allowed()
+	loss, norm := 0.0, 0.0
+	losses, norms := allowed(c.Loss, c.Loss64, 0.02), allowed(c.Norm, c.Norm64, 0.05)
 	for i := range steps {
 		got, err := r.Step(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
 		dl, dn := math.Abs(got.Loss/c.Loss64[i]-1), math.Abs(got.Norm/c.Norm64[i]-1)
-		if loss, norm = max(loss, dl), max(norm, dn); !(dl <= allowed[i] && dn <= 0.01) {
+		if loss = max(loss, dl); i < len(norms) {
+			norm = max(norm, dn)
+		}
+		if !(dl <= losses[i]) || i < len(norms) && !(dn <= norms[i]) {
 			t.Fatalf("step %d: loss %g, norm %g; PyTorch has %g and %g", i, got.Loss, got.Norm, c.Loss64[i], c.Norm64[i])
 		}
 	}
-	t.Logf("%d of %d steps: losses within %.2g of PyTorch's in f64, norms within %.2g", steps, c.Steps, loss, norm)
+	t.Logf("%d of %d steps: losses within %.2g of PyTorch's in f64, norms of %d steps within %.2g", steps, c.Steps, loss, min(steps, len(norms)), norm)
 }
