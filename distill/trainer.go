@@ -57,6 +57,7 @@ type runState struct {
 	tokens    int64 // tokens seen
 	evaluated int64 // the step after which there was an evaluation last, -1 for none
 	saved     int64 // and a checkpoint
+	judged    int64 // evaluated, as the checkpoint has it
 	first     float64
 	stop      EarlyStop
 }
@@ -90,7 +91,7 @@ func (t *Trainer) prepare() error {
 	t.student = shortened(t.Model, t.Objective.top(t.Model.Arch))
 	t.teacher = newTeacher(&t.Objective)
 	t.part = &part{Trainer: t}
-	t.state = runState{evaluated: -1, stop: EarlyStop{Patience: t.Options.Patience, Margin: t.Options.Margin}}
+	t.state = runState{evaluated: -1, judged: -1, stop: EarlyStop{Patience: t.Options.Patience, Margin: t.Options.Margin}}
 	var err error
 	if t.order, err = t.newOrder(); err == nil {
 		err = t.trainable()
@@ -205,14 +206,14 @@ func (t *Trainer) TrainTo(ctx context.Context, step int) error {
 
 func (t *Trainer) train(ctx context.Context, end int64) error {
 	for {
+		if err := t.save(false); err != nil {
+			return err
+		}
 		if err := t.evaluateDue(ctx); err != nil {
 			return err
 		}
 		if t.Done() || t.state.step >= end {
 			return nil
-		}
-		if err := t.save(false); err != nil {
-			return err
 		}
 		r, err := t.Step(ctx)
 		if err != nil {
@@ -236,7 +237,11 @@ func (t *Trainer) Steps() int { return int(t.state.step) }
 // save writes a checkpoint where one is due, or has to be.
 func (t *Trainer) save(now bool) error {
 	s, every := &t.state, int64(t.Options.SaveEvery)
-	if t.Options.Save == nil || s.saved == s.step || !now && (every == 0 || s.step%every != 0) {
+	due := every > 0 && s.step%every == 0 && s.saved != s.step
+	if now {
+		due = s.saved != s.step || s.judged != s.evaluated
+	}
+	if t.Options.Save == nil || !due {
 		return nil
 	}
 	state, err := t.State()
@@ -246,6 +251,6 @@ func (t *Trainer) save(now bool) error {
 	if err != nil {
 		return fmt.Errorf("distill: checkpoint after step %d: %w", s.step, err)
 	}
-	s.saved = s.step
+	s.saved, s.judged = s.step, s.evaluated
 	return nil
 }
