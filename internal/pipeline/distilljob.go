@@ -119,6 +119,10 @@ func layerPair(field string, s, t int, student, teacher *arch.Model, least int) 
 	return s, t, nil
 }
 
+// explode is how many times a loss may be what it was at first, or for a student that tells no token from another: beyond that, nothing is
+// learnt any more.
+const explode = 4
+
 // options are those of a run of training.
 func (d *Distill) options(seed uint64) (distill.Options, error) {
 	decay, err := distill.ParseDecay(d.Schedule)
@@ -128,7 +132,7 @@ func (d *Distill) options(seed uint64) (distill.Options, error) {
 	return distill.Options{
 		Schedule: distill.Schedule{Steps: d.Steps, Warmup: d.Warmup, LR: d.Rate, Decay: decay, Floor: d.Floor},
 		AdamW:    distill.AdamW{Beta1: d.Beta1, Beta2: d.Beta2, Eps: 1e-8, Decay: d.Decay},
-		Batch:    d.Batch, Accumulate: d.Accumulate, Seed: seed, Clip: d.Clip,
+		Batch:    d.Batch, Accumulate: d.Accumulate, Seed: seed, Clip: d.Clip, Explode: explode,
 		Evaluate: d.EvalEvery, Patience: d.Patience, KeepBest: d.EvalEvery > 0,
 	}, nil
 }

@@ -1,10 +1,6 @@
 package pipeline
 
-import (
-	"context"
-
-	"modelpress/calib"
-)
+import "context"
 
 // judge measures the merged model on the held-out side, and fails one that is beyond the gates already.
 func (j *mergeJob) judge(ctx context.Context, merged *source) (err error) {
@@ -22,9 +18,7 @@ func (j *mergeJob) measure(ctx context.Context, merged *source) ([]metric, error
 	list := []metric{}
 	src, m := j.s.model(j.env.Device), merged.model(j.env.Device)
 	if w := j.set.set.Heldout; len(w.IDs) > 0 {
-		tick, stop := counter(j.env.Progress, "held-out text, merged")
-		c, err := calib.Compare(ctx, src, m, w, j.env.eval(nil, tick))
-		stop()
+		c, err := compare(ctx, src, m, w, j.env, "held-out text, merged")
 		if err != nil {
 			return nil, err
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 
-	"modelpress/calib"
 	"modelpress/formats"
 	"modelpress/internal/arch"
 	"modelpress/prune"
@@ -131,9 +130,7 @@ func (j *pruneJob) decide(ctx context.Context) (*pruneDecision, formats.Source, 
 func (j *pruneJob) measure(ctx context.Context, pruned *source) ([]metric, error) {
 	list := []metric{}
 	if w := j.set.set.Heldout; len(w.IDs) > 0 {
-		tick, stop := counter(j.env.Progress, "held-out text, pruned")
-		c, err := calib.Compare(ctx, j.s.model(j.env.Device), pruned.model(j.env.Device), w, j.env.eval(nil, tick))
-		stop()
+		c, err := compare(ctx, j.s.model(j.env.Device), pruned.model(j.env.Device), w, j.env, "held-out text, pruned")
 		if err != nil {
 			return nil, err
 		}

@@ -12,7 +12,7 @@ type Distill struct {
 	Batch      int     `yaml:"batch" json:"batch"`           // windows that pass at a time
 	Accumulate int     `yaml:"accumulate" json:"accumulate"` // such parts a step
 	Rate       float64 `yaml:"rate" json:"rate"`
-	Warmup     int     `yaml:"warmup" json:"warmup"`     // steps
+	Warmup     int     `yaml:"warmup" json:"warmup"`     // steps; by default 10, or a tenth of all where that is less
 	Schedule   string  `yaml:"schedule" json:"schedule"` // cosine, linear, constant
 	Floor      float64 `yaml:"floor" json:"floor"`       // of the rate at the end, as a share of it
 	Decay      float64 `yaml:"decay" json:"decay"`       // of weights, decoupled
@@ -66,6 +66,9 @@ type LoRA struct {
 func defaultDistill(has *Distill) *Distill {
 	d := &Distill{Steps: 200, Batch: 4, Accumulate: 1, Rate: 3e-4, Warmup: 10, Schedule: "cosine", Floor: 0.1, Decay: 0, Beta1: 0.9, Beta2: 0.95, Clip: 1,
 		Master: "f32", Logits: 1, Temperature: 1, SaveEvery: 50}
+	if has.Steps > 0 {
+		d.Warmup = min(d.Warmup, has.Steps/10)
+	}
 	if has.Hidden != nil {
 		d.Hidden = &Hidden{Loss: "cosine", Embedding: true}
 	}

@@ -49,7 +49,8 @@ type bench struct {
 	t              *testing.T
 	dir, src, data string
 	recipe         string
-	anywhere       bool // no target has a say
+	anywhere       bool      // no target has a say
+	more           DataPaths // besides data
 }
 
 // newBench writes a checkpoint and 16 windows of 32 random tokens.
@@ -102,7 +103,9 @@ func (b *bench) paths() DataPaths {
 	if !strings.Contains(b.recipe, "calibration:") {
 		return DataPaths{}
 	}
-	return DataPaths{Calib: b.data}
+	paths := b.more
+	paths.Calib = b.data
+	return paths
 }
 
 // options are those of an apply of the plan to a directory below the bench's.
