@@ -34,6 +34,7 @@ type Masks struct {
 	quiet  bool      // the step has no noise
 	weight []float64 // [n], of the prior
 	full   float64   // cost of the whole model
+	start  float64   // the share that is expected to be saved before the first step
 	budget budget
 	prior  float64
 }
@@ -53,7 +54,7 @@ func New(m *arch.Model, opt Options) (*Masks, error) {
 	for _, v := range []*[]float32{&k.mu, &k.logD, &k.kept, &k.searched, &k.moments[0], &k.moments[1], &k.moments[2], &k.moments[3]} {
 		*v = make([]float32, k.u.n)
 	}
-	k.phase, k.dual = make([]float32, 1), newMultipliers()
+	k.phase, k.dual = make([]float32, 1), multipliers{0, float32(opt.Penalty)}
 	k.free, k.weight = k.u.free(opt.Rules), k.u.weights(opt.Prior)
 	n := noise{opt.Seed}
 	n.normal(k.mu, initial, 0)
@@ -67,6 +68,7 @@ func New(m *arch.Model, opt Options) (*Masks, error) {
 		}
 	}
 	k.still = newDraw(&k.u)
+	_, k.start = k.expect(k.soft(k.opt.beta(0)))
 	return k, nil
 }
 

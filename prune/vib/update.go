@@ -33,7 +33,7 @@ func (m *Masks) End(step int) (loss, norm float64, err error) {
 	left := 1 - float64(step)/float64(m.opt.Search+m.opt.Tune)
 	m.move(m.mu, mu, 0, m.opt.Rates.Mu*left, scale, step)
 	m.move(m.logD, logD, 2, m.opt.Rates.LogD*left, scale, step)
-	m.dual.ascend(m.budget.saved-m.budget.target, m.opt.Rates.Dual, step)
+	m.dual.ascend(m.budget.saved-m.budget.target, m.opt.Rates)
 	return m.prior + value, norm, nil
 }
 
