@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"modelpress/internal/arch"
 	"modelpress/internal/testmodel"
 )
 
@@ -50,16 +49,6 @@ func TestCount(t *testing.T) {
 	}
 }
 
-// expectedOf are the numbers of units of a cut.
-func expectedOf(m *arch.Model, c *Cut) Expected {
-	e := Expected{Hidden: float64(c.Hidden.count(m.D)), Layers: make([]ExpectedLayer, len(m.Layers))}
-	for l := range c.Layers {
-		cl := &c.Layers[l]
-		e.Layers[l] = ExpectedLayer{one(!cl.Drop), float64(cl.Heads.count(m.Layers[l].G)), float64(cl.FFN.count(m.Layers[l].F))}
-	}
-	return e
-}
-
 // At whole numbers, what is expected is what the smaller model has, to the last parameter.
 func TestExpectIsCount(t *testing.T) {
 	for name, o := range models() {
@@ -74,7 +63,7 @@ func TestExpectIsCount(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want, got := Count(n, 77), Expect(m, 77, expectedOf(m, c))
+			want, got := Count(n, 77), Expect(m, 77, c.Counts(m).Expected())
 			if got.Params.Value != float64(want.Params) || got.FLOPs.Value != float64(want.FLOPs) || got.KVBytes.Value != float64(want.KVBytes) ||
 				want.Params != countValues(v) {
 				t.Errorf("%s, cut %d: %g, %g, %g, want %+v", name, seed, got.Params.Value, got.FLOPs.Value, got.KVBytes.Value, want)

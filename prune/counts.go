@@ -19,6 +19,19 @@ type LayerCounts struct {
 	FFN   int
 }
 
+// Counts are the units that a cut leaves of a model that it fits.
+func (c *Cut) Counts(m *arch.Model) *Counts {
+	n := &Counts{Hidden: c.Hidden.count(m.D), Layers: make([]LayerCounts, len(c.Layers))}
+	for l := range c.Layers {
+		cl, a := &c.Layers[l], &m.Layers[l]
+		n.Layers[l] = LayerCounts{Heads: cl.Heads.count(a.G), FFN: cl.FFN.count(a.F)}
+		if cl.Drop {
+			n.Layers[l] = LayerCounts{Drop: true}
+		}
+	}
+	return n
+}
+
 // Expected are the counts as numbers.
 func (c *Counts) Expected() Expected {
 	e := Expected{Hidden: float64(c.Hidden), Layers: make([]ExpectedLayer, len(c.Layers))}

@@ -1,6 +1,10 @@
 package prune
 
-import "modelpress/internal/arch"
+import (
+	"slices"
+
+	"modelpress/internal/arch"
+)
 
 // Cut says what stays of a model and by what its outputs are scaled. Masks that were learnt leave such scales, and this is their
 // meaning, which the model with masks and the smaller model share:
@@ -38,6 +42,18 @@ func (u *Units) count(n int) int {
 		return n
 	}
 	return len(u.Keep)
+}
+
+// Of returns the values of the units that stay, from one for each: the scales of what is kept from those of everything.
+func (u *Units) Of(all []float32) []float32 {
+	if u.Keep == nil {
+		return slices.Clone(all)
+	}
+	out := make([]float32, len(u.Keep))
+	for i, k := range u.Keep {
+		out[i] = all[k]
+	}
+	return out
 }
 
 // all reports whether every one of n units stays.

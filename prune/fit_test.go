@@ -59,6 +59,9 @@ func TestFitLayers(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s: %v", c.name, err)
 			}
+			if !reflect.DeepEqual(cut.Counts(m), n) {
+				t.Errorf("%s: %+v is cut, %+v was asked", c.name, cut.Counts(m), n)
+			}
 			small, err := cut.Arch(m)
 			if err != nil {
 				t.Fatal(err)
@@ -259,6 +262,13 @@ func TestCutOf(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(c, want) {
 		t.Errorf("%+v, %v", c, err)
 	}
+	all := []float32{0, 10, 20, 30, 40, 50, 60, 70}
+	if got := c.Hidden.Of(all); !slices.Equal(got, []float32{10, 20, 30, 50, 60}) {
+		t.Errorf("%v", got)
+	}
+	if got := (&Units{}).Of(all); !slices.Equal(got, all) || &got[0] == &all[0] {
+		t.Errorf("%v", got)
+	}
 	c, err = CutOf(m, &Counts{8, []LayerCounts{{Heads: 4, FFN: 8}, {}}}, s)
 	want = &Cut{Layers: []CutLayer{{}, {Heads: Units{Keep: []int{}}, FFN: Units{Keep: []int{}}}}}
 	if err != nil || !reflect.DeepEqual(c, want) {
@@ -287,5 +297,41 @@ func TestCutOf(t *testing.T) {
 	}
 	if n, err := (Shape{8, 4, 4, 1}).Counts(m, &Scores{Layers: []LayerScores{{Layer: 2}, {Layer: 2}}}); err != nil || !n.Layers[1].Drop {
 		t.Errorf("of equals the first stays: %+v, %v", n, err)
+	}
+}
+
+// The width of the stream is one that the heads of most layers divide: 32 does not divide 9 heads, 288 does.
+func TestFitLayersDividesWidth(t *testing.T) {
+	m := configured(t, testmodel.Llama135M())
+	want := All(m)
+	want.Hidden = 400
+	n, err := FitLayers(m, Target{ByParams, 0.4, 0}, Rules{Hidden: true, FFN: true}, want, nil)
+	if err != nil || n.Hidden != 288 {
+		t.Errorf("%+v, %v", n, err)
+	}
+	for l := range want.Layers {
+		want.Layers[l].Heads = float64(1 + l%5/2) // 1, 1, 2, 2, 3 heads: as many layers have 3 query heads as have 6
+	}
+	n, err = FitLayers(m, Target{ByParams, 0.5, 0}, Rules{Hidden: true, Heads: true, FFN: true}, want, nil)
+	if err != nil || n.Hidden != 384 { // not 416, which 6 does not divide
+		t.Errorf("%+v, %v", n, err)
+	}
+}
+
+// Steps do not go past the target: where one alone would, those on both sides are named.
+func TestFitLayersTooCoarse(t *testing.T) {
+	m := configured(t, testmodel.Options{Layers: 2, F: 192, V: 16})
+	whole := float64(Count(m, 0).Params)
+	at := func(a, b int) float64 {
+		return float64(Count(m.Resize(64, []arch.LayerSize{{H: 8, G: 8, F: a}, {H: 8, G: 8, F: b}}), 0).Params) / whole
+	}
+	for _, from := range []float64{64, 192} {
+		want := All(m)
+		want.Layers[0].FFN, want.Layers[1].FFN = from, from
+		_, err := FitLayers(m, Target{ByParams, (at(128, 64) + at(128, 128)) / 2, 0}, Rules{FFN: true, FFNMultiple: 64}, want, nil)
+		var e *TargetError
+		if !errors.As(err, &e) || e.Below != at(128, 64) || e.Above != at(128, 128) {
+			t.Errorf("from %g: %v, want %g and %g", from, err, at(128, 64), at(128, 128))
+		}
 	}
 }

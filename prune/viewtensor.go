@@ -91,32 +91,32 @@ func (t *sliced) multiply(p, raw []byte, first int, s *scratch) error {
 			return formats.Errorf("", t.info.Name, "%w", err)
 		}
 	}
-	row, col := first/t.cols.kept, first%t.cols.kept
-	for i := range n {
-		var v float64
-		if wide {
-			v = math.Float64frombits(binary.LittleEndian.Uint64(raw[8*i:]))
-		} else {
-			v = float64(s.value[i])
-		}
+	for i := 0; i < n; {
+		row, col := (first+i)/t.cols.kept, (first+i)%t.cols.kept
 		f := 1.0
 		if t.rows.scale != nil {
 			f = t.rows.scale[row]
 		}
-		if t.cols.scale != nil {
-			f *= t.cols.scale[col]
-		}
-		if t.divide {
-			v /= f
-		} else {
-			v *= f
-		}
-		if !(math.Abs(v) <= math.MaxFloat32) {
-			return formats.Errorf("", t.info.Name, "prune: value %v at index %d, once scaled, is no finite 32-bit float", v, first+i)
-		}
-		binary.LittleEndian.PutUint64(p[8*i:], math.Float64bits(v))
-		if col++; col == t.cols.kept {
-			row, col = row+1, 0
+		for ; i < n && col < t.cols.kept; i, col = i+1, col+1 {
+			var v float64
+			if wide {
+				v = math.Float64frombits(binary.LittleEndian.Uint64(raw[8*i:]))
+			} else {
+				v = float64(s.value[i])
+			}
+			by := f
+			if t.cols.scale != nil {
+				by *= t.cols.scale[col]
+			}
+			if t.divide {
+				v /= by
+			} else {
+				v *= by
+			}
+			if !(math.Abs(v) <= math.MaxFloat32) {
+				return formats.Errorf("", t.info.Name, "prune: value %v at index %d, once scaled, is no finite 32-bit float", v, first+i)
+			}
+			binary.LittleEndian.PutUint64(p[8*i:], math.Float64bits(v))
 		}
 	}
 	return nil

@@ -77,7 +77,7 @@ func (a *applier) sideFiles() error {
 
 // config returns config.json of the result; ptr is nil before there is an attention plan.
 func (a *applier) config(ptr *manifest.Pointer) ([]byte, error) {
-	set, err := configEdits(a.s.ck.Config(), a.s.arch, a.viewed, a.q)
+	set, err := configEdits(a.s.ck.Config(), a.s.arch, a.viewed, nil, a.q)
 	if err != nil {
 		return nil, formats.Errorf(configName, "", "%w", err)
 	}

@@ -315,7 +315,7 @@ func (p *planner) outputFiles(shards int) []planfile.OutputFile {
 }
 
 func (p *planner) configChanges() bool {
-	edits, err := configEdits(p.s.ck.Config(), p.s.arch, p.view, p.q)
+	edits, err := configEdits(p.s.ck.Config(), p.s.arch, p.view, nil, p.q)
 	return p.h != nil || err != nil || len(edits) > 0
 }
 
