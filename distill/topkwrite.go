@@ -18,7 +18,7 @@ type TopKWriter struct {
 	err  error
 }
 
-// CreateTopK begins the file path for the rows that h describes. Memory: 2 MiB and two records.
+// CreateTopK begins the file path for the rows that h describes. Memory: 1 MiB and two records.
 func CreateTopK(path string, h TopKHeader) (*TopKWriter, error) {
 	if err := h.Check(); err != nil {
 		return nil, fmt.Errorf("distill: predictions: %w", err)

@@ -45,6 +45,18 @@ func (m Mask) Full() bool { return m.Recent <= 0 }
 type AttnShape struct {
 	T, H, G, K int
 	Scale      float32 // usually 1/sqrt(K)
+	// Batch is a number of sequences of T positions, whose rows follow one another; 0 means 1. More than one is for Attention and
+	// AttentionBack alone, whose lse is [Batch, H, T] then. Each sequence gives the bits that it gives on its own.
+	Batch int
+}
+
+// Sequences is the number of sequences.
+func (s AttnShape) Sequences() int { return max(1, s.Batch) }
+
+// Sharer is a device that reads the memory of the host as its own: Share returns values as an F32 buffer without copying them.
+// Writing to one changes the other, and Free leaves the values alone.
+type Sharer interface {
+	Share(x []float32) Buf
 }
 
 // Device runs the operations of a transformer. Methods that fail do so only for want of memory or of the device itself;

@@ -6,7 +6,7 @@ import (
 	"modelpress/internal/device"
 )
 
-// activations are what a block has computed of a window that its way back starts from. While it holds them, the block need not
+// activations are what a block has computed of a group of windows that its way back starts from. While it holds them, the block need not
 // be run again.
 type activations struct {
 	attn []device.Buf    // in the order of scratch.attn
@@ -55,7 +55,7 @@ func (a *activations) free() {
 	*a = activations{}
 }
 
-// activationBytes is the memory that the activations of a layer take for a window of t positions.
+// activationBytes is the memory that the activations of a layer take for t positions.
 func (m *Model) activationBytes(l, t int, mix, gates bool) int64 {
 	a := &m.Arch.Layers[l]
 	row := int64(m.Arch.D) + 2*int64(a.F)
@@ -78,26 +78,26 @@ func (m *Model) activationBytes(l, t int, mix, gates bool) int64 {
 
 // activationStore holds activations between the two ways of Back, and the memory of them from one call to the next.
 type activationStore struct {
-	lengths []int // of the windows
-	kept    map[[2]int]*activations
+	groups []group
+	kept   map[[2]int]*activations
 }
 
-// activations returns where those of each layer and window go, as far as limit bytes reach, those of the last layers first.
-func (m *Model) activations(lengths []int, limit int64, mix, gates bool) *activationStore {
+// activations returns where those of each layer and group of windows go, as far as limit bytes reach, those of the last layers first.
+func (m *Model) activations(groups []group, limit int64, mix, gates bool) *activationStore {
 	s := &m.scratch.store
-	if !slices.Equal(s.lengths, lengths) {
+	if !slices.Equal(s.groups, groups) {
 		s.free()
-		s.lengths = lengths
+		s.groups = groups
 	}
 	want, used := map[[2]int]*activations{}, int64(0)
 	for l := len(m.Arch.Layers) - 1; l >= 0; l-- {
-		for w, t := range lengths {
-			n := m.activationBytes(l, t, mix, gates)
+		for i, g := range groups {
+			n := m.activationBytes(l, g.rows, mix, gates)
 			if n > limit-used {
 				continue
 			}
 			used += n
-			at := [2]int{l, w}
+			at := [2]int{l, i}
 			if want[at] = s.kept[at]; want[at] == nil {
 				want[at] = &activations{}
 			}
@@ -105,12 +105,12 @@ func (m *Model) activations(lengths []int, limit int64, mix, gates bool) *activa
 		}
 	}
 	s.free()
-	s.lengths, s.kept = lengths, want
+	s.groups, s.kept = groups, want
 	return s
 }
 
-// of returns where the activations of a layer over a window go, nil where they are not kept.
-func (s *activationStore) of(l, window int) *activations { return s.kept[[2]int{l, window}] }
+// of returns where the activations of a layer over a group of windows go, nil where they are not kept.
+func (s *activationStore) of(l, group int) *activations { return s.kept[[2]int{l, group}] }
 
 func (s *activationStore) free() {
 	for _, a := range s.kept {

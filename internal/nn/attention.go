@@ -25,7 +25,7 @@ func (b *Block) attention(x []float32, t int, p *Pass) (stop bool, err error) {
 	if stop, err := b.project(t, p); stop || err != nil {
 		return stop, err
 	}
-	shape, masks := b.shape(t), b.masksOf(p)
+	shape, masks := b.shape(t, p.sequences), b.masksOf(p)
 	if err := b.attend(p, shape, masks); err != nil {
 		return false, err
 	}
@@ -43,9 +43,10 @@ func (b *Block) attention(x []float32, t int, p *Pass) (stop bool, err error) {
 	return false, nil
 }
 
-func (b *Block) shape(t int) device.AttnShape {
+// shape is that of attention over t rows of so many sequences of one length; 0 means one.
+func (b *Block) shape(t, sequences int) device.AttnShape {
 	a := b.arch
-	return device.AttnShape{T: t, H: a.H, G: a.G, K: a.K, Scale: float32(1 / math.Sqrt(float64(a.K)))}
+	return device.AttnShape{T: t / max(1, sequences), H: a.H, G: a.G, K: a.K, Scale: float32(1 / math.Sqrt(float64(a.K))), Batch: sequences}
 }
 
 // project computes queries, keys and values from the normed states in scratch, normalizes the heads of q and k where the
@@ -79,7 +80,7 @@ func (b *Block) project(t int, p *Pass) (stop bool, err error) {
 		return true, nil
 	}
 	if m.Arch.Rope != nil {
-		cos, sin := m.rotary(a.K, t)
+		cos, sin := m.rotary(a.K, t, p.sequences)
 		m.Dev.RoPE(s.q, t, a.H, a.K, cos, sin)
 		m.Dev.RoPE(s.k, t, a.G, a.K, cos, sin)
 	}

@@ -16,6 +16,10 @@ type BackOptions struct {
 	// of a layer take 4*(D + 2HK + 2GK + H + 2F) bytes a token, HK + GK more floats where heads have norms, HK for gates and 2HK + H for
 	// a Mix.
 	Keep int64
+	// Together is a number of positions up to which windows of one length that follow one another go through a layer at once, where
+	// no Mix, Gates, Heads or Tap looks at single windows; 0 for one at a time. What is added up over positions depends on it in the
+	// order of its sums. Memory is that of a window of so many positions.
+	Together int
 	// Masks returns the masks of a layer, one per KV head, nil for the layer's own. It may be nil.
 	Masks func(layer int) []device.Mask
 	// Mix returns the second attention of a layer and its gates, nil for none. It may be nil.
@@ -57,15 +61,15 @@ func (m *Model) Back(ctx context.Context, windows [][]int32, opt BackOptions, lo
 	if err != nil {
 		return err
 	}
-	longest, layers := 0, len(m.Arch.Layers)
 	var all []int
-	for range layers + 1 {
+	for range len(m.Arch.Layers) + 1 {
 		all = append(all, lengths...)
 	}
-	for _, t := range lengths {
-		longest = max(longest, t)
+	if opt.Mix != nil || opt.Gates != nil || opt.Heads != nil || opt.Tap != nil {
+		opt.Together = 0
 	}
-	n, err := product(longest, m.Arch.D)
+	groups := together(lengths, opt.Together)
+	n, err := product(longest(groups), m.Arch.D)
 	if err != nil {
 		return err
 	}
@@ -73,13 +77,12 @@ func (m *Model) Back(ctx context.Context, windows [][]int32, opt BackOptions, lo
 	if err != nil {
 		return err
 	}
-	r := &run{Model: m, opt: RunOptions{Masks: opt.Masks, Progress: opt.Progress, EmbedGate: opt.EmbedGate}, windows: windows, states: states,
-		x: make([]float32, n), total: 2 * layers * len(windows), stride: len(windows)}
-	acts := m.activations(lengths, opt.Keep, opt.Mix != nil, opt.Gates != nil)
-	if opt.Mix != nil || opt.Gates != nil || opt.Keep > 0 {
+	r := &run{Model: m, opt: RunOptions{Masks: opt.Masks, Progress: opt.Progress, EmbedGate: opt.EmbedGate}, windows: windows, groups: groups,
+		states: states, x: make([]float32, n), total: 2 * len(m.Arch.Layers) * len(windows), stride: len(windows)}
+	r.acts = m.activations(groups, opt.Keep, opt.Mix != nil, opt.Gates != nil)
+	if opt.Mix != nil || opt.Gates != nil {
 		r.opt.Pass = func(layer, window int) *Pass {
-			p := Pass{acts: acts.of(layer, window)}
-			p.keep = p.acts != nil
+			var p Pass
 			if opt.Mix != nil {
 				p.Mix = opt.Mix(layer)
 			}
@@ -89,7 +92,7 @@ func (m *Model) Back(ctx context.Context, windows [][]int32, opt BackOptions, lo
 			return &p
 		}
 	}
-	b := &backRun{run: r, opt: opt, acts: acts, grad: make([]float32, n)}
+	b := &backRun{run: r, opt: opt, grad: make([]float32, n)}
 	return errors.Join(b.all(ctx, loss), states.Close())
 }
 
@@ -97,8 +100,7 @@ func (m *Model) Back(ctx context.Context, windows [][]int32, opt BackOptions, lo
 type backRun struct {
 	*run
 	opt  BackOptions
-	acts *activationStore
-	grad []float32 // [longest window, D]
+	grad []float32 // [longest group, D]
 }
 
 func (b *backRun) all(ctx context.Context, loss func(window int, hidden, grad []float32) error) error {
@@ -158,50 +160,62 @@ func (b *backRun) layerBack(ctx context.Context, l int) error {
 	if b.opt.Grads != nil {
 		p.Grads = b.opt.Grads(l)
 	}
-	for i := range b.windows {
+	for i, g := range b.groups {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		p.acts = b.acts.of(l, i)
+		p.acts, p.sequences = b.acts.of(l, i), g.sequences()
 		if b.opt.Gates != nil {
-			p.Gates = b.opt.Gates(l, i)
+			p.Gates = b.opt.Gates(l, g.lo)
 		}
 		if b.opt.Heads != nil {
-			p.Heads = func(a *AttnState, dq, dk, dv []float32) error { return b.opt.Heads(l, i, a, dq, dk, dv) }
+			p.Heads = func(a *AttnState, dq, dk, dv []float32) error { return b.opt.Heads(l, g.lo, a, dq, dk, dv) }
 		}
 		if b.opt.Tap != nil {
-			p.Tap = func(g *AttnGradState) error { return b.opt.Tap(l, i, g) }
+			p.Tap = func(s *AttnGradState) error { return b.opt.Tap(l, g.lo, s) }
 		}
-		if err := b.windowBack(block, i, &p); err != nil {
+		if err := b.groupBack(block, g, &p); err != nil {
 			return err
 		}
-		b.step()
 	}
 	return b.layerDone(l)
 }
 
-func (b *backRun) windowBack(block *Block, i int, p *BackPass) error {
-	t, l, at := len(b.windows[i]), block.index, b.slot(len(b.Arch.Layers), i)
-	x, g := b.x[:t*b.Arch.D], b.grad[:t*b.Arch.D]
-	if err := b.states.Get(b.slot(l, i), x); err != nil {
+// groupBack takes the gradients of a group's windows back through a block.
+func (b *backRun) groupBack(block *Block, g group, p *BackPass) error {
+	l, last := block.index, len(b.Arch.Layers)
+	x, err := b.gather(g, func(w int) int { return b.slot(l, w) }, b.x)
+	if err != nil {
 		return err
 	}
-	if err := b.states.Get(at, g); err != nil {
+	grad, err := b.gather(g, func(w int) int { return b.slot(last, w) }, b.grad)
+	if err != nil {
 		return err
 	}
-	if err := block.Backward(x, g, t, p); err != nil {
+	if err := block.Backward(x, grad, g.rows, p); err != nil {
 		return err
 	}
+	for w := g.lo; w < g.hi; w++ {
+		if err := b.windowDone(l, w, g.window(x, w, b.Arch.D), g.window(grad, w, b.Arch.D)); err != nil {
+			return err
+		}
+		b.step()
+	}
+	return nil
+}
+
+// windowDone shows and keeps the gradient by the input x of a layer over a window.
+func (b *backRun) windowDone(l, w int, x, grad []float32) error {
 	if b.opt.Output != nil {
-		if err := b.opt.Output(l-1, i, x, g); err != nil {
+		if err := b.opt.Output(l-1, w, x, grad); err != nil {
 			return err
 		}
 	}
-	if err := b.states.Put(at, g); err != nil {
+	if err := b.states.Put(b.slot(len(b.Arch.Layers), w), grad); err != nil {
 		return err
 	}
 	if b.opt.Grad != nil {
-		return b.opt.Grad(l, i, g)
+		return b.opt.Grad(l, w, grad)
 	}
 	return nil
 }

@@ -24,7 +24,8 @@ type BackPass struct {
 	// Stop ends the pass after the Tap: the gradient by the input of the block is unspecified then.
 	Stop bool
 
-	acts *activations // of the forward pass; nil to compute them again
+	acts      *activations // of the forward pass; nil to compute them again
+	sequences int          // as in Pass
 }
 
 // AttnGradState is what attention has computed and the gradient of the loss by its output: what
@@ -86,7 +87,7 @@ func (b *Block) again(x []float32, t int, p *BackPass) ([]float32, error) {
 	}
 	mid := s.back.states[:len(x)]
 	copy(mid, x)
-	pass := &Pass{Masks: p.Masks, Mix: p.Mix, Gates: p.Gates, keep: true, HasStop: !b.arch.HasFFN(), StopAfter: SiteO}
+	pass := &Pass{Masks: p.Masks, Mix: p.Mix, Gates: p.Gates, keep: true, sequences: p.sequences, HasStop: !b.arch.HasFFN(), StopAfter: SiteO}
 	_, err := b.part(mid, t, pass, b.attention)
 	return mid, err
 }
@@ -206,7 +207,7 @@ func (b *Block) attentionBack(x, dy []float32, t int, p *BackPass) error {
 	if err := b.outputBack(t, p); err != nil {
 		return err
 	}
-	shape, masks := b.shape(t), b.masksOf(&Pass{Masks: p.Masks})
+	shape, masks := b.shape(t, p.sequences), b.masksOf(&Pass{Masks: p.Masks})
 	if err := b.tapBack(p, shape, masks); err != nil || p.Stop {
 		return err
 	}
@@ -218,7 +219,7 @@ func (b *Block) attentionBack(x, dy []float32, t int, p *BackPass) error {
 	if err := b.addHeads(p, shape, masks); err != nil {
 		return err
 	}
-	b.positionBack(t, p.Grads)
+	b.positionBack(t, p)
 	m.Dev.Upload(s.x, 0, x[:t*m.Arch.D])
 	if p.Grads != nil {
 		b.normalize(g.norm, s.x, b.attnNorm, t)
@@ -311,18 +312,18 @@ func (b *Block) mixBack(x *Mix, shape device.AttnShape, masks []device.Mask) err
 }
 
 // positionBack takes the gradients by queries and keys back through rotation and heads' norms.
-func (b *Block) positionBack(t int, grads *BlockGrads) {
+func (b *Block) positionBack(t int, p *BackPass) {
 	a, g, m := b.arch, &b.model.scratch.back, b.model
 	if m.Arch.Rope != nil {
-		cos, sin := m.rotaryBack(a.K, t)
+		cos, sin := m.rotaryBack(a.K, t, p.sequences)
 		m.Dev.RoPE(g.dq, t, a.H, a.K, cos, sin)
 		m.Dev.RoPE(g.dk, t, a.G, a.K, cos, sin)
 	}
 	if b.qNorm.w != nil {
-		b.headNormBack(grads.norm(qNorm), g.dq, g.q0, b.qNorm, t*a.H)
+		b.headNormBack(p.Grads.norm(qNorm), g.dq, g.q0, b.qNorm, t*a.H)
 	}
 	if b.kNorm.w != nil {
-		b.headNormBack(grads.norm(kNorm), g.dk, g.k0, b.kNorm, t*a.G)
+		b.headNormBack(p.Grads.norm(kNorm), g.dk, g.k0, b.kNorm, t*a.G)
 	}
 }
 

@@ -24,6 +24,7 @@ type Block struct {
 type linear struct {
 	w, b    device.Buf
 	in, out int
+	shared  bool // w is the memory of the source
 }
 
 // norm is a gain and, for LayerNorm, a bias; w is nil where the norm is missing.
@@ -97,8 +98,13 @@ func (u *uploader) norm(n arch.Norm, width int) (out norm, err error) {
 
 func (u *uploader) linear(l arch.Linear) (out linear, err error) {
 	out = linear{in: l.In, out: l.Out}
-	if out.w, err = u.matrix(l); err != nil || l.Bias == "" {
+	if out.w = u.share(l); out.w != nil {
+		out.shared = true
+	} else if out.w, err = u.matrix(l); err != nil {
 		return out, err
+	}
+	if l.Bias == "" {
+		return out, nil
 	}
 	out.b, err = u.floats(l.Bias, l.Row, l.Out)
 	return out, err
@@ -156,13 +162,13 @@ func (b *Block) SetWeight(r arch.Role, w []float32, dt formats.DType) error {
 	if len(w) != l.in*l.out {
 		panic(fmt.Sprintf("nn: weight of %d values for a projection [%d, %d]", len(w), l.out, l.in))
 	}
-	if kind := kindOf(dt); l.w.Kind() != kind {
+	if kind := kindOf(dt); l.w.Kind() != kind || l.shared {
 		buf, err := b.model.Dev.Alloc(kind, len(w))
 		if err != nil {
 			return fmt.Errorf("nn: layer %d, %s: %w", b.index, r, err)
 		}
 		l.w.Free()
-		l.w = buf
+		l.w, l.shared = buf, false
 	}
 	b.model.Dev.Upload(l.w, 0, w)
 	return nil

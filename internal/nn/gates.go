@@ -65,7 +65,7 @@ func perColumn(heads []float32, s device.AttnShape) []float32 {
 
 // gateHeads returns attention's output under the gates, in a buffer of its own where there are any.
 func (b *Block) gateHeads(g *Gates, t int) (device.Buf, error) {
-	s, shape := &b.model.scratch, b.shape(t)
+	s, shape := &b.model.scratch, b.shape(t, 1)
 	if g.Heads == nil {
 		return s.o, nil
 	}
@@ -78,7 +78,7 @@ func (b *Block) gateHeads(g *Gates, t int) (device.Buf, error) {
 
 // headsBack takes the gradient dout by the gated output of attention back through the gates, in place.
 func (b *Block) headsBack(g *Gates, dout device.Buf, t int) {
-	s, shape := &b.model.scratch, b.shape(t)
+	s, shape := &b.model.scratch, b.shape(t, 1)
 	n := shape.H * shape.K
 	if g.GradHeads != nil {
 		columns := make([]float64, n)

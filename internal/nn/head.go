@@ -73,7 +73,11 @@ func (m *Model) loadHead() (*head, error) {
 	}
 	h := &head{norm: f.norm}
 	u := &uploader{dev: m.Dev, src: m.Src}
-	if h.w, err = u.matrix(arch.Linear{Weight: m.Arch.LMHead, In: m.Arch.D, Out: m.Arch.V}); err != nil {
+	l := arch.Linear{Weight: m.Arch.LMHead, In: m.Arch.D, Out: m.Arch.V}
+	if h.w = u.share(l); h.w == nil {
+		h.w, err = u.matrix(l)
+	}
+	if err != nil {
 		return nil, err
 	}
 	m.head = h

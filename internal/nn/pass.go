@@ -45,8 +45,9 @@ type Pass struct {
 	// Gates multiply units of the block; nil for none.
 	Gates *Gates
 
-	keep bool         // queries and keys before their norms stay in scratch, for Backward
-	acts *activations // where what Backward needs is kept; nil for nowhere
+	keep      bool         // queries and keys before their norms stay in scratch, for Backward
+	acts      *activations // where what Backward needs is kept; nil for nowhere
+	sequences int          // windows of one length whose rows follow one another; 0 for one
 }
 
 // Mix blends the attention of a block, under the masks in force, with attention under other masks, KV head by KV head:

@@ -19,6 +19,9 @@ type RunOptions struct {
 	// Output sees the output x [T, D] of each layer for each window, valid during the call and not to be changed; layer -1 are the
 	// embedded tokens. It may be nil; an error ends the call.
 	Output func(layer, window int, x []float32) error
+	// Together is a number of positions up to which windows of one length that follow one another go through a layer at once, where
+	// there is no Pass; 0 for one at a time. No bit depends on it. Memory is that of a window of so many positions.
+	Together int
 	// States keeps the hidden states between blocks; nil keeps them in memory. It must hold the windows' lengths.
 	States *States
 	// Progress is called after each window of each layer, with the passes done and the number of them. It may be nil.
@@ -30,15 +33,15 @@ type RunOptions struct {
 // ctx's error when ctx ends.
 func (m *Model) Run(ctx context.Context, windows [][]int32, opt RunOptions, each func(window int, hidden []float32) error) error {
 	d := m.Arch.D
-	longest := 0
 	lengths, err := lengthsOf(windows)
 	if err != nil {
 		return err
 	}
-	for _, t := range lengths {
-		longest = max(longest, t)
+	if opt.Pass != nil {
+		opt.Together = 0
 	}
-	n, err := product(longest, d)
+	groups := together(lengths, opt.Together)
+	n, err := product(longest(groups), d)
 	if err != nil {
 		return err
 	}
@@ -49,7 +52,7 @@ func (m *Model) Run(ctx context.Context, windows [][]int32, opt RunOptions, each
 		}
 		defer states.Close()
 	}
-	r := &run{Model: m, opt: opt, windows: windows, states: states, x: make([]float32, n), total: len(windows) * len(m.Arch.Layers)}
+	r := &run{Model: m, opt: opt, windows: windows, groups: groups, states: states, x: make([]float32, n), total: len(windows) * len(m.Arch.Layers)}
 	if err := r.forward(ctx); err != nil {
 		return err
 	}
@@ -86,8 +89,10 @@ type run struct {
 	*Model
 	opt     RunOptions
 	windows [][]int32
+	groups  []group // in which the windows go through a layer
 	states  *States
-	x       []float32 // [longest window, D]
+	acts    *activationStore // of each layer and group; nil for none
+	x       []float32        // [longest group, D]
 	done    int
 	total   int // passes
 	stride  int // how far apart in states a window's boundaries lie; 0 where each replaces the one before
@@ -156,23 +161,50 @@ func (r *run) layer(ctx context.Context, l int) error {
 	if r.opt.Masks != nil {
 		masks = r.opt.Masks(l)
 	}
-	for i, ids := range r.windows {
+	for i := range r.groups {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		x := r.x[:len(ids)*r.Arch.D]
-		if err := r.states.Get(r.slot(l, i), x); err != nil {
+		if err := r.group(b, i, masks); err != nil {
 			return err
 		}
-		if err := b.Forward(x, len(ids), r.pass(l, i, masks)); err != nil {
-			return err
-		}
-		if err := r.keep(l, i, x); err != nil {
+	}
+	return nil
+}
+
+// group carries the windows of a group through one block.
+func (r *run) group(b *Block, i int, masks []device.Mask) error {
+	g, l := r.groups[i], b.index
+	x, err := r.gather(g, func(w int) int { return r.slot(l, w) }, r.x)
+	if err != nil {
+		return err
+	}
+	p := r.pass(l, g.lo, masks)
+	if p.sequences = g.sequences(); r.acts != nil {
+		p.acts = r.acts.of(l, i)
+		p.keep = p.acts != nil
+	}
+	if err := b.Forward(x, g.rows, p); err != nil {
+		return err
+	}
+	for w := g.lo; w < g.hi; w++ {
+		if err := r.keep(l, w, g.window(x, w, r.Arch.D)); err != nil {
 			return err
 		}
 		r.step()
 	}
 	return nil
+}
+
+// gather copies the states of a group's windows to the beginning of x, which it returns; slot says where each is kept.
+func (r *run) gather(g group, slot func(window int) int, x []float32) ([]float32, error) {
+	x = x[:g.rows*r.Arch.D]
+	for w := g.lo; w < g.hi; w++ {
+		if err := r.states.Get(slot(w), g.window(x, w, r.Arch.D)); err != nil {
+			return nil, err
+		}
+	}
+	return x, nil
 }
 
 // pass returns what to do in one layer and window.

@@ -50,6 +50,27 @@ func (u *uploader) floats(name string, from, n int) (device.Buf, error) {
 	return buf, nil
 }
 
+// Resident is a source that holds tensors in memory as f32.
+type Resident interface {
+	// Floats returns the values of a tensor, nil where it is not held so. What they are when a block is loaded they must be until it is
+	// freed, and they are taken as they are: who changes them sees to it that they are finite.
+	Floats(name string) []float32
+}
+
+// share returns a weight that the source holds and the device can read where it lies, nil where that is not so.
+func (u *uploader) share(l arch.Linear) device.Buf {
+	src, ok := u.src.(Resident)
+	dev, reads := u.dev.(device.Sharer)
+	if !ok || !reads || l.Transposed {
+		return nil
+	}
+	v := src.Floats(l.Weight)
+	if v == nil {
+		return nil
+	}
+	return dev.Share(v[l.Row*l.In:][:l.Out*l.In])
+}
+
 // matrix uploads a weight as logical [Out, In] in the type it is stored in.
 func (u *uploader) matrix(l arch.Linear) (device.Buf, error) {
 	t, ok := u.src.Lookup(l.Weight)

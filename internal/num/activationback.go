@@ -16,22 +16,16 @@ func SiLUMulBack(dgate, dup, dy, gate, up []float32, n int, par Par) {
 	checkLen(op, "dy", len(dy), n)
 	checkLen(op, "gate", len(gate), n)
 	checkLen(op, "up", len(up), n)
-	byChunk(par, n, func(lo, hi int) {
-		var e [256]float32
-		for ; lo < hi; lo += len(e) {
-			c := min(len(e), hi-lo)
-			for i, g := range gate[lo:][:c] {
-				e[i] = -g
-			}
-			exp32(e[:c], e[:c])
-			for i := range c {
-				g, u, d := gate[lo+i], up[lo+i], dy[lo+i]
-				s := 1 / (1 + e[i])
-				dup[lo+i] = d * float32(g*s)
-				dgate[lo+i] = d * u * s * (1 + float32(g*(1-s)))
-			}
-		}
-	})
+	byChunk(par, n, func(lo, hi int) { siluMulBack(dgate[lo:hi], dup[lo:hi], dy[lo:hi], gate[lo:hi], up[lo:hi]) })
+}
+
+func siluMulBackGeneric(dgate, dup, dy, gate, up []float32) {
+	for i, g := range gate {
+		u, d := up[i], dy[i]
+		s := 1 / (1 + float32(math.Exp(-float64(g))))
+		dup[i] = d * float32(g*s)
+		dgate[i] = d * u * s * (1 + float32(g*(1-s)))
+	}
 }
 
 // GELUBack computes the gradient by the input of GELU over n values, from the input x and the gradient dy by the output:

@@ -34,10 +34,10 @@ func AdamW(p, g, m, v []float32, o AdamWStep, par Par) {
 		panic(fmt.Sprintf("num: AdamW: step %d, the first is 1", o.Step))
 	}
 	f := o.factors()
-	byChunk(par, len(p), func(lo, hi int) { f.step(p[lo:hi], g[lo:hi], m[lo:hi], v[lo:hi]) })
+	byChunk(par, len(p), func(lo, hi int) { adamW(p[lo:hi], g[lo:hi], m[lo:hi], v[lo:hi], &f) })
 }
 
-// adamFactors are the constants of a step.
+// adamFactors are the constants of a step, in the order in which kernels read them.
 type adamFactors struct {
 	scale, keep            float32 // of the gradient, of the parameter
 	old1, new1, old2, new2 float32

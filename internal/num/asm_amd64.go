@@ -106,6 +106,24 @@ func siluMulAVX2(y, gate, up []float32)
 func siluMulAVX512(y, gate, up []float32)
 
 //go:noescape
+func siluMulBackAVX2(dgate, dup, dy, gate, up []float32)
+
+//go:noescape
+func siluMulBackAVX512(dgate, dup, dy, gate, up []float32)
+
+//go:noescape
+func addAVX2(y, x []float32)
+
+//go:noescape
+func addAVX512(y, x []float32)
+
+//go:noescape
+func adamWAVX2(p, g, m, v []float32, f *adamFactors)
+
+//go:noescape
+func adamWAVX512(p, g, m, v []float32, f *adamFactors)
+
+//go:noescape
 func addWideAVX2(dst []float64, src []float32)
 
 //go:noescape

@@ -23,7 +23,8 @@ func TestLevels(t *testing.T) {
 				"gemm": TestGemmAgainstFloat64, "gemm64": TestGemm64, "determinism": TestGemmDeterminism, "half": TestGemmHalfWeights,
 				"syrk": TestSyrkTN, "attention": TestAttentionAgainstReference, "prefix": TestAttentionPrefix, "cholesky": TestCholesky,
 				"upper": TestCholeskyUpper, "orthogonal": TestRandomOrthogonal, "vectors": TestVectors, "wide": TestAddWide, "outer": TestAddOuter16, "hadamard": TestHadamard, "rounding": TestRoundingCost, "lanes": TestRoundLanes, "exp": TestExp32,
-				"softmax": TestSoftmax, "norms": TestNorms, "activations": TestActivations,
+				"softmax": TestSoftmax, "norms": TestNorms, "masked norms": TestMaskedNorm, "whole norms": TestNormOverAllChannels, "activations": TestActivations,
+				"slopes": TestActivationBackIsTheSlope, "adamw": TestAdamW,
 			} {
 				t.Run(fmt.Sprint(name, "/", l), test)
 			}

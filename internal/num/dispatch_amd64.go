@@ -129,6 +129,39 @@ func siluMul(y, gate, up []float32) {
 	}
 }
 
+func siluMulBack(dgate, dup, dy, gate, up []float32) {
+	switch level {
+	case levelAVX512:
+		siluMulBackAVX512(dgate, dup, dy, gate, up)
+	case levelAVX2:
+		siluMulBackAVX2(dgate, dup, dy, gate, up)
+	default:
+		siluMulBackGeneric(dgate, dup, dy, gate, up)
+	}
+}
+
+func add(y, x []float32) {
+	switch level {
+	case levelAVX512:
+		addAVX512(y, x)
+	case levelAVX2:
+		addAVX2(y, x)
+	default:
+		addGeneric(y, x)
+	}
+}
+
+func adamW(p, g, m, v []float32, f *adamFactors) {
+	switch level {
+	case levelAVX512:
+		adamWAVX512(p, g, m, v, f)
+	case levelAVX2:
+		adamWAVX2(p, g, m, v, f)
+	default:
+		f.step(p, g, m, v)
+	}
+}
+
 func addWide(dst []float64, src []float32) {
 	done := len(src) &^ 15
 	switch level {

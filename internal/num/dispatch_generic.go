@@ -17,5 +17,10 @@ func scale(x []float32, alpha float32)                 { scaleGeneric(x, alpha) 
 func exp32(dst, src []float32)                         { expGeneric(dst, src) }
 func expSum(dst, src []float32, shift float32) float32 { return expSumGeneric(dst, src, shift) }
 func siluMul(y, gate, up []float32)                    { siluMulGeneric(y, gate, up) }
+func add(y, x []float32)                               { addGeneric(y, x) }
+func adamW(p, g, m, v []float32, f *adamFactors)       { f.step(p, g, m, v) }
+func siluMulBack(dgate, dup, dy, gate, up []float32) {
+	siluMulBackGeneric(dgate, dup, dy, gate, up)
+}
 
 func peakLoop() (lanes int, loop func(n int)) { return 1, peakGeneric }

@@ -1,6 +1,7 @@
-// Package num holds the numeric kernels: matrix products, attention with its gradients and statistics, normalisation,
-// activations, Hadamard transforms, Cholesky factors and symmetric eigenproblems, on slices and nothing else. Matrices are
-// row-major with a leading dimension: element (i, j) of a matrix with leading dimension ld stands at [i*ld+j].
+// Package num holds the numeric kernels: matrix products, attention with its gradients and statistics, normalisation
+// and activations with theirs, steps of AdamW, Hadamard transforms, Cholesky factors and symmetric eigenproblems, on slices
+// and nothing else. Matrices are row-major with a leading dimension: element (i, j) of a matrix with leading dimension ld
+// stands at [i*ld+j].
 //
 // Every kernel has a body in plain Go, which its comment describes as a loop and which is the oracle of the assembly
 // that replaces it on amd64 (AVX2 with FMA, or AVX-512, chosen when the program starts; the build tag noasm keeps plain

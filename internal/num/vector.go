@@ -81,7 +81,10 @@ func addOuter16Generic(y, x []float32, e *[16]float32) {
 // Add computes y[i] += x[i] over i < len(x).
 func Add(y, x []float32) {
 	checkLen("Add", "y", len(y), len(x))
-	y = y[:len(x)]
+	add(y[:len(x)], x)
+}
+
+func addGeneric(y, x []float32) {
 	for i, v := range x {
 		y[i] += v
 	}

@@ -34,6 +34,13 @@ func checkShape(op string, s device.AttnShape, masks []device.Mask) {
 	}
 }
 
+// alone refuses a shape of several sequences.
+func alone(op string, s device.AttnShape) {
+	if s.Sequences() > 1 {
+		panic(fmt.Sprintf("cpu: %s: %d sequences at once", op, s.Batch))
+	}
+}
+
 // Attention computes causal attention of every head under the masks of the KV heads; lse may be nil.
 func (d *Device) Attention(out, lse, q, k, v device.Buf, s device.AttnShape, masks []device.Mask) {
 	const op = "Attention"
@@ -41,21 +48,23 @@ func (d *Device) Attention(out, lse, q, k, v device.Buf, s device.AttnShape, mas
 	if s.T == 0 {
 		return
 	}
-	o, qs := f32(op, out, s.T*s.H*s.K), f32(op, q, s.T*s.H*s.K)
-	ks, vs := f32(op, k, s.T*s.G*s.K), f32(op, v, s.T*s.G*s.K)
+	n := s.Sequences()
+	o, qs := f32(op, out, n*s.T*s.H*s.K), f32(op, q, n*s.T*s.H*s.K)
+	ks, vs := f32(op, k, n*s.T*s.G*s.K), f32(op, v, n*s.T*s.G*s.K)
 	var l []float32
 	if lse != nil {
-		l = f32(op, lse, s.H*s.T)
+		l = f32(op, lse, n*s.H*s.T)
 	}
 	blocks := (s.T + rowsPerTask - 1) / rowsPerTask
-	d.For(s.H*blocks, func(i int) {
+	d.For(n*s.H*blocks, func(i int) {
 		// Late rows see the most keys: they start first, so that no thread ends up alone with one.
-		h, b := i%s.H, blocks-1-i/s.H
+		h, w, b := i%s.H, i/s.H%n, blocks-1-i/s.H/n
+		hq, hk := w*s.T*s.H*s.K, w*s.T*s.G*s.K
 		var row []float32
 		if l != nil {
-			row = l[h*s.T : (h+1)*s.T]
+			row = l[(w*s.H+h)*s.T:][:s.T]
 		}
-		num.AttentionHead(o[h*s.K:], s.H*s.K, row, heads(qs, ks, vs, s, masks, h), b*rowsPerTask, min(s.T, (b+1)*rowsPerTask))
+		num.AttentionHead(o[hq+h*s.K:], s.H*s.K, row, heads(qs[hq:], ks[hk:], vs[hk:], s, masks, h), b*rowsPerTask, min(s.T, (b+1)*rowsPerTask))
 	})
 }
 
@@ -63,6 +72,7 @@ func (d *Device) Attention(out, lse, q, k, v device.Buf, s device.AttnShape, mas
 func (d *Device) AttnColumnSums(dst, q, k, lse device.Buf, s device.AttnShape, masks []device.Mask) {
 	const op = "AttnColumnSums"
 	checkShape(op, s, masks)
+	alone(op, s)
 	if s.T == 0 {
 		return
 	}

@@ -9,6 +9,7 @@ import (
 func (d *Device) AttnStatistics(st *device.AttnStats, q, k, v, out, dout, lse device.Buf, s device.AttnShape, masks []device.Mask) {
 	const op = "AttnStatistics"
 	checkShape(op, s, masks)
+	alone(op, s)
 	if s.T == 0 {
 		return
 	}

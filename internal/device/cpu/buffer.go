@@ -54,6 +54,9 @@ func (d *Device) Alloc(kind device.Kind, n int) (device.Buf, error) {
 	return &buffer{kind: kind, n: n, half: make([]uint16, n)}, nil
 }
 
+// Share implements device.Sharer.
+func (d *Device) Share(x []float32) device.Buf { return &buffer{kind: device.F32, n: len(x), f32: x} }
+
 // Upload copies src to dst[off:], rounding to nearest even where dst is a 16-bit kind.
 func (d *Device) Upload(dst device.Buf, off int, src []float32) {
 	b := dst.(*buffer)

@@ -70,10 +70,5 @@ func (d *Device) AddBias(y, bias device.Buf, rows, n int) {
 // Add: y += x.
 func (d *Device) Add(y, x device.Buf, n int) {
 	out, in := f32("Add", y, n), f32("Add", x, n)
-	d.rows(n, 1, func(lo, hi int) {
-		a, b := out[lo:hi], in[lo:hi]
-		for i, v := range b {
-			a[i] += v
-		}
-	})
+	d.rows(n, 1, func(lo, hi int) { num.Add(out[lo:hi], in[lo:hi]) })
 }

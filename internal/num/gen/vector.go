@@ -15,6 +15,9 @@ func vectors() []byte {
 		expKernel(w, v)
 		expSum(w, v)
 		siluMul(w, v)
+		siluMulBack(w, v)
+		add(w, v)
+		adamW(w, v)
 		addWide(w, v)
 		addOuter(w, v)
 		roundingCost(w, v, false)
@@ -277,6 +280,54 @@ func siluMul(w *writer, v isa) {
 		l.load("DX", u, v.r(5))
 		w.op("VMULPS %s, %s, %s", v.r(5), v.r(4), v.r(4))
 		l.store(v.r(4), "DI", u)
+	})
+	l.end()
+}
+
+// siluMulBack computes what SiLUMulBack documents, product by product in the order of its plain body.
+func siluMulBack(w *writer, v isa) {
+	w.fn("siluMulBack"+v.name, "(dgate, dup, dy, gate, up []float32)", "s = 1/(1+e^-gate[i]): dup[i] = dy[i]*(gate[i]*s), dgate[i] = dy[i]*up[i]*s*(1+gate[i]*(1-s))", 120)
+	w.op("MOVQ dgate_base+0(FP), DI")
+	w.op("MOVQ dgate_len+8(FP), CX")
+	w.op("MOVQ dup_base+24(FP), R10")
+	w.op("MOVQ dy_base+48(FP), R11")
+	w.op("MOVQ gate_base+72(FP), SI")
+	w.op("MOVQ up_base+96(FP), DX")
+	l := &loop{w: w, isa: v}
+	l.run(func(u int) {
+		l.load("SI", u, v.r(8))
+		w.op("%s %s, %s, %s", map[int]string{32: "VPXOR", 64: "VPXORD"}[v.bytes], constant("sign"), v.r(8), v.r(4))
+		exp(w, v, v.r(4), v.r(5), v.r(6), v.r(7))
+		w.op("VMOVUPS %s, %s", constant("one"), v.r(9))
+		w.op("VADDPS %s, %s, %s", v.r(9), v.r(4), v.r(4))
+		w.op("VDIVPS %s, %s, %s", v.r(4), v.r(9), v.r(4)) // s
+		l.load("R11", u, v.r(5))
+		l.load("DX", u, v.r(6))
+		w.op("VMULPS %s, %s, %s", v.r(6), v.r(5), v.r(6)) // dy*up
+		w.op("VMULPS %s, %s, %s", v.r(4), v.r(8), v.r(7)) // gate*s
+		w.op("VMULPS %s, %s, %s", v.r(7), v.r(5), v.r(5))
+		l.store(v.r(5), "R10", u)
+		w.op("VMULPS %s, %s, %s", v.r(4), v.r(6), v.r(6))
+		w.op("VSUBPS %s, %s, %s", v.r(4), v.r(9), v.r(4)) // 1-s
+		w.op("VMULPS %s, %s, %s", v.r(8), v.r(4), v.r(4))
+		w.op("VADDPS %s, %s, %s", v.r(9), v.r(4), v.r(4))
+		w.op("VMULPS %s, %s, %s", v.r(4), v.r(6), v.r(6))
+		l.store(v.r(6), "DI", u)
+	})
+	l.end()
+}
+
+func add(w *writer, v isa) {
+	w.fn("add"+v.name, "(y, x []float32)", "y[i] += x[i]", 48)
+	w.op("MOVQ y_base+0(FP), DI")
+	w.op("MOVQ x_base+24(FP), SI")
+	w.op("MOVQ x_len+32(FP), CX")
+	l := &loop{w: w, isa: v}
+	l.run(func(u int) {
+		l.load("SI", u, v.r(4))
+		l.load("DI", u, v.r(5))
+		w.op("VADDPS %s, %s, %s", v.r(4), v.r(5), v.r(5))
+		l.store(v.r(5), "DI", u)
 	})
 	l.end()
 }
