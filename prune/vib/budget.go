@@ -50,7 +50,7 @@ func (m *Masks) expect(keep []float64) (prune.Soft, float64) {
 // spend computes the budget of a step: with keep = sigmoid(-beta·log α), the derivative of keep by log α is
 // -beta·keep·(1-keep).
 func (m *Masks) spend(step int) budget {
-	beta := m.opt.beta(step)
+	beta := m.opt.Beta
 	keep := m.soft(beta)
 	cost, saved := m.expect(keep)
 	b := budget{saved: saved, target: m.opt.target(step, m.start), slopes: make([]float64, m.u.n)}

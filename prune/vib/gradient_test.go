@@ -94,7 +94,7 @@ func (s *smooth) own(mu, logD []float64, step int) float64 {
 		keep[i] = 1
 		if k.free[i] {
 			total += k.weight[i] / 2 * math.Log(1+mu[i]*mu[i]/(math.Exp(logD[i])+1e-8))
-			keep[i] = 1 / (1 + math.Exp(o.beta(step)*(logD[i]-math.Log(mu[i]*mu[i]+1e-8))))
+			keep[i] = 1 / (1 + math.Exp(o.Beta*(logD[i]-math.Log(mu[i]*mu[i]+1e-8))))
 		}
 	}
 	e := prune.Expected{Layers: make([]prune.ExpectedLayer, len(k.u.layers))}

@@ -69,16 +69,17 @@ func (o *Options) check(m *arch.Model) error {
 	case !o.Rules.Hidden && !o.Rules.Heads && !o.Rules.FFN && !o.Rules.Depth:
 		return errors.New("vib: no units may go")
 	}
-	return o.Target.Check()
+	var miss *prune.TargetError
+	if _, err := prune.FitLayers(m, o.Target, o.Rules, prune.All(m), nil); err != nil && !errors.As(err, &miss) {
+		return err
+	}
+	return nil
 }
 
 // target is the share of the cost that is to be saved at a step of the search, which started with some.
 func (o *Options) target(step int, start float64) float64 {
 	return start + (1-o.Target.Share-start)*min(1, float64(step+1)/(o.Rise*float64(o.Search)))
 }
-
-// beta is the sharpness of the constraint at a step of the search.
-func (o *Options) beta(int) float64 { return o.Beta }
 
 // Default returns options for a search.
 func Default(t prune.Target, r prune.Rules) Options {

@@ -30,7 +30,7 @@ func (m *Masks) End(step int) (loss, norm float64, err error) {
 	if err != nil {
 		return 0, 0, fmt.Errorf("vib: %w", err)
 	}
-	left := 1 - float64(step)/float64(m.opt.Search+m.opt.Tune)
+	left := max(0, 1-float64(step)/float64(m.opt.Search+m.opt.Tune))
 	m.move(m.mu, mu, 0, m.opt.Rates.Mu*left, scale, step)
 	m.move(m.logD, logD, 2, m.opt.Rates.LogD*left, scale, step)
 	m.dual.ascend(m.budget.saved-m.budget.target, m.opt.Rates)
