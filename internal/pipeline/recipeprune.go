@@ -59,7 +59,7 @@ var (
 func defaultPrune(has *Prune) *Prune {
 	p := &Prune{Method: pruneVIB, Layout: layoutPortable, Rounds: 1, Aggregate: "l2", Depth: depthInfluence, Candidates: 12}
 	if has.VIB != nil || has.Method == "" || has.Method == pruneVIB {
-		p.VIB = &VIB{Steps: 160, Batch: 4, Rate: 0.05, KL: 1e-6, Loss: lossKL, Settle: 0.375}
+		p.VIB = &VIB{Steps: 300, Batch: 4, Rate: 0.05, KL: 1e-6, Loss: lossKL, Settle: 0.4}
 		if has.VIB != nil && has.VIB.Joint {
 			p.VIB.JointRate = 1e-4
 		}
