@@ -264,3 +264,24 @@ func TestSpansRolling(t *testing.T) {
 		t.Error("short windows")
 	}
 }
+
+// Windows that share a long enough run with others are left out, and no others.
+func TestWindowsWithout(t *testing.T) {
+	run := func(from, n int) []int32 {
+		out := make([]int32, n)
+		for i := range out {
+			out[i] = int32(from + i)
+		}
+		return out
+	}
+	held := NewWindows([][]int32{run(1000, 100)})
+	w := NewWindows([][]int32{run(0, 100), run(1030, 100), run(1040, 100), append(run(5000, 30), run(1010, DefaultSpan)...)})
+	got := w.Without(held)
+	// 1030 to 1099 are 70 tokens in a row, 1040 to 1099 only 60.
+	if len(got.IDs) != 2 || got.IDs[0][0] != 0 || got.IDs[1][0] != 1040 {
+		t.Errorf("kept %d windows", len(got.IDs))
+	}
+	if all := w.Without(Windows{}); all.Digest != w.Digest {
+		t.Error("nothing to leave out, and windows are missing")
+	}
+}

@@ -74,3 +74,18 @@ func writeIDs(h hash.Hash, ids []int32) {
 	}
 	h.Write(buf)
 }
+
+// Without returns the windows that share no run of [DefaultSpan] tokens with any of other.
+func (w Windows) Without(other Windows) Windows {
+	s := newSpans(DefaultSpan)
+	for _, ids := range other.IDs {
+		s.add(ids)
+	}
+	var kept [][]int32
+	for _, ids := range w.IDs {
+		if !s.shares(ids) {
+			kept = append(kept, ids)
+		}
+	}
+	return NewWindows(kept)
+}

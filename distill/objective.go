@@ -3,6 +3,7 @@ package distill
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	"modelpress/internal/arch"
 	"modelpress/internal/nn"
@@ -33,6 +34,15 @@ type TopKRows interface {
 
 // logits reports whether the objective looks at the student's logits.
 func (o *Objective) logits() bool { return o.CE != 0 || o.KL != 0 }
+
+// blind is the most that the losses on logits can be for a student of v tokens for which all are alike.
+func (o *Objective) blind(v int) float64 {
+	t := o.Temperature
+	if t == 0 {
+		t = 1
+	}
+	return (o.CE + o.KL*t*t) * math.Log(float64(v))
+}
 
 // check refuses an objective that cannot be for a student.
 func (o *Objective) check(m *nn.Model) error {

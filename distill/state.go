@@ -191,6 +191,9 @@ func (s *State) read(f *sealedFile, dir []byte, size int64) error {
 	if string(head[:8]) != stateMagic {
 		return formats.Errorf(f.name, "", "not a state of training, or of another version")
 	}
+	if f.size+sealBytes > size { // which may be without end
+		return formats.Errorf(f.name, "", "%w: %d bytes where it has %d", ErrOtherRun, f.size+sealBytes, size)
+	}
 	if err := f.verify(); err != nil {
 		return err
 	}

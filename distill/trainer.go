@@ -184,20 +184,27 @@ func shortened(m *nn.Model, layers int) *nn.Model {
 // Train goes through the steps that are left. It ends early where the held-out loss does not fall any more, with the error of ctx
 // where that ends, after which Train may be called again, and with [Diverged].
 func (t *Trainer) Train(ctx context.Context) error {
-	if err := t.prepare(); err != nil {
-		return err
-	}
-	err := t.train(ctx)
-	if err == nil || ctx.Err() != nil {
-		err = errors.Join(err, t.save(true))
-	}
+	err := t.TrainTo(ctx, t.Options.Schedule.Steps)
 	if err == nil {
 		t.restoreBest()
 	}
 	return err
 }
 
-func (t *Trainer) train(ctx context.Context) error {
+// TrainTo is Train up to the end of a step, the first that is done being 1: what is trained may then be looked at, and masks settled,
+// before Train goes on.
+func (t *Trainer) TrainTo(ctx context.Context, step int) error {
+	if err := t.prepare(); err != nil {
+		return err
+	}
+	err := t.train(ctx, int64(step))
+	if err == nil && t.Done() || ctx.Err() != nil {
+		err = errors.Join(err, t.save(true))
+	}
+	return err
+}
+
+func (t *Trainer) train(ctx context.Context, end int64) error {
 	for {
 		if err := t.save(false); err != nil {
 			return err
@@ -205,7 +212,7 @@ func (t *Trainer) train(ctx context.Context) error {
 		if err := t.evaluateDue(ctx); err != nil {
 			return err
 		}
-		if t.Done() {
+		if t.Done() || t.state.step >= end {
 			return nil
 		}
 		r, err := t.Step(ctx)

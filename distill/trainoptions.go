@@ -16,7 +16,8 @@ type Options struct {
 	Seed              uint64  // of the order of windows and of rounding
 	InOrder           bool    // windows are not shuffled
 	Clip              float64 // largest global norm of the gradient; 0 for any
-	// Explode ends the run with [Diverged] where the loss of a step is more than so many times that of the first one.
+	// Explode ends the run with [Diverged] where the loss of a step is more than so many times that of the first one, and more than so
+	// many times that of a student for which all tokens are alike.
 	Explode float64
 
 	// Evaluate is the number of steps from one evaluation on the held-out windows to the next; there is one before the first step and one

@@ -169,7 +169,7 @@ func (t *Trainer) endMasks(step int, r *Report) error {
 
 // sane refuses a loss that is not finite or has grown too much.
 func (t *Trainer) sane(r Report) error {
-	most := t.Options.Explode * t.state.first
+	most := t.Options.Explode * max(t.state.first, t.Objective.blind(t.Model.Arch.V))
 	switch {
 	case math.IsNaN(r.Loss) || math.IsInf(r.Loss, 0):
 		return t.diverged(fmt.Errorf("a loss of %g: %w", r.Loss, ErrNotFinite))

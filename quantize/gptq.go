@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 
+	"modelpress/calib"
 	"modelpress/formats"
 )
 
@@ -37,14 +38,14 @@ func GPTQ(w []float32, out, in int, h []float64, s Scheme, store formats.DType, 
 	if err := check(w, out, in, s, store); err != nil {
 		return nil, Report{}, err
 	}
-	if err := checkHessian(h, in, par); err != nil {
-		return nil, Report{}, err
+	if err := calib.CheckHessian(h, in, par); err != nil {
+		return nil, Report{}, fmt.Errorf("quantize: %w", err)
 	}
-	var rep Report
-	p, reason := newProblem(h, in, s, par, &rep)
+	f := calib.FactorHessian(h, in, s.Damp, s.ActOrder, par)
+	rep, reason := Report{Damp: f.Damp, Retries: f.Retries, DeadColumns: f.DeadColumns}, f.Reason
 	if reason == "" {
-		m, err := p.solve(w, out, s, store, par, &rep)
-		p.restore()
+		m, err := solve(f, w, out, s, store, par, &rep)
+		f.Restore()
 		if err != nil {
 			return nil, Report{}, err
 		}
@@ -58,25 +59,3 @@ func GPTQ(w []float32, out, in int, h []float64, s Scheme, store formats.DType, 
 }
 
 func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
-
-// checkHessian returns an error for the first entry, row by row, that cannot be one of a Hessian.
-func checkHessian(h []float64, n int, par Par) error {
-	if len(h) != n*n {
-		panic(fmt.Sprintf("quantize: %d values of a Hessian [%d, %d]", len(h), n, n))
-	}
-	bad := make([]int, n)
-	forRows(n, par, func(lo, hi int) {
-		for i := lo; i < hi; i++ {
-			bad[i] = notFinite(h[i*n : i*n+i+1])
-		}
-	})
-	for i, j := range bad {
-		if j >= 0 {
-			return fmt.Errorf("quantize: Hessian [%d, %d] is %v", i, j, h[i*n+j])
-		}
-		if h[i*n+i] < 0 {
-			return fmt.Errorf("quantize: Hessian [%d, %d] is %v: a diagonal entry is never negative", i, i, h[i*n+i])
-		}
-	}
-	return nil
-}

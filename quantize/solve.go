@@ -2,8 +2,10 @@ package quantize
 
 import (
 	"math"
+	"slices"
 	"sync"
 
+	"modelpress/calib"
 	"modelpress/formats"
 	"modelpress/internal/num"
 )
@@ -19,9 +21,10 @@ const (
 // solver carries the state of one matrix through the columns. Beside its arguments it holds 4*out*(n+256) bytes of
 // weights and 4*256*n of the factor.
 type solver struct {
-	*problem
+	*calib.Factor
 	m      *Matrix
 	f      *finder
+	diag   []float32 // by column: diagonal of the Hessian, relative to its largest entry
 	static bool      // all grids are known beforehand
 	work   []float32 // [n, out] by position: weights, and once a column is finished its errors w - q
 	now    []float32 // [blockColumns, out]: corrected weights of the block
@@ -32,21 +35,21 @@ type solver struct {
 }
 
 // solve rounds the columns in order, a block at a time.
-func (p *problem) solve(w []float32, out int, s Scheme, store formats.DType, par Par, rep *Report) (*Matrix, error) {
+func solve(p *calib.Factor, w []float32, out int, s Scheme, store formats.DType, par Par, rep *Report) (*Matrix, error) {
 	v := &solver{
-		problem: p, m: newMatrix(out, p.n, s, store), f: newFinder(s, store), static: s.ActOrder || s.Group == -1,
-		work: make([]float32, out*p.n), now: make([]float32, min(blockColumns, p.n)*out),
-		panel: make([]float32, min(blockColumns, p.n)*p.n), loss: make([]float64, out), moved: make([]float64, out),
+		Factor: p, m: newMatrix(out, p.N, s, store), f: newFinder(s, store), diag: relative(p.Diag), static: s.ActOrder || s.Group == -1,
+		work: make([]float32, out*p.N), now: make([]float32, min(blockColumns, p.N)*out),
+		panel: make([]float32, min(blockColumns, p.N)*p.N), loss: make([]float64, out), moved: make([]float64, out),
 	}
 	if v.static {
-		if err := v.m.setGrids(w, v.dead, v.diag, par); err != nil {
+		if err := v.m.setGrids(w, v.Dead, v.diag, par); err != nil {
 			return nil, err
 		}
 	}
 	v.start(w, par)
-	for i1 := 0; i1 < p.n; i1 += blockColumns {
-		i2 := min(i1+blockColumns, p.n)
-		p.panel(v.panel, i1, i2, par)
+	for i1 := 0; i1 < p.N; i1 += blockColumns {
+		i2 := min(i1+blockColumns, p.N)
+		p.Panel(v.panel, i1, i2, par)
 		copy(v.now, v.work[i1*out:i2*out])
 		num.GemmTN(v.now, out, v.panel, i2-i1, v.work, out, i2-i1, out, i1, 1, 1, par)
 		each((out+lanes-1)/lanes, par, func(t int) { v.rows(t*lanes, min(lanes, out-t*lanes), i1, i2) })
@@ -63,16 +66,26 @@ func (p *problem) solve(w []float32, out int, s Scheme, store formats.DType, par
 	return v.m, nil
 }
 
+// relative returns values over the largest of them.
+func relative(diag []float64) []float32 {
+	most := slices.Max(diag)
+	out := make([]float32, len(diag))
+	for i, d := range diag {
+		out[i] = float32(d / most)
+	}
+	return out
+}
+
 // start copies the weights into the order of the columns, columns one after the other, dead ones left at zero.
 func (v *solver) start(w []float32, par Par) {
 	const tile = 32 // rows of w whose lines are read for a few positions at a time
-	n, out := v.n, v.m.Out
+	n, out := v.N, v.m.Out
 	each((n+tile-1)/tile, par, func(t int) {
 		lo, hi := t*tile, min(n, (t+1)*tile)
 		for r0 := 0; r0 < out; r0 += tile {
 			for i := lo; i < hi; i++ {
-				c := v.column(i)
-				if v.dead[c] {
+				c := v.Column(i)
+				if v.Dead[c] {
 					continue
 				}
 				row := v.work[i*out:][:out]
@@ -109,7 +122,7 @@ func (v *solver) rows(r0, count, i1, i2 int) {
 	s := stripPool.Get().(*strip)
 	defer stripPool.Put(s)
 	s.loss, s.moved = [lanes]float64{}, [lanes]float64{}
-	out, width := v.m.Out, v.m.width(v.n)
+	out, width := v.m.Out, v.m.width(v.N)
 	for k := range i2 - i1 {
 		copy(s.y[k*lanes:][:lanes], v.now[k*out+r0:][:count])
 	}
@@ -124,9 +137,9 @@ func (v *solver) rows(r0, count, i1, i2 int) {
 		num.AddOuter16(s.y[next*lanes:], v.panel[i*(i2-i1):][next:i2-i1], &e)
 	}
 	for r := range count {
-		row := v.m.Codes[(r0+r)*v.n:][:v.n]
+		row := v.m.Codes[(r0+r)*v.N:][:v.N]
 		for k, c := range s.codes[r][:i2-i1] {
-			row[v.column(i1+k)] = c
+			row[v.Column(i1+k)] = c
 		}
 		v.loss[r0+r] += s.loss[r]
 		v.moved[r0+r] += s.moved[r]
@@ -135,13 +148,13 @@ func (v *solver) rows(r0, count, i1, i2 int) {
 
 // choose sets the grids for the column at position i, and finds them where a group begins. It reports false after an error.
 func (v *solver) choose(s *strip, r0, count, i1, i int) bool {
-	width := v.m.width(v.n)
+	width := v.m.width(v.N)
 	if !v.static {
 		v.foresee(s, r0, count, i1, i, width)
 	}
 	for r := range count {
 		if v.static {
-			s.set(r, v.m.grid(r0+r, v.column(i)/width))
+			s.set(r, v.m.grid(r0+r, v.Column(i)/width))
 			continue
 		}
 		group := s.group[:width]
@@ -171,7 +184,7 @@ func (v *solver) foresee(s *strip, r0, count, i1, i, width int) {
 			s.ahead[k*lanes+r] = s.y[(at+k)*lanes+r] - from
 		}
 	}
-	pw := min(blockColumns, v.n-i1) // width of the panel
+	pw := min(blockColumns, v.N-i1) // width of the panel
 	for j := range width {
 		var x [lanes]float32
 		for r := range x {
@@ -189,7 +202,7 @@ func (v *solver) foresee(s *strip, r0, count, i1, i, width int) {
 
 // column16 rounds the column at position i and returns the errors of its rows, which it also leaves in work.
 func (v *solver) column16(s *strip, r0, count, i1, i int) (e [lanes]float32) {
-	y, w, d := (*[lanes]float32)(s.y[(i-i1)*lanes:]), v.work[i*v.m.Out+r0:][:count], v.h[i*v.n+i]
+	y, w, d := (*[lanes]float32)(s.y[(i-i1)*lanes:]), v.work[i*v.m.Out+r0:][:count], v.H[i*v.N+i]
 	var k, q [lanes]float32
 	num.RoundLanes(&k, &q, y, &s.grids)
 	roundLanes(&q, v.m.Store)

@@ -42,9 +42,11 @@ func (a *app) applyCmd() *cobra.Command {
 	f.StringVar(&model, "model", "", "checkpoint directory that was planned on (required)")
 	f.StringVarP(&out, "output", "o", "", "directory to create (required)")
 	f.StringVar(&data.Calib, "calib", "", "the calibration data that the plan was made with")
+	f.StringVar(&data.Teacher, "teacher", "", "the teacher that the plan was made with")
+	f.StringVar(&data.Train, "train", "", "the training data that the plan was made with")
 	f.StringVar(&data.Heldout, "heldout", "", "the held-out data that the plan was made with")
 	f.BoolVar(&remote, "allow-remote-code", false, "accept checkpoints that bring Python code, and carry it over")
-	f.BoolVar(&strict, "strict", false, "fail where a matrix fell back to plain rounding")
+	f.BoolVar(&strict, "strict", false, "fail where a matrix fell back to a plainer method")
 	required(c, "model", "output")
 	return c
 }

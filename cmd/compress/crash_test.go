@@ -44,12 +44,21 @@ func TestThreadsAndCrashes(t *testing.T) {
 
 // TestMergeCrashes: a merged result is the same after SIGKILL at random moments, and nothing but the result is left.
 func TestMergeCrashes(t *testing.T) {
+	crashes(t, "kvmerge: {kv_heads: 1, mix: true}\nquantize: {method: gptq, bits: 8, group_size: 32}\n")
+}
+
+// TestSparsifyCrashes: so is a sparse one.
+func TestSparsifyCrashes(t *testing.T) {
+	crashes(t, "sparsify: {pattern: '2:4'}\n")
+}
+
+func crashes(t *testing.T, steps string) {
 	dir := t.TempDir()
 	src, data := filepath.Join(dir, "src"), write(t, dir, "calib.npy", string(npy(testmodel.Windows(12, 64, 128, 3))))
 	if err := writeModel(src, testmodel.New(testmodel.Options{Layers: 6, D: 64, H: 8, G: 4, F: 128, V: 128, Seed: 9}), 0); err != nil {
 		t.Fatal(err)
 	}
-	recipe := write(t, dir, "recipe.yaml", "calibration: {sequences: 10, holdout: 2, length: 64}\nkvmerge: {kv_heads: 1, mix: true}\nquantize: {method: gptq, bits: 8, group_size: 32}\n")
+	recipe := write(t, dir, "recipe.yaml", "calibration: {sequences: 10, holdout: 2, length: 64}\n"+steps)
 	plan := filepath.Join(dir, "plan.json")
 	mustRun(t, exitOK, "plan", "--model", src, "--recipe", recipe, "--calib", data, "-o", plan)
 	apply := func(out string) []string { return []string{"apply", plan, "--model", src, "--calib", data, "-o", out} }

@@ -16,17 +16,32 @@ func TestMergeMemory(t *testing.T) {
 	if testing.Short() {
 		t.Skip("some seconds of compute")
 	}
+	keepsMemory(t, testmodel.Options{D: 1024, H: 16, G: 8, F: 512, V: 256, Seed: 12}, map[string]string{
+		"refitted": "kvmerge: {kv_heads: 4, mix: true}",
+		"budget":   "kvmerge: {kv_budget: 0.5, mix: true, refit: false, layout: portable}",
+	})
+}
+
+// TestSparsifyMemory is TestMergeMemory for sparse weights.
+func TestSparsifyMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("some seconds of compute")
+	}
+	keepsMemory(t, testmodel.Options{Layers: 2, D: 1536, H: 12, G: 4, F: 1024, V: 256, Seed: 12}, map[string]string{
+		"sparsegpt": "sparsify: {}",
+		"wanda":     "sparsify: {method: wanda, per: matrix}",
+	})
+}
+
+// keepsMemory runs recipes of one step on a model.
+func keepsMemory(t *testing.T, o testmodel.Options, steps map[string]string) {
 	dir := t.TempDir()
-	o := testmodel.Options{D: 1024, H: 16, G: 8, F: 512, V: 256, Seed: 12}
 	if err := writeModel(filepath.Join(dir, "src"), testmodel.New(o), 0); err != nil {
 		t.Fatal(err)
 	}
 	data := write(t, dir, "calib.npy", string(npy(testmodel.Windows(10, 64, o.V, 3))))
-	for name, section := range map[string]string{
-		"refitted": "{kv_heads: 4, mix: true}",
-		"budget":   "{kv_budget: 0.5, mix: true, refit: false, layout: portable}",
-	} {
-		recipe := write(t, dir, name+".yaml", "calibration: {sequences: 8, holdout: 2, length: 64}\nkvmerge: "+section+"\n")
+	for name, step := range steps {
+		recipe := write(t, dir, name+".yaml", "calibration: {sequences: 8, holdout: 2, length: 64}\n"+step+"\n")
 		plan := filepath.Join(dir, name+".json")
 		for _, args := range [][]string{
 			{"plan", "--model", filepath.Join(dir, "src"), "--recipe", recipe, "--calib", data, "-o", plan},

@@ -71,6 +71,8 @@ func (a *app) planCmd() *cobra.Command {
 	f.StringVar(&model, "model", "", "checkpoint directory (required)")
 	f.StringVar(&recipe, "recipe", "", "recipe in YAML (required)")
 	f.StringVar(&data.Calib, "calib", "", "calibration data: text, .jsonl, .gz or .zst of these, DIR:.ext, or token ids in .npy or .safetensors")
+	f.StringVar(&data.Teacher, "teacher", "", "checkpoint directory of the teacher to distil from; the model itself by default")
+	f.StringVar(&data.Train, "train", "", "windows that weights and masks are trained on, of the same kinds; the calibration windows by default")
 	f.StringVar(&data.Heldout, "heldout", "", "held-out data of the same kinds; cut from the calibration data by default")
 	f.StringVarP(&out, "output", "o", "plan.json", "plan file to write")
 	f.StringSliceVar(&targets, "target", nil, "runtimes that the result must load in, instead of the recipe's: "+pipeline.KnownTargets())
@@ -103,6 +105,12 @@ func applyCommand(p *planfile.Plan, planPath, model string, data pipeline.DataPa
 		if data.Heldout != "" {
 			s += " --heldout " + quoted(data.Heldout)
 		}
+		if data.Train != "" {
+			s += " --train " + quoted(data.Train)
+		}
+	}
+	if data.Teacher != "" {
+		s += " --teacher " + quoted(data.Teacher)
 	}
 	if remote {
 		s += " --allow-remote-code"

@@ -81,7 +81,7 @@ func (a *app) showReport(r *pipeline.Report) {
 	lines := []string{fmt.Sprintf("tensors  %s -> %s", ui.Bytes(r.BytesBefore), ui.Bytes(r.BytesAfter))}
 	lines = append(lines, r.QualityLines()...)
 	if len(r.FellBack) > 0 {
-		lines = append(lines, fmt.Sprintf("%d matrices fell back to plain rounding: %s", len(r.FellBack), strings.Join(r.FellBack, ", ")))
+		lines = append(lines, fmt.Sprintf("%d matrices fell back to %s: %s", len(r.FellBack), r.Plainer(), strings.Join(r.FellBack, ", ")))
 	}
 	a.ui.Show(ui.Result{Name: "report", Data: r, Lines: lines})
 	for _, g := range r.Gates {

@@ -106,6 +106,9 @@ type Model struct {
 	Act          Activation
 	Rope         *Rope // nil where positions are learned
 
+	// LayerPrefix begins the name of every tensor of a layer, before the layer's number and a dot: "model.layers.".
+	LayerPrefix string
+
 	Embed     string // [V, D]
 	PosEmbed  string // [MaxPosition, D]; "" where positions are rotary
 	FinalNorm Norm

@@ -84,9 +84,10 @@ func (r *reader) model(exists func(string) bool) *Model {
 	if m.Tied {
 		m.LMHead = m.Embed
 	}
-	m.Layers = r.layers(m, prefix+n.layer)
-	if m.Rope != nil && len(m.Layers) > 0 {
-		m.Rope.Dim = m.Layers[0].K
+	m.LayerPrefix = prefix + n.layer
+	m.Layers = r.layers(m, m.LayerPrefix)
+	if m.Rope != nil {
+		m.Rope.Dim = m.headDim()
 	}
 	return m
 }

@@ -39,10 +39,69 @@ retrieval:
   fact: "The pass key of {name} is {code}."
   question: "The pass key of {name} is"
   lengths: [512, 1024]
+prune: {params: 0.5}
 kvmerge: {kv_heads: 4}
+distill: {}
 heads: {full_share: 0.5}
 quantize: {}
 `))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g, w := asJSON(t, got), asJSON(t, want); g != w {
+		t.Errorf("documented\n%s\ndefaults\n%s", g, w)
+	}
+}
+
+// The section sparsify, which goes into no recipe with quantize, stands in the document as a comment. Its values are the defaults.
+func TestDocumentedSparsify(t *testing.T) {
+	section := regexp.MustCompile(`(?m)^# sparsify:.*\n(?:#   .*\n)+`).FindString(block(t, "PLAN.md", "yaml", "version: 1"))
+	got, err := pipeline.ParseRecipe([]byte(strings.ReplaceAll("\n"+section, "\n# ", "\n")))
+	if err != nil {
+		t.Fatalf("%v in\n%s", err, section)
+	}
+	want, err := pipeline.ParseRecipe([]byte("sparsify: {}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g, w := asJSON(t, got), asJSON(t, want); g != w {
+		t.Errorf("documented\n%s\ndefaults\n%s", g, w)
+	}
+}
+
+// So do the sections of distill that are not there by default, a level deeper.
+func TestDocumentedDistill(t *testing.T) {
+	doc := block(t, "PLAN.md", "yaml", "version: 1")
+	for _, name := range []string{"hidden", "relations", "lora"} {
+		section := regexp.MustCompile(`(?m)^  # ` + name + `:.*\n(?:  #   .*\n)+`).FindString(doc)
+		got, err := pipeline.ParseRecipe([]byte("distill:" + strings.ReplaceAll("\n"+section, "\n  # ", "\n  ")))
+		if err != nil {
+			t.Fatalf("%s: %v in\n%s", name, err, section)
+		}
+		want, err := pipeline.ParseRecipe([]byte("distill:\n  " + name + ": {}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if g, w := asJSON(t, got), asJSON(t, want); g != w {
+			t.Errorf("%s: documented\n%s\ndefaults\n%s", name, g, w)
+		}
+		if !strings.Contains(asJSON(t, got), `"`+name+`"`) {
+			t.Errorf("%s is not in\n%s", name, section)
+		}
+	}
+}
+
+// What masks and weights are trained with at once has a default only where it is asked for.
+func TestDocumentedJointTraining(t *testing.T) {
+	joint := regexp.MustCompile(`(?m)^    # (joint_rate: \S+) `).FindStringSubmatch(block(t, "PLAN.md", "yaml", "version: 1"))
+	if joint == nil {
+		t.Fatal("docs/PLAN.md does not explain joint_rate")
+	}
+	got, err := pipeline.ParseRecipe([]byte("prune: {params: 0.5, vib: {joint: true, " + joint[1] + "}}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := pipeline.ParseRecipe([]byte("prune: {params: 0.5, vib: {joint: true}}"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,8 +122,8 @@ func asJSON(t *testing.T, v any) string {
 // Every field of a recipe stands in the documented one.
 func TestDocumentedRecipeIsComplete(t *testing.T) {
 	text := block(t, "PLAN.md", "yaml", "version: 1")
-	for _, m := range regexp.MustCompile("yaml:\"([a-z_]+)\"").FindAllStringSubmatch(recipeSource(t), -1) {
-		if !strings.Contains(text, m[1]+":") {
+	for _, m := range regexp.MustCompile("yaml:\"([a-z0-9_]+)\"").FindAllStringSubmatch(recipeSource(t), -1) {
+		if !regexp.MustCompile(`\b` + m[1] + `:`).MatchString(text) {
 			t.Errorf("docs/PLAN.md does not explain the field %s", m[1])
 		}
 	}
@@ -73,7 +132,7 @@ func TestDocumentedRecipeIsComplete(t *testing.T) {
 func recipeSource(t *testing.T) string {
 	t.Helper()
 	var all []byte
-	for _, name := range []string{"recipe.go", "recipeheads.go", "recipemerge.go"} {
+	for _, name := range []string{"recipe.go", "recipeheads.go", "recipeprune.go", "recipemerge.go", "recipedistill.go", "recipesparsify.go"} {
 		data, err := os.ReadFile(filepath.Join(root, "internal", "pipeline", name))
 		if err != nil {
 			t.Fatal(err)

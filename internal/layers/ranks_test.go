@@ -36,11 +36,14 @@ var ranks = map[string]int{
 
 	"calib":   6,
 	"distill": 7,
+	"prune":   7,
 
-	"heads":         8,
-	"heads/kvmerge": 8,
-	"prune":         8,
-	"quantize":      8,
+	"heads":            8,
+	"heads/kvmerge":    8,
+	"prune/importance": 8,
+	"prune/sparse":     8,
+	"prune/vib":        8,
+	"quantize":         8,
 
 	"internal/pipeline": 9,
 

@@ -46,12 +46,9 @@ func apart(t testing.TB, got []float32, want []float64) float64 {
 }
 
 // TestStockCases compares every family and every rotary scaling with the reference, which reads configuration and tensors
-// by itself. "llama-pruned" has layers without attention and with their own head counts, which no stock class has.
+// by itself.
 func TestStockCases(t *testing.T) {
 	for _, c := range testmodel.Cases() {
-		if c.Name == "llama-pruned" {
-			continue
-		}
 		for _, dt := range []formats.DType{formats.F32, formats.BF16} {
 			t.Run(c.Name+"/"+dt.String(), func(t *testing.T) {
 				opt := c.Options

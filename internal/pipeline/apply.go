@@ -10,11 +10,12 @@ import (
 	"reflect"
 	"strings"
 
+	"modelpress/distill"
 	"modelpress/formats"
 	"modelpress/formats/planfile"
 	"modelpress/formats/safetensors"
-	"modelpress/heads/kvmerge"
 	"modelpress/internal/arch"
+	"modelpress/prune"
 )
 
 // ApplyOptions is what apply works from. Nothing here but the plan changes the result.
@@ -39,7 +40,7 @@ type ApplyResult struct {
 // Apply carries a plan out. It refuses drift of the source before anything is written, works in OUT.partial with a
 // journal, continues an interrupted run, verifies what it wrote, and commits by one rename.
 //
-// Peak memory: see peakMemory. Disk: the output, and scratchBytes where the plan quantizes with data.
+// Peak memory: see peakMemory. Disk: the output, and scratchBytes where blocks are changed with data.
 func Apply(ctx context.Context, o ApplyOptions) (*ApplyResult, error) {
 	a := &applier{o: o, plan: o.Plan}
 	if err := a.decode(); err != nil {
@@ -79,34 +80,45 @@ func (a *applier) result(done bool, err error) (*ApplyResult, error) {
 	}
 	if done && a.o.Strict && len(a.report.FellBack) > 0 {
 		return nil, errKind(KindGate, "see its "+reportName+", change the recipe and plan again",
-			"%s was applied without --strict: %d tensors fell back to plain rounding", filepath.Base(a.o.Out), len(a.report.FellBack))
+			"%s was applied without --strict: %d tensors fell back to %s", filepath.Base(a.o.Out), len(a.report.FellBack), a.report.Plainer())
 	}
 	return &ApplyResult{Already: done, Resumed: a.resumed, Report: a.report}, nil
 }
 
 type applier struct {
-	o       ApplyOptions
-	plan    *planfile.Plan
-	recipe  *Recipe
-	m       *mergeDecision
-	q       *quantDecision
-	h       *headsDecision
-	s       *source
-	t       *source // s once its KV heads are merged
-	set     *dataset
-	dir     string // OUT.partial
-	work    string // OUT.partial/work: lock, journal, boundary states
-	lock    *os.File
-	journal *journal
-	maps    []string // digests of the maps of merged layers, once all are merged
-	writer  *safetensors.Writer
-	view    formats.Source // what quantization works on
-	viewed  *arch.Model    // its description
-	outs    []outTensor
-	layout  safetensors.Layout
-	resumed bool
-	notes   []tensorNote
-	report  *Report
+	o          ApplyOptions
+	plan       *planfile.Plan
+	recipe     *Recipe
+	pr         *pruneDecision
+	cutChanges []prune.Change
+	m          *mergeDecision
+	di         *distillDecision
+	sp         *sparsifyDecision
+	q          *quantDecision
+	h          *headsDecision
+	s          *source
+	joint      *lateSource         // s with weights trained along with masks; nil where none are
+	c          *source             // s once units are pruned
+	t          *source             // c once its KV heads are merged
+	w          *source             // t with trained weights; t itself where none are
+	late       *lateSource         // what shows them; nil where none are
+	opened     []*safetensors.File // trained weights
+	topKFiles  []*distill.TopKFile // while training reads them
+	set        *dataset
+	dir        string // OUT.partial
+	work       string // OUT.partial/work: lock, journal, boundary states
+	lock       *os.File
+	journal    *journal
+	maps       []string // digests of the maps of merged layers, once all are merged
+	writer     *safetensors.Writer
+	view       formats.Source // what quantization works on; the weights are trained ones once there are some
+	viewed     *arch.Model    // its description
+	outs       []outTensor
+	stored     *stored
+	layout     safetensors.Layout
+	resumed    bool
+	notes      []tensorNote
+	report     *Report
 }
 
 // decode reads the decisions of the plan and checks that this build gives them the meaning that they were made with.
@@ -121,12 +133,21 @@ func (a *applier) decode() error {
 	for _, st := range a.plan.Steps {
 		want, into := 0, any(nil)
 		switch st.Name {
+		case stepPrune:
+			a.pr = &pruneDecision{}
+			want, into = pruneVersion, a.pr
+		case stepDistill:
+			a.di = &distillDecision{}
+			want, into = distillVersion, a.di
 		case stepMerge:
 			a.m = &mergeDecision{}
 			want, into = mergeVersion, a.m
 		case stepHeads:
 			a.h = &headsDecision{}
 			want, into = headsVersion, a.h
+		case stepSparsify:
+			a.sp = &sparsifyDecision{}
+			want, into = sparsifyVersion, a.sp
 		case stepQuantize:
 			a.q = &quantDecision{}
 			want, into = quantizeVersion, a.q
@@ -238,11 +259,16 @@ func (a *applier) loadData(ctx context.Context) error {
 
 // layOut works out every tensor and shard of the result and compares them with what the plan promises.
 func (a *applier) layOut(context.Context) error {
+	base := a.w
+	if a.late != nil || a.joint != nil {
+		base = a.w.blank()
+	}
 	var err error
-	if a.view, a.viewed, err = a.t.rotated(a.q, a.o.Env.Device.For); err != nil {
+	if a.view, a.viewed, err = base.rotated(a.q, a.o.Env.Device.For); err != nil {
 		return err
 	}
-	if a.outs, err = planOutputs(a.s.ck, a.view, a.viewed, kvmerge.Changed(a.s.arch, a.m.layers()), a.q); err != nil {
+	a.stored = a.storedAs()
+	if a.outs, err = planOutputs(a.stored, a.view, a.viewed, a.sp, a.q); err != nil {
 		return err
 	}
 	if a.layout, err = safetensors.PlanLayout(tensorInfos(a.outs), a.recipe.Output.MaxShardBytes); err != nil {
@@ -290,7 +316,8 @@ func (a *applier) removeEmpty() error {
 // budget plans the run into the memory that it may take, or refuses.
 func (a *applier) budget(context.Context) error {
 	return a.o.Env.fit(func(states int64) int64 {
-		return max(peakMemory(a.s, a.q, a.set, states)+mergedViewBytes(a.s, a.recipe.KVMerge), mergeMemory(a.s, a.recipe.KVMerge, a.set, states))
+		return max(peakMemory(a.s, workOf(a.sp, a.q), a.set, states)+mergedViewBytes(a.s, a.recipe.KVMerge), mergeMemory(a.s, a.recipe.KVMerge, a.set, states),
+			trainMemory(a.t, a.recipe, a.set, states))
 	})
 }
 
@@ -337,6 +364,14 @@ func (a *applier) release() error {
 		errs = append(errs, a.writer.Close())
 		a.writer = nil
 	}
+	for _, f := range a.topKFiles {
+		errs = append(errs, f.Close())
+	}
+	a.topKFiles = nil
+	for _, f := range a.opened {
+		errs = append(errs, f.Close())
+	}
+	a.opened = nil
 	if a.journal != nil {
 		errs = append(errs, a.journal.close())
 		a.journal = nil

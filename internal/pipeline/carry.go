@@ -12,6 +12,7 @@ import (
 	"modelpress/formats/planfile"
 	"modelpress/heads"
 	"modelpress/heads/kvmerge"
+	"modelpress/internal/arch"
 	"modelpress/internal/nn"
 )
 
@@ -69,11 +70,11 @@ func readCarried(s *source) (*manifest.Plan, error) {
 	return p, nil
 }
 
-// carriedPlan returns the attention plan that lies beside the source, as it is for the model that the source becomes where its KV heads
-// are merged and repeated as layers say; a nil layers leaves them as they are. It is nil where the source carries none. d are the source's
+// carriedPlan returns the attention plan that lies beside the source, as it is for the model that the source becomes where it is pruned and
+// its KV heads are merged and repeated as layers say; a nil cut and nil layers leave them as they are. It is nil where the source carries none. d are the source's
 // digests: a plan for other weights is KindStale, as in eval; one that cannot be mapped is KindInput. What was measured is not
 // carried over, and where heads changed the result has no digests.
-func carriedPlan(s *source, layers []kvmerge.Layer, d modelDigests) (*manifest.Plan, error) {
+func carriedPlan(s *source, cut *pruneDecision, layers []kvmerge.Layer, d modelDigests) (*manifest.Plan, error) {
 	p, err := readCarried(s)
 	if p == nil || err != nil {
 		return nil, err
@@ -82,10 +83,27 @@ func carriedPlan(s *source, layers []kvmerge.Layer, d modelDigests) (*manifest.P
 		return nil, &Error{Kind: KindStale, Err: formats.Errorf(manifestName, "", "%w", err), Hint: "use the plan that lies beside these weights, or " + hintAnew}
 	}
 	p.Schema, p.Quality, p.Budget = manifest.Schema, nil, nil
-	if p, err = mergePlan(p, layers); err != nil {
+	if p, err = prunePlan(p, s.arch, cut); err == nil {
+		p, err = mergePlan(p, layers)
+	}
+	if err != nil {
 		return nil, &Error{Kind: KindInput, Err: formats.Errorf(manifestName, "", "%w", err), Hint: hintAnew}
 	}
 	return p, nil
+}
+
+// prunePlan maps a plan over to the layers and KV heads that stay.
+func prunePlan(p *manifest.Plan, m *arch.Model, cut *pruneDecision) (*manifest.Plan, error) {
+	layers, keep := cut.kept(m)
+	whole := cut == nil || len(layers) == len(m.Layers) && !slices.ContainsFunc(keep, func(k []int) bool { return k != nil })
+	if whole {
+		return p, nil
+	}
+	p, err := p.Prune(layers, keep)
+	if err == nil {
+		p.Model.WeightsDigest = placeholderDigest // what is merged or repeated after this must not have a fault
+	}
+	return p, err
 }
 
 // mergePlan maps a plan over to merged and repeated KV heads.
@@ -118,6 +136,7 @@ func mergePlan(p *manifest.Plan, layers []kvmerge.Layer) (*manifest.Plan, error)
 type carrier struct {
 	s       *source
 	model   *nn.Model       // the source with its KV heads merged as layers say: what is quantized
+	cut     *pruneDecision  // nil where nothing is pruned
 	layers  []kvmerge.Layer // nil where none are
 	tool    planfile.Tool
 	digests modelDigests // of the source
@@ -125,7 +144,7 @@ type carrier struct {
 
 // decide returns the heads decision that follows from the source alone, nil where it carries no plan. It looks at no data.
 func (c *carrier) decide() (*headsDecision, error) {
-	p, err := carriedPlan(c.s, c.layers, c.digests)
+	p, err := carriedPlan(c.s, c.cut, c.layers, c.digests)
 	if p == nil || err != nil {
 		return nil, err
 	}

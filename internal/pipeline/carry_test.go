@@ -341,7 +341,7 @@ func (b *bench) carrierOf(m *nn.Model, layers []kvmerge.Layer) *carrier {
 	if m == nil {
 		m = s.model(testEnv().Device)
 	}
-	return &carrier{s, m, layers, planfile.Tool{Name: "test", Version: "0"}, d}
+	return &carrier{s, m, nil, layers, planfile.Tool{Name: "test", Version: "0"}, d}
 }
 
 // TestCarriedEveryFamily: plans of every family can be carried over, those of layers with their own head counts or without attention too.

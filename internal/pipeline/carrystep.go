@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"modelpress/formats/manifest"
-	"modelpress/heads/kvmerge"
 	"modelpress/internal/nn"
 )
 
@@ -30,7 +29,7 @@ func (p *planner) carriedSource() (*manifest.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	plan, err := carriedPlan(p.s, nil, d)
+	plan, err := carriedPlan(p.s, p.pr, nil, d)
 	if err == nil && plan == nil {
 		err = errKind(KindUsage, "take another measure", "recipe: kvmerge.score plan: the model carries no attention plan")
 	}
@@ -46,8 +45,8 @@ func checkPlanGates(r *Recipe, s *source) error {
 }
 
 // carry carries the source's attention plan over, where it has one, to the model that is quantized.
-func (p *planner) carry(ctx context.Context, model *nn.Model, layers []kvmerge.Layer, d modelDigests) error {
-	c := &carrier{p.s, model, layers, p.o.Tool, d}
+func (p *planner) carry(ctx context.Context, model *nn.Model, d modelDigests) error {
+	c := &carrier{p.s, model, p.pr, p.m.layers(), p.o.Tool, d}
 	h, err := c.decide()
 	if h == nil || err != nil {
 		return err
@@ -66,13 +65,13 @@ func (a *applier) checkHeadsStep() (f faults) {
 }
 
 // checkCarried makes the decision once more, but for what was measured: it needs nothing but the source.
-func (a *applier) checkCarried(model *nn.Model, layers []kvmerge.Layer) (f faults) {
+func (a *applier) checkCarried(model *nn.Model) (f faults) {
 	config, err := configDigest(a.s.ck.Config())
 	if err != nil {
 		return append(f, err)
 	}
 	src := a.plan.Source
-	c := &carrier{a.s, model, layers, a.plan.Tool, modelDigests{src.WeightsDigest, src.HeadersDigest, config}}
+	c := &carrier{a.s, model, a.pr, a.m.layers(), a.plan.Tool, modelDigests{src.WeightsDigest, src.HeadersDigest, config}}
 	want, err := c.decide()
 	if err != nil {
 		return append(f, err)

@@ -14,7 +14,7 @@ import (
 // TestConfigEdits: keys that loaders read in different ways where they are missing are written out, and nothing else.
 func TestConfigEdits(t *testing.T) {
 	rotary := func(tied bool) *arch.Model {
-		return &arch.Model{Rope: &arch.Rope{}, Tied: tied, Layers: []arch.Layer{{K: 32}, {K: 32}}}
+		return &arch.Model{Family: "llama", Rope: &arch.Rope{}, Tied: tied, Layers: []arch.Layer{{K: 32}, {K: 32}}}
 	}
 	for _, c := range []struct {
 		name, config string
@@ -25,10 +25,10 @@ func TestConfigEdits(t *testing.T) {
 		{"missing", `{}`, rotary(false), rotary(false), `tie_word_embeddings=false head_dim=32 `},
 		{"null", `{"head_dim": null, "tie_word_embeddings": true}`, rotary(true), rotary(true), `head_dim=32 `},
 		{"untied", `{"head_dim": 32, "tie_word_embeddings": true}`, rotary(true), rotary(false), `tie_word_embeddings=false `},
-		{"learned positions", `{}`, &arch.Model{Tied: true, Layers: []arch.Layer{{K: 32}}}, &arch.Model{Tied: true, Layers: []arch.Layer{{K: 32}}}, ``},
-		{"mixed widths", `{"tie_word_embeddings": false}`, &arch.Model{Rope: &arch.Rope{}, Layers: []arch.Layer{{K: 32}, {K: 16}}}, rotary(false), ``},
+		{"learned positions", `{}`, &arch.Model{Family: "gpt2", Tied: true, Layers: []arch.Layer{{K: 32}}}, &arch.Model{Family: "gpt2", Tied: true, Layers: []arch.Layer{{K: 32}}}, ``},
+		{"mixed widths", `{"tie_word_embeddings": false}`, &arch.Model{Family: "llama", Rope: &arch.Rope{}, Layers: []arch.Layer{{K: 32}, {K: 16}}}, rotary(false), ``},
 	} {
-		set, err := configEdits([]byte(c.config), c.m, c.view, nil)
+		set, err := configEdits([]byte(c.config), c.m, c.view, nil, nil)
 		got := ""
 		for _, kv := range set {
 			v, _ := json.Marshal(kv.Value)
@@ -79,7 +79,7 @@ func TestCheckFiles(t *testing.T) {
 // layers that it had; what else it says of a layer stays.
 func TestKVHeadEdits(t *testing.T) {
 	heads := func(list ...int) *arch.Model {
-		m := &arch.Model{}
+		m := &arch.Model{Family: "llama"}
 		for _, g := range list {
 			m.Layers = append(m.Layers, arch.Layer{G: g, H: 8 * min(g, 1), K: 8})
 		}
@@ -120,7 +120,8 @@ func TestKVHeadEdits(t *testing.T) {
 		if err := json.Unmarshal([]byte(c.config), &have); err != nil {
 			t.Fatal(err)
 		}
-		set, err := kvHeadEdits(have, c.m, c.view)
+		have["head_dim"] = json.RawMessage("8")
+		set, err := sizeEdits(have, c.m, c.view, nil)
 		got := ""
 		for _, kv := range set {
 			v, err := json.Marshal(kv.Value)
@@ -133,7 +134,7 @@ func TestKVHeadEdits(t *testing.T) {
 			t.Errorf("%s: %q, %v; want %q", c.name, got, err, c.want)
 		}
 	}
-	if _, err := kvHeadEdits(map[string]json.RawMessage{"per_layer_config": json.RawMessage(`[1]`)}, heads(4), heads(2)); err == nil {
+	if _, err := sizeEdits(map[string]json.RawMessage{"per_layer_config": json.RawMessage(`[1]`)}, heads(4), heads(2), nil); err == nil {
 		t.Error("per_layer_config of another shape is overwritten")
 	}
 }
@@ -152,7 +153,7 @@ func TestKVHeadEditsDescribe(t *testing.T) {
 				a.G = 1
 			}
 		}
-		set, err := configEdits(m.Config, before, view, nil)
+		set, err := configEdits(m.Config, before, view, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

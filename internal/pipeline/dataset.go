@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"path/filepath"
 	"strconv"
 
 	"modelpress/calib"
@@ -31,6 +32,7 @@ func bosID(config []byte) *int32 {
 // dataset is the calibration data of a run: windows of both sides, and the retrieval prompts of each side.
 type dataset struct {
 	set           *calib.Set
+	learn         calib.Windows // what weights and masks are trained on
 	profile, held []calib.Prompt
 	train         []calib.Prompt // several needles each, to train gates on
 	tasks         []task         // what heads.validate asks for, of the held-out side
@@ -42,9 +44,11 @@ type dataset struct {
 	bos           *int32
 }
 
-// DataPaths name the input of calibration; Heldout is "" where the held-out side is cut from Calib.
+// DataPaths name the input of calibration; Heldout is "" where the held-out side is cut from Calib, and Train where weights and masks
+// are trained on the calibration windows.
 type DataPaths struct {
-	Calib, Heldout string
+	Calib, Heldout, Train string
+	Teacher               string // checkpoint directory of the teacher; "" for the source itself
 }
 
 // loadData reads and cuts the data as the recipe says. It is a function of the files' contents, the recipe and the tokenizer.
@@ -139,6 +143,9 @@ func (d *dataset) promptSets() []planfile.PromptSet {
 		}
 	}
 	prompts := func(name string, p []calib.Prompt) { add(name, calib.PromptsDigest(p), len(p), longestPrompt(p)) }
+	if d.learn.Digest != d.set.Calib.Digest {
+		add("training_text", d.learn.Digest, len(d.learn.IDs), d.learn.Longest())
+	}
 	prompts("profile", d.profile)
 	prompts("train", d.train)
 	prompts("held_out", d.held)
@@ -181,7 +188,41 @@ func (d *dataset) build(s *source, r *Recipe, p DataPaths, tok *calib.Tokenizer)
 	if d.set, err = calib.BuildSet(docs, enc, opt); err != nil {
 		return err
 	}
+	if err := d.training(s, r, p, opt, enc); err != nil {
+		return err
+	}
 	return s.checkPositions("windows", max(d.set.Calib.Longest(), d.set.Heldout.Longest()))
+}
+
+// training cuts the windows that weights and masks are trained on, none of which shares a span with the held-out side.
+func (d *dataset) training(s *source, r *Recipe, p DataPaths, opt calib.SetOptions, enc calib.Encoder) error {
+	d.learn = d.set.Calib
+	if p.Train == "" {
+		return nil
+	}
+	if r.Prune == nil && r.Distill == nil {
+		return errKind(KindUsage, "leave it out", "training data is given, and the recipe trains nothing")
+	}
+	docs, err := calib.OpenDocs(p.Train, calib.TextOptions{})
+	if err != nil {
+		return err
+	}
+	opt.Sequences, opt.HoldoutSequences, opt.Heldout, opt.Seed = r.Calibration.TrainSequences, 0, nil, nil
+	if n := r.Calibration.TrainLength; n > 0 {
+		opt.Length = n
+	}
+	opt.BOS, opt.EOS = nil, nil
+	if !calib.IsIDs(p.Train) {
+		opt.BOS, opt.EOS = d.bos, d.bos
+	}
+	set, err := calib.BuildSet(docs, enc, opt)
+	if err != nil {
+		return err
+	}
+	if d.learn = set.Calib.Without(d.set.Heldout); len(d.learn.IDs) == 0 {
+		return formats.Errorf(filepath.Base(p.Train), "", "every window shares text with the held-out side: give other training data")
+	}
+	return s.checkPositions("training windows", d.learn.Longest())
 }
 
 // parseBOS turns "auto", "none" or an id into the first id of every window, nil for none.

@@ -22,20 +22,20 @@ const (
 
 // quantDecision is every choice that quantization needs at apply time.
 type quantDecision struct {
-	Method     string          `json:"method"`
-	Bits       int             `json:"bits"`
-	Group      int             `json:"group"`
-	Symmetric  bool            `json:"symmetric"`
-	Clip       bool            `json:"clip"`
-	ActOrder   bool            `json:"act_order"`
-	Damp       json.Number     `json:"damp"`
-	Rotation   *rotation       `json:"rotation,omitempty"`
-	Importance *importance     `json:"importance,omitempty"`
-	Output     string          `json:"output"`
-	Store      string          `json:"store"` // dtype of scales and kept tensors
-	Modules    []string        `json:"modules"`
-	Ignored    []string        `json:"ignored"`
-	set        map[string]bool // Modules as a set
+	Method     string           `json:"method"`
+	Bits       int              `json:"bits"`
+	Group      int              `json:"group"`
+	Symmetric  bool             `json:"symmetric"`
+	Clip       bool             `json:"clip"`
+	ActOrder   bool             `json:"act_order"`
+	Damp       json.Number      `json:"damp"`
+	Rotation   *rotation        `json:"rotation,omitempty"`
+	Importance *tokenImportance `json:"importance,omitempty"`
+	Output     string           `json:"output"`
+	Store      string           `json:"store"` // dtype of scales and kept tensors
+	Modules    []string         `json:"modules"`
+	Ignored    []string         `json:"ignored"`
+	set        map[string]bool  // Modules as a set
 }
 
 // rotation fixes the fused rotations R1 (residual) and R2 (per KV head) by kind and seed.
@@ -45,7 +45,7 @@ type rotation struct {
 	R2   bool   `json:"r2"`
 }
 
-type importance struct {
+type tokenImportance struct {
 	Min json.Number `json:"min"`
 	Max json.Number `json:"max"`
 }
@@ -84,7 +84,7 @@ func exactly(v float64) json.Number {
 func decideQuantize(m *arch.Model, r *Recipe, store formats.DType) (*quantDecision, error) {
 	s := r.Quantize
 	q := &quantDecision{Method: s.Method, Bits: s.Bits, Group: s.GroupSize, Symmetric: *s.Symmetric, Clip: *s.Clip, ActOrder: s.ActOrder,
-		Damp: exactly(s.Damp), Output: outputPacked, Store: store.String(), Modules: []string{}, Ignored: []string{}}
+		Damp: exactly(s.Damp), Output: outputPacked, Store: store.String()}
 	if s.Bits == 2 || s.Bits == 3 {
 		q.Output = outputDequantized
 	}
@@ -92,36 +92,44 @@ func decideQuantize(m *arch.Model, r *Recipe, store formats.DType) (*quantDecisi
 		q.Rotation = &rotation{Kind: s.Rotate, Seed: r.Seed, R2: true}
 	}
 	if s.Importance != nil {
-		q.Importance = &importance{Min: exactly(s.Importance.Min), Max: exactly(s.Importance.Max)}
+		q.Importance = &tokenImportance{Min: exactly(s.Importance.Min), Max: exactly(s.Importance.Max)}
 	}
+	var err error
+	q.Modules, q.Ignored, err = chooseModules(m, "quantize", s.Ignore)
+	return q, err
+}
+
+// chooseModules returns the linear modules of a model that a section's rules leave, and those that they name.
+func chooseModules(m *arch.Model, section string, rules []string) (modules, ignored []string, err error) {
+	modules, ignored = []string{}, []string{}
 	matched := map[string]bool{}
 	for l := range m.Layers {
 		for _, lin := range m.Layers[l].Linears {
 			if !lin.Present() {
 				continue
 			}
-			if rule, ok := ignoredBy(lin.Module(), s.Ignore); ok {
+			if rule, ok := ignoredBy(lin.Module(), rules); ok {
 				matched[rule] = true
-				q.Ignored = append(q.Ignored, lin.Module())
+				ignored = append(ignored, lin.Module())
 				continue
 			}
-			q.Modules = append(q.Modules, lin.Module())
+			modules = append(modules, lin.Module())
 		}
 	}
-	q.Modules, q.Ignored = uniqueStrings(q.Modules), uniqueStrings(q.Ignored)
+	modules, ignored = uniqueStrings(modules), uniqueStrings(ignored)
 	var unused []string
-	for _, rule := range s.Ignore {
+	for _, rule := range rules {
 		if !matched[rule] && rule != arch.HeadModule {
 			unused = append(unused, rule)
 		}
 	}
 	if len(unused) > 0 {
-		return nil, errKind(KindUsage, "list the modules with `compress inspect --detail=tensor`", "recipe: quantize.ignore matches no module: %s", strings.Join(unused, ", "))
+		return nil, nil, errKind(KindUsage, "list the modules with `compress inspect --detail=tensor`", "recipe: %s.ignore matches no module: %s", section, strings.Join(unused, ", "))
 	}
-	if len(q.Modules) == 0 {
-		return nil, errKind(KindUsage, "", "recipe: quantize.ignore leaves no module to quantize")
+	if len(modules) == 0 {
+		return nil, nil, errKind(KindUsage, "", "recipe: %s.ignore leaves no module to %s", section, section)
 	}
-	return q, nil
+	return modules, ignored, nil
 }
 
 // ignoredBy returns the first rule that names the module: an exact name, or re: and an expression matched at its start.

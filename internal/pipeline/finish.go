@@ -77,7 +77,7 @@ func (a *applier) sideFiles() error {
 
 // config returns config.json of the result; ptr is nil before there is an attention plan.
 func (a *applier) config(ptr *manifest.Pointer) ([]byte, error) {
-	set, err := configEdits(a.s.ck.Config(), a.s.arch, a.viewed, a.q)
+	set, err := configEdits(a.s.ck.Config(), a.s.arch, a.viewed, a.pr.layers(), a.q)
 	if err != nil {
 		return nil, formats.Errorf(configName, "", "%w", err)
 	}
@@ -176,7 +176,7 @@ func (a *applier) writeReport(ctx context.Context, d modelDigests, q *quality) e
 	sort.SliceStable(a.notes, func(i, j int) bool { return a.notes[i].Tensor < a.notes[j].Tensor })
 	r := &Report{Schema: ReportSchema, PlanID: a.plan.PlanID, Tool: a.plan.Tool, DeviceClass: a.plan.DeviceClass,
 		SourceWeights: a.plan.Source.WeightsDigest, WeightsDigest: d.weights, HeadersDigest: d.headers, ConfigDigest: d.config,
-		BytesBefore: before, BytesAfter: after, FellBack: []string{}, Gates: judge(a.plan.Gates, q), Quality: q, Matrices: a.notes, Files: files}
+		BytesBefore: before, BytesAfter: after, FellBack: []string{}, Gates: judge(a.plan.Gates, q), Quality: q, Sparsity: sparsityOf(a.sp, a.notes), Matrices: a.notes, Files: files}
 	if r.Matrices == nil {
 		r.Matrices = []tensorNote{}
 	}
@@ -240,7 +240,7 @@ func (a *applier) gate() error {
 	}
 	if a.o.Strict {
 		for _, t := range a.report.FellBack {
-			f.add(true, "tensor %q fell back to plain rounding (--strict)", t)
+			f.add(true, "tensor %q fell back to %s (--strict)", t, a.report.Plainer())
 		}
 	}
 	if len(f) == 0 {

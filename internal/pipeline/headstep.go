@@ -26,9 +26,9 @@ type headJob struct {
 
 // decideHeads profiles the model on the calibration side, decides what every KV head keeps and looks at, and measures the plan
 // on the held-out side at the very sizes that it ships. A plan that breaks a gate there is an error.
-// s is the source and t what merging its KV heads makes of it.
-func decideHeads(ctx context.Context, s, t *source, merge *mergeDecision, r *Recipe, set *dataset, tool planfile.Tool, d modelDigests, env Env) (*headsDecision, error) {
-	draft, err := draftPlan(s, t, merge)
+// s is the source and t what pruning it and merging its KV heads makes of it.
+func decideHeads(ctx context.Context, s, t *source, cut *pruneDecision, merge *mergeDecision, r *Recipe, set *dataset, tool planfile.Tool, d modelDigests, env Env) (*headsDecision, error) {
+	draft, err := draftPlan(s, t, cut, merge)
 	if err != nil {
 		return nil, err
 	}
@@ -60,18 +60,28 @@ func decideHeads(ctx context.Context, s, t *source, merge *mergeDecision, r *Rec
 
 // draftPlan is the plan of a model, t, that keeps and looks at everything. It records where its KV heads come from in s, the model
 // before they were merged.
-func draftPlan(s, t *source, merge *mergeDecision) (*manifest.Plan, error) {
+func draftPlan(s, t *source, cut *pruneDecision, merge *mergeDecision) (*manifest.Plan, error) {
 	p := heads.Draft(t.arch)
-	if merge == nil {
+	if merge == nil && cut == nil {
 		return p, nil
 	}
 	before := heads.Draft(s.arch)
 	before.Model.WeightsDigest = placeholderDigest
-	mapped, err := mergePlan(before, merge.layers())
+	mapped, err := prunePlan(before, s.arch, cut)
+	if err == nil {
+		mapped, err = mergePlan(mapped, merge.layers())
+	}
 	if err != nil {
 		return nil, err
 	}
 	p.Model.Permutation = mapped.Model.Permutation
+	for i := range p.Layers {
+		for _, l := range mapped.Layers {
+			if l.Layer == p.Layers[i].Layer {
+				p.Layers[i].SourceLayer = l.SourceLayer
+			}
+		}
+	}
 	return p, nil
 }
 

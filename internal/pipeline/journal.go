@@ -9,6 +9,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"modelpress/internal/arch"
 )
 
 // journal records which parts of an apply are finished and safe on disk: one JSON object per line, appended and synced
@@ -27,6 +29,7 @@ type journalEntry struct {
 	Tensors map[string]string `json:"tensors,omitempty"` // sha256 of each tensor's data
 	State   string            `json:"state,omitempty"`   // sha256 of the boundary states that the part leaves
 	Maps    string            `json:"maps,omitempty"`    // sha256 of the file of a merged layer's maps
+	Trained string            `json:"trained,omitempty"` // sha256 of the file of trained weights
 	Notes   []tensorNote      `json:"notes,omitempty"`
 }
 
@@ -38,6 +41,10 @@ type tensorNote struct {
 	Damp        float64 `json:"damp"`         // the damping that the factorization needed
 	DeadColumns int     `json:"dead_columns"` // inputs that were always zero
 	FellBack    string  `json:"fell_back,omitempty"`
+	Weights     int64   `json:"weights,omitempty"` // of a matrix that was made sparse
+	Zeros       int64   `json:"zeros,omitempty"`   // of them, as written
+
+	role arch.Role // while the block is at hand
 }
 
 const journalName = "journal.jsonl"

@@ -20,6 +20,14 @@ type keeper struct {
 
 func (e Env) keeper() keeper { return keeper{e.StateFile} }
 
+// maskState is where the training of masks keeps what an interrupted run goes on from; "" for nowhere.
+func (e Env) maskState() string {
+	if e.StateFile == "" {
+		return ""
+	}
+	return e.StateFile + ".masks"
+}
+
 // load returns what an interrupted run left, nil where there is nothing.
 func (k keeper) load() ([]byte, error) {
 	if k.path == "" {

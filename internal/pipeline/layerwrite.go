@@ -11,7 +11,7 @@ import (
 )
 
 // writeLayer writes every tensor of a block in the planned order.
-func (r *blockRunner) writeLayer(s *sink, part string, b *nn.Block, mats map[arch.Role]*quantize.Matrix) error {
+func (r *blockRunner) writeLayer(s *sink, part string, b *nn.Block, mats map[arch.Role]*quantize.Matrix, notes []tensorNote) error {
 	coded := map[string][]byte{}
 	for _, t := range r.outs {
 		if t.part != part {
@@ -28,7 +28,10 @@ func (r *blockRunner) writeLayer(s *sink, part string, b *nn.Block, mats map[arc
 				delete(coded, t.Name)
 			}
 		case outDequant:
-			err = s.dequantized(t, b)
+			var stored []float32
+			if stored, err = s.dequantized(t, b); err == nil && t.step == stepSparsify {
+				err = r.sp.count(notesOf(notes, t.from), b, stored)
+			}
 		default:
 			err = r.plain(s, t)
 		}
@@ -58,11 +61,25 @@ func (r *blockRunner) encode(into map[string][]byte, weight string, b *nn.Block,
 	return fmt.Errorf("pipeline: weight %q was planned and not quantized", weight)
 }
 
-// dequantized writes a stored tensor from the projections that lie in it, in the layout of the source.
-func (s *sink) dequantized(t outTensor, b *nn.Block) error {
+// notesOf returns those of one tensor, which stand together.
+func notesOf(notes []tensorNote, tensor string) []tensorNote {
+	from := 0
+	for from < len(notes) && notes[from].Tensor != tensor {
+		from++
+	}
+	to := from
+	for to < len(notes) && notes[to].Tensor == tensor {
+		to++
+	}
+	return notes[from:to]
+}
+
+// dequantized writes a stored tensor from the projections that lie in it, in the layout of the source. It returns the values as
+// they were stored.
+func (s *sink) dequantized(t outTensor, b *nn.Block) ([]float32, error) {
 	n, err := t.Elements()
 	if err != nil {
-		return formats.Errorf("model", t.Name, "%w", err)
+		return nil, formats.Errorf("model", t.Name, "%w", err)
 	}
 	stored := make([]float32, n)
 	for role, lin := range b.Arch().Linears {
@@ -71,11 +88,11 @@ func (s *sink) dequantized(t outTensor, b *nn.Block) error {
 		}
 		w, err := b.Weight(arch.Role(role))
 		if err != nil {
-			return err
+			return nil, err
 		}
 		place(stored, w, lin)
 	}
-	return s.values(t.TensorInfo, stored)
+	return stored, s.values(t.TensorInfo, stored)
 }
 
 // place puts a logical weight [Out, In] at its rows of the stored tensor, [StoredOut, In] or transposed.
@@ -91,4 +108,20 @@ func place(stored, w []float32, lin arch.Linear) {
 			stored[i*total+lin.Row+o] = v
 		}
 	}
+}
+
+// taken returns the logical weight [Out, In] that place put into the stored tensor, a part of it where it is not transposed.
+func taken(stored []float32, lin arch.Linear) []float32 {
+	if !lin.Transposed {
+		return stored[lin.Row*lin.In:][:lin.Out*lin.In]
+	}
+	w := make([]float32, lin.Out*lin.In)
+	total := max(lin.StoredOut, lin.Out)
+	for o := range lin.Out {
+		row := w[o*lin.In : (o+1)*lin.In]
+		for i := range row {
+			row[i] = stored[i*total+lin.Row+o]
+		}
+	}
+	return w
 }

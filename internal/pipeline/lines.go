@@ -9,11 +9,14 @@ func Failed(format string, args ...any) error { return errKind(KindGate, "", for
 
 // QualityLines says what a result is worth, a line per measurement.
 func (r *Report) QualityLines() []string {
+	var lines []string
+	if s := r.Sparsity; s != nil {
+		lines = append(lines, fmt.Sprintf("sparse weights, %s by %s: %d of %d are 0", s.Pattern, s.Method, s.Zeros, s.Weights))
+	}
 	q := r.Quality
 	if q == nil {
-		return nil
+		return lines
 	}
-	var lines []string
 	if c := q.Source; c != nil {
 		lines = append(lines, fmt.Sprintf("held-out text, %d tokens: perplexity %s -> %s (ratio %s), KL %s nats per token (p99 %s), same top token %s",
 			q.Tokens, c.SourcePPL, c.PPL, c.Ratio, c.KL, c.KLP99, c.Top1))

@@ -18,13 +18,13 @@ import (
 //
 // Resident at most and allowed: Llama-3-8B's widths 1551 of 1647 MiB (rtn), 3846 of 3992 MiB (rsq). Without a budget, by
 // usualMemory: 1846 of 1952 MiB (rtn, 4 layers); Llama-3.2-1B's widths 1314 of 1818 MiB (rtn, 16 layers).
-func peakMemory(s *source, q *quantDecision, set *dataset, states int64) int64 {
-	return withGarbage(max(compressBytes(s, q, set, states), judgeBytes(s, set, 2, states)))
+func peakMemory(s *source, w blockWork, set *dataset, states int64) int64 {
+	return withGarbage(max(compressBytes(s, w, set, states), judgeBytes(s, set, 2, states)))
 }
 
 // usualMemory is peakMemory for a run without a budget, where the collector leaves up to a third of garbage.
-func usualMemory(s *source, q *quantDecision, set *dataset) int64 {
-	n := max(compressBytes(s, q, set, stateMemory), judgeBytes(s, set, 2, stateMemory))
+func usualMemory(s *source, w blockWork, set *dataset) int64 {
+	n := max(compressBytes(s, w, set, stateMemory), judgeBytes(s, set, 2, stateMemory))
 	return n + n/3
 }
 
@@ -80,19 +80,33 @@ func sizesOf(s *source) sizes {
 	return z
 }
 
-func compressBytes(s *source, q *quantDecision, set *dataset, states int64) int64 {
+// blockWork says what the step that changes blocks does to them.
+type blockWork struct {
+	changes bool // weights are replaced
+	rotated bool // blocks are in f32
+	data    bool // windows are carried through
+}
+
+func workOf(sp *sparsifyDecision, q *quantDecision) blockWork {
+	if q == nil {
+		return blockWork{changes: sp != nil, data: sp.needsData()}
+	}
+	return blockWork{changes: true, rotated: q.Rotation != nil, data: q.needsData()}
+}
+
+func compressBytes(s *source, w blockWork, set *dataset, states int64) int64 {
 	const f32 = 4
 	total := int64(programBytes)
-	if q == nil {
+	if !w.changes {
 		return total
 	}
 	z := sizesOf(s)
 	held := z.store
-	if q.Rotation != nil {
+	if w.rotated {
 		held = f32
 	}
 	total += held*z.block + z.store*z.matrix + 4*f32*z.matrix
-	if q.needsData() {
+	if w.data {
 		c := set.set.Calib
 		total += 8*z.widest*z.widest + windowBytes(s.arch, c.Longest()) + passBytes(s.arch, int64(c.Tokens()), states)
 	}

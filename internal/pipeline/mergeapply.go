@@ -16,7 +16,7 @@ func (a *applier) mergeLayers(ctx context.Context) error {
 	if a.m == nil {
 		return nil
 	}
-	layers := len(a.s.arch.Layers)
+	layers := len(a.c.arch.Layers)
 	first := 0
 	for ; first < layers; first++ {
 		if _, ok := a.journal.done[partMerge(first)]; !ok {
@@ -35,7 +35,7 @@ func (a *applier) mergeLayers(ctx context.Context) error {
 		return nil
 	}
 	windows := a.set.set.Calib.IDs
-	r := newMerger(a.s, a.m, windows, a.o.Env)
+	r := newMerger(a.c, a.m, windows, a.o.Env)
 	p := a.o.Env.Progress
 	p.Start("merging kv heads", int64(layers*len(windows)))
 	p.Add(int64(first * len(windows)))
@@ -106,7 +106,7 @@ func (a *applier) enterMerge(ctx context.Context, r *merger, l int) (*boundary, 
 }
 
 func (a *applier) mergeStates(l int) (*boundary, error) {
-	return openBoundary(mergeName(a.work, l), a.lengths(), a.s.arch.D)
+	return openBoundary(mergeName(a.work, l), a.lengths(), a.c.arch.D)
 }
 
 // lengths are those of the calibration windows.

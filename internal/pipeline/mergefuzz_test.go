@@ -76,7 +76,7 @@ func FuzzMergeDecision(f *testing.F) {
 				t.Errorf("layer %d has %d KV heads, the decision says %d", l, a.G, g)
 			}
 		}
-		if _, err := configEdits(b.m.Config, b.a, m, nil); err != nil {
+		if _, err := configEdits(b.m.Config, b.a, m, nil, nil); err != nil {
 			t.Error(err)
 		}
 		d.rows(b.a, m)

@@ -1,17 +1,16 @@
 package pipeline
 
-import (
-	"context"
-
-	"modelpress/calib"
-)
+import "context"
 
 // judge measures the merged model on the held-out side, and fails one that is beyond the gates already.
 func (j *mergeJob) judge(ctx context.Context, merged *source) (err error) {
 	if j.d.HeldOut, err = j.measure(ctx, merged); err != nil {
 		return err
 	}
-	return gateMerge(j.d.HeldOut, j.r.Gates)
+	if j.r.Distill != nil { // which is there to bring back what is lost
+		return nil
+	}
+	return gateStep(j.d.HeldOut, j.r.Gates, "merging KV heads", "keep more KV heads (kv_heads, kv_budget), or loosen the gates")
 }
 
 // measure compares source and merged model on the held-out side.
@@ -19,9 +18,7 @@ func (j *mergeJob) measure(ctx context.Context, merged *source) ([]metric, error
 	list := []metric{}
 	src, m := j.s.model(j.env.Device), merged.model(j.env.Device)
 	if w := j.set.set.Heldout; len(w.IDs) > 0 {
-		tick, stop := counter(j.env.Progress, "held-out text, merged")
-		c, err := calib.Compare(ctx, src, m, w, j.env.eval(nil, tick))
-		stop()
+		c, err := compare(ctx, src, m, w, j.env, "held-out text, merged")
 		if err != nil {
 			return nil, err
 		}
@@ -57,8 +54,8 @@ func (j *mergeJob) uniform() bool {
 	return true
 }
 
-// gateMerge fails a merged model that is beyond the gates of the result already: what comes after brings nothing back.
-func gateMerge(list []metric, g Gates) error {
+// gateStep fails a model that is beyond the gates of the result after a step already: what comes after brings nothing back.
+func gateStep(list []metric, g Gates, step, hint string) error {
 	c := costOf(list)
 	var f faults
 	for _, b := range []struct {
@@ -66,12 +63,12 @@ func gateMerge(list []metric, g Gates) error {
 		value, bound float64
 		measured     bool
 	}{{metricPPLRatio, c.ratio, g.PPLRatio, c.text}, {metricKL, c.kl, g.KL, c.text}, {metricNeedleDrop, c.drop, g.NeedleDrop, c.needles}} {
-		f.add(b.bound != 0 && b.measured && b.value > b.bound+gateSlack, "gate %s: merging KV heads alone reaches %s on held-out data, want at most %v", b.name, number(b.value), b.bound)
+		f.add(b.bound != 0 && b.measured && b.value > b.bound+gateSlack, "gate %s: %s alone reaches %s on held-out data, want at most %v", b.name, step, number(b.value), b.bound)
 	}
 	if len(f) == 0 {
 		return nil
 	}
-	return &Error{Kind: KindGate, Err: sortedJoin(f), Hint: "keep more KV heads (kv_heads, kv_budget), or loosen the gates"}
+	return &Error{Kind: KindGate, Err: sortedJoin(f), Hint: hint}
 }
 
 // warn says where the result will disappoint.

@@ -12,30 +12,36 @@ import (
 type outKind uint8
 
 const (
-	outCopy    outKind = iota // the source's bytes, unchanged
-	outRounded                // read from the merged and rotated view, rounded to the stored dtype
+	outCopy    outKind = iota // the source's bytes, unchanged or a part of them
+	outRounded                // read from the changed and rotated view, rounded to the stored dtype
 	outPacked                 // one tensor of a packed module
-	outDequant                // low-bit values written as plain weights
+	outDequant                // low-bit or sparse values written as plain weights
 )
 
 // The machine-readable reasons of change rows.
 const (
-	reasonKept      = "kept"
-	reasonIgnored   = "kept_by_ignore"
-	reasonMerged    = "kv_heads_merged"
-	reasonRotated   = "rotation_fused"
-	reasonFolded    = "norm_folded"
-	reasonUntied    = "untied_for_rotation"
-	reasonPacked    = "quantized_packed"
-	reasonDequant   = "quantized_dequantized"
-	reasonUntouched = "not_part_of_the_model"
+	reasonKept       = "kept"
+	reasonIgnored    = "kept_by_ignore"
+	reasonPruned     = "units_pruned"
+	reasonRenumbered = "layer_renumbered"
+	reasonDropped    = "left_out"
+	reasonTrained    = "trained"
+	reasonMerged     = "kv_heads_merged"
+	reasonRotated    = "rotation_fused"
+	reasonFolded     = "norm_folded"
+	reasonUntied     = "untied_for_rotation"
+	reasonPacked     = "quantized_packed"
+	reasonDequant    = "quantized_dequantized"
+	reasonSparsified = "sparsified"
+	reasonUntouched  = "not_part_of_the_model"
 )
 
 // outTensor is one tensor of the result.
 type outTensor struct {
 	formats.TensorInfo
 	kind   outKind
-	from   string // tensor of the source view; the module's weight for packed ones
+	from   string // tensor of the view; the module's weight for packed ones
+	origin string // tensor of the checkpoint that from is made of
 	part   string // journal part that writes it
 	reason string
 	step   string // the last one that changes the data; "" where it is copied
@@ -49,21 +55,18 @@ const (
 func partLayer(l int) string { return fmt.Sprintf("layer %d", l) }
 
 // outputs lists every tensor of the result in the order in which it is written: embeddings, layers, final norm and head,
-// then whatever else the source holds. m describes the view that is written (after rotation), src is the source itself.
+// then whatever else the source holds. m describes the view that is written (after rotation).
 type outputs struct {
-	src    formats.Source
-	view   formats.Source
-	q      *quantDecision
-	list   []outTensor
-	taken  map[string]bool
-	merged map[string]bool // tensors that merging changes
+	*stored
+	view  formats.Source
+	sp    *sparsifyDecision
+	q     *quantDecision
+	list  []outTensor
+	taken map[string]bool
 }
 
-func planOutputs(src, view formats.Source, m *arch.Model, merged []string, q *quantDecision) ([]outTensor, error) {
-	o := &outputs{src: src, view: view, q: q, taken: map[string]bool{}, merged: map[string]bool{}}
-	for _, name := range merged {
-		o.merged[name] = true
-	}
+func planOutputs(st *stored, view formats.Source, m *arch.Model, sp *sparsifyDecision, q *quantDecision) ([]outTensor, error) {
+	o := &outputs{stored: st, view: view, sp: sp, q: q, taken: map[string]bool{}}
 	o.plain(m.Embed, partPrologue, reasonRotated)
 	o.plain(m.PosEmbed, partPrologue, reasonRotated)
 	for l := range m.Layers {
@@ -75,10 +78,13 @@ func planOutputs(src, view formats.Source, m *arch.Model, merged []string, q *qu
 	if !m.Tied {
 		o.plain(m.LMHead, partEpilogue, reasonRotated)
 	}
-	for _, t := range src.Tensors() {
+	for _, t := range st.copies.Tensors() {
 		if !o.taken[t.Name] {
 			o.list = append(o.list, outTensor{TensorInfo: t, kind: outCopy, from: t.Name, part: partEpilogue, reason: reasonUntouched})
 		}
+	}
+	for i := range o.list {
+		o.list[i].origin = st.origin(o.list[i].from)
 	}
 	return o.list, nil
 }
@@ -119,8 +125,10 @@ func (o *outputs) plain(name, part, changed string) {
 			own, changed = formats.TensorInfo{Name: name, DType: o.q.store(), Shape: own.Shape}, reasonUntied
 		}
 		t = outTensor{TensorInfo: own, kind: outRounded, from: name, part: part, reason: changed, step: stepQuantize}
-	} else if o.merged[name] {
-		t.kind, t.reason, t.step = outRounded, reasonMerged, stepMerge
+	} else if c, ok := o.changed[name]; ok {
+		if t.reason, t.step = c.reason, c.step; c.rounded {
+			t.kind = outRounded
+		}
 	}
 	o.list = append(o.list, t)
 }
@@ -129,29 +137,32 @@ func (o *outputs) plain(name, part, changed string) {
 // has it.
 func (o *outputs) own(name string) (formats.TensorInfo, bool) {
 	seen, _ := o.view.Lookup(name)
-	own, ok := o.src.Lookup(name)
+	own, ok := o.lookup(name)
 	own.Shape = seen.Shape
 	return own, ok
 }
 
 func (o *outputs) linear(lin arch.Linear, part string) error {
+	if o.sp.has(lin.Module()) {
+		o.dense(lin, part, reasonSparsified, stepSparsify)
+		return nil
+	}
 	if o.q == nil || !o.q.has(lin.Module()) {
 		n := len(o.list) // a tensor of several projections is there already
 		o.plain(lin.Weight, part, reasonRotated)
-		if len(o.list) > n && o.q != nil && o.list[n].kind == outCopy {
+		if len(o.list) > n && (o.q != nil || o.sp != nil) && o.list[n].reason == reasonKept {
 			o.list[n].reason = reasonIgnored
 		}
+		return nil
+	}
+	if o.q.Output == outputDequantized {
+		o.dense(lin, part, reasonDequant, stepQuantize)
 		return nil
 	}
 	if o.taken[lin.Weight] {
 		return nil
 	}
 	o.taken[lin.Weight] = true
-	if o.q.Output == outputDequantized {
-		own, _ := o.own(lin.Weight)
-		o.list = append(o.list, outTensor{TensorInfo: own, kind: outDequant, from: lin.Weight, part: part, reason: reasonDequant, step: stepQuantize})
-		return nil
-	}
 	scheme := o.q.packedScheme()
 	if err := scheme.Check(int64(lin.Out), int64(lin.In)); err != nil {
 		return formats.Errorf("model", lin.Weight, "%w", err)
@@ -160,6 +171,16 @@ func (o *outputs) linear(lin arch.Linear, part string) error {
 		o.list = append(o.list, outTensor{TensorInfo: t, kind: outPacked, from: lin.Weight, part: part, reason: reasonPacked, step: stepQuantize})
 	}
 	return nil
+}
+
+// dense adds the weight of a projection, of which the values in the block are written as plain weights.
+func (o *outputs) dense(lin arch.Linear, part, reason, step string) {
+	if o.taken[lin.Weight] {
+		return
+	}
+	o.taken[lin.Weight] = true
+	own, _ := o.own(lin.Weight)
+	o.list = append(o.list, outTensor{TensorInfo: own, kind: outDequant, from: lin.Weight, part: part, reason: reason, step: step})
 }
 
 func (q *quantDecision) packedScheme() packed.Scheme {

@@ -11,8 +11,8 @@ import (
 	"modelpress/formats"
 	"modelpress/formats/planfile"
 	"modelpress/formats/safetensors"
-	"modelpress/heads/kvmerge"
 	"modelpress/internal/arch"
+	"modelpress/prune"
 )
 
 // PlanOptions is what a plan is made from.
@@ -55,23 +55,29 @@ func Plan(ctx context.Context, o PlanOptions) (*planfile.Plan, error) {
 }
 
 type planner struct {
-	o    PlanOptions
-	s    *source
-	t    *source // the source once its KV heads are merged; before that, in the shapes that it will have as far as they are known
-	r    *Recipe
-	dir  string // of the maps of merged layers; "" for none
-	vs   []violation
-	m    *mergeDecision
-	q    *quantDecision
-	h    *headsDecision
-	set  *dataset
-	src  planfile.Source
-	outs []outTensor
-	view *arch.Model
+	o          PlanOptions
+	s          *source
+	c          *source // the source once units are pruned; before that, in shapes that it may have
+	t          *source // c once its KV heads are merged; before that, in the shapes that it will have as far as they are known
+	r          *Recipe
+	dir        string // of the maps of merged layers; "" for none
+	vs         []violation
+	pr         *pruneDecision
+	cutChanges []prune.Change
+	m          *mergeDecision
+	di         *distillDecision
+	sp         *sparsifyDecision
+	q          *quantDecision
+	h          *headsDecision
+	set        *dataset
+	src        planfile.Source
+	outs       []outTensor
+	stored     *stored
+	view       *arch.Model
 }
 
 func (p *planner) plan(ctx context.Context) (*planfile.Plan, error) {
-	for _, f := range []func(context.Context) error{p.decide, p.data, p.budget, p.fingerprint, p.merge, p.heads} {
+	for _, f := range []func(context.Context) error{p.decide, p.data, p.budget, p.fingerprint, p.prune, p.merge, p.distill, p.heads} {
 		if err := f(ctx); err != nil {
 			return nil, err
 		}
@@ -89,24 +95,14 @@ func (p *planner) drop() error {
 
 // decide makes the choices that need no compute, and refuses what would not load.
 func (p *planner) decide(context.Context) error {
-	p.t = p.s
-	if k := p.r.KVMerge; k != nil {
-		shapes, err := k.shapes(p.s.arch)
-		if err != nil {
-			return err
-		}
-		if p.t, err = p.s.merged(shapes, nil, nil); err != nil {
-			return err
-		}
+	if err := p.shape(); err != nil {
+		return err
 	}
-	if p.r.Quantize != nil {
-		store, err := p.s.storeDType()
-		if err != nil {
-			return err
-		}
-		if p.q, err = decideQuantize(p.s.arch, p.r, store); err != nil {
-			return err
-		}
+	if err := p.mergedShapes(); err != nil {
+		return err
+	}
+	if err := p.quantize(); err != nil {
+		return err
 	}
 	if h := p.r.Heads; h != nil && h.BudgetLength > p.s.arch.MaxPosition {
 		return errKind(KindUsage, "give the length that you serve, within the model's positions", "recipe: heads.budget_length %d: the model has %d positions",
@@ -118,12 +114,45 @@ func (p *planner) decide(context.Context) error {
 	return p.layOut()
 }
 
+// quantize decides which matrices are quantized and how; again once it is known which layers there are.
+func (p *planner) quantize() error {
+	if p.r.Quantize == nil {
+		return nil
+	}
+	store, err := p.s.storeDType()
+	if err == nil {
+		p.q, err = decideQuantize(p.c.arch, p.r, store)
+	}
+	return err
+}
+
+// mergedShapes describes the model in the shapes that merging KV heads leaves, as far as they are known.
+func (p *planner) mergedShapes() error {
+	p.t = p.c
+	k := p.r.KVMerge
+	if k == nil {
+		return nil
+	}
+	shapes, err := k.shapes(p.c.arch)
+	if err != nil {
+		return err
+	}
+	p.t, err = p.c.merged(shapes, nil, nil)
+	return err
+}
+
 // layOut checks the rules of the targets and lists the tensors of the result.
 func (p *planner) layOut() error {
-	p.vs = preflight(p.t.arch, p.r.Target, p.q)
+	if s := p.r.Sparsify; s != nil {
+		var err error
+		if p.sp, err = decideSparsify(p.t.arch, s); err != nil {
+			return err
+		}
+	}
+	p.vs = append(preflight(p.t.arch, p.r.Target, p.q), p.sp.rules(p.t.arch)...)
 	// The uneven layers that stand for a budget's tell what their numbers may be no better than that they differ.
 	if k := p.r.KVMerge; k != nil && (p.m != nil || k.KVBudget == nil) {
-		p.vs = append(p.vs, mergedRules(p.s.arch, p.t.arch, p.r.Target, p.r.KVMerge)...)
+		p.vs = append(p.vs, mergedRules(p.c.arch, p.t.arch, p.r.Target, p.r.KVMerge)...)
 	}
 	if err := refusal(p.vs); err != nil {
 		return err
@@ -133,7 +162,8 @@ func (p *planner) layOut() error {
 		return err
 	}
 	p.view = m
-	p.outs, err = planOutputs(p.s.ck, view, m, kvmerge.Changed(p.s.arch, p.m.layers()), p.q)
+	p.stored = p.storedAs()
+	p.outs, err = planOutputs(p.stored, view, m, p.sp, p.q)
 	return err
 }
 
@@ -146,12 +176,12 @@ func (p *planner) merge(ctx context.Context) error {
 	if p.dir, err = os.MkdirTemp(p.o.Env.Scratch, "compress-kvmerge-"); err != nil {
 		return fmt.Errorf("pipeline: %w", err)
 	}
-	if n := scratchOfMaps(p.s, *p.r.KVMerge.Refit); n > 0 {
+	if n := scratchOfMaps(p.c, *p.r.KVMerge.Refit); n > 0 {
 		if err := formats.CheckSpace(p.dir, n); err != nil {
 			return &Error{Kind: KindResource, Err: fmt.Errorf("pipeline: maps of merged layers: %w", err), Hint: fmt.Sprintf("make room for %d bytes, or name another directory by TMPDIR", n)}
 		}
 	}
-	j := &mergeJob{s: p.s, r: p.r, set: p.set, env: p.o.Env, dir: p.dir}
+	j := &mergeJob{s: p.c, r: p.r, set: p.set, env: p.o.Env, dir: p.dir}
 	if mergeScore(p.s, p.r) == scorePlan {
 		if j.carried, err = p.carriedSource(); err != nil {
 			return err
@@ -170,7 +200,7 @@ func (p *planner) merge(ctx context.Context) error {
 // budget plans the run into the memory that it may take, or refuses.
 func (p *planner) budget(context.Context) error {
 	return p.o.Env.fit(func(states int64) int64 {
-		return max(planMemory(p.s, p.set, states)+mergedViewBytes(p.s, p.r.KVMerge), mergeMemory(p.s, p.r.KVMerge, p.set, states))
+		return max(planMemory(p.s, p.set, states)+mergedViewBytes(p.s, p.r.KVMerge), mergeMemory(p.s, p.r.KVMerge, p.set, states), pruneMemory(p.s, p.r, p.set, states))
 	})
 }
 
@@ -182,7 +212,7 @@ func (p *planner) fingerprint(ctx context.Context) error {
 
 // needsData reports whether any part of the plan looks at calibration data.
 func (p *planner) needsData() bool {
-	return p.r.KVMerge != nil || p.r.Heads != nil || p.q != nil && p.q.needsData() || p.o.Data.Calib != "" || p.r.Gates != Gates{}
+	return p.r.Prune != nil || p.r.Distill != nil || p.r.KVMerge != nil || p.r.Heads != nil || workOf(p.sp, p.q).data || p.o.Data.Calib != "" || p.r.Gates != Gates{}
 }
 
 func (p *planner) data(ctx context.Context) error {
@@ -200,9 +230,9 @@ func (p *planner) heads(ctx context.Context) error {
 		return err
 	}
 	if p.r.Heads == nil {
-		return p.carry(ctx, p.t.model(p.o.Env.Device), p.m.layers(), d)
+		return p.carry(ctx, p.t.model(p.o.Env.Device), d)
 	}
-	p.h, err = decideHeads(ctx, p.s, p.t, p.m, p.r, p.set, p.o.Tool, d, p.o.Env)
+	p.h, err = decideHeads(ctx, p.s, p.t, p.pr, p.m, p.r, p.set, p.o.Tool, d, p.o.Env)
 	return err
 }
 
@@ -222,7 +252,7 @@ func (p *planner) assemble() (*planfile.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	changes, err := changeRows(p.s.ck, p.outs, p.s.arch.Embed)
+	changes, err := changeRows(p.stored, p.outs, p.s.arch.Embed)
 	if err != nil {
 		return nil, err
 	}
@@ -250,13 +280,28 @@ func (p *planner) addSteps(plan *planfile.Plan) error {
 		plan.Steps = append(plan.Steps, planfile.Step{Name: name, Version: version, Summary: summary, Rows: rows, Decision: raw})
 		return nil
 	}
+	if p.pr != nil {
+		if err := add(stepPrune, pruneVersion, p.pr, p.pr.summary(p.s.arch, p.c.arch), p.pr.rows(p.s.arch)); err != nil {
+			return err
+		}
+	}
 	if p.m != nil {
-		if err := add(stepMerge, mergeVersion, p.m, p.m.summary(p.s.arch), p.m.rows(p.s.arch, p.t.arch)); err != nil {
+		if err := add(stepMerge, mergeVersion, p.m, p.m.summary(p.c.arch), p.m.rows(p.c.arch, p.t.arch)); err != nil {
+			return err
+		}
+	}
+	if p.di != nil {
+		if err := add(stepDistill, distillVersion, p.di, p.di.summary(p.r.Distill), p.di.rows()); err != nil {
 			return err
 		}
 	}
 	if p.h != nil {
 		if err := add(stepHeads, headsVersion, p.h, p.h.summary(), p.h.rows()); err != nil {
+			return err
+		}
+	}
+	if p.sp != nil {
+		if err := add(stepSparsify, sparsifyVersion, p.sp, p.sp.summary(), p.sp.rows(plan, p.view)); err != nil {
 			return err
 		}
 	}
@@ -283,13 +328,17 @@ func calibrationOf(d *dataset) *planfile.Calibration {
 
 // estimate states what apply will need, by the formulas of its parts.
 func (p *planner) estimate() planfile.Estimate {
-	e := planfile.Estimate{PeakMemory: usualMemory(p.s, p.q, p.set) + mergedViewBytes(p.s, p.r.KVMerge)}
-	if p.q != nil && p.q.needsData() {
+	e := planfile.Estimate{PeakMemory: usualMemory(p.s, workOf(p.sp, p.q), p.set) + mergedViewBytes(p.s, p.r.KVMerge)}
+	if workOf(p.sp, p.q).data {
 		e.Scratch = scratchBytes(p.s.arch, int64(p.set.set.Calib.Tokens()))
 	}
+	if p.di != nil {
+		e.PeakMemory = max(e.PeakMemory, trainMemory(p.t, p.r, p.set, stateMemory))
+		e.Scratch += trainScratch(p.t, p.r, p.set)
+	}
 	if p.m != nil {
-		e.PeakMemory = max(e.PeakMemory, usualMergeMemory(p.s, p.r.KVMerge, p.set))
-		e.Scratch = max(e.Scratch, 2*4*int64(p.s.arch.D)*int64(p.set.set.Calib.Tokens())) + scratchOfMaps(p.s, p.m.Refit)
+		e.PeakMemory = max(e.PeakMemory, usualMergeMemory(p.c, p.r.KVMerge, p.set))
+		e.Scratch = max(e.Scratch, 2*4*int64(p.s.arch.D)*int64(p.set.set.Calib.Tokens())) + scratchOfMaps(p.c, p.m.Refit)
 	}
 	return e
 }
@@ -315,7 +364,7 @@ func (p *planner) outputFiles(shards int) []planfile.OutputFile {
 }
 
 func (p *planner) configChanges() bool {
-	edits, err := configEdits(p.s.ck.Config(), p.s.arch, p.view, p.q)
+	edits, err := configEdits(p.s.ck.Config(), p.s.arch, p.view, p.pr.layers(), p.q)
 	return p.h != nil || err != nil || len(edits) > 0
 }
 
@@ -329,7 +378,7 @@ func (p *planner) targetNotes() map[string][]string {
 			notes[t] = append(notes[t], fmt.Sprintf("tensor parallel up to %d", tp))
 		case "llama.cpp":
 			notes[t] = append(notes[t], "through its Hugging Face converter")
-			if !uniformKVHeads(p.t.arch) {
+			if !uniformSizes(p.t.arch) {
 				notes[t] = []string{"as GGUF of architecture deci only, which its Hugging Face converter does not make"}
 			}
 		}

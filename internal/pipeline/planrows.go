@@ -10,12 +10,18 @@ import (
 
 // The names and versions of the steps. A version changes whenever the same decision would give other bytes.
 const (
+	stepPrune    = "prune"
+	stepDistill  = "distill"
 	stepMerge    = "kvmerge"
 	stepHeads    = "heads"
+	stepSparsify = "sparsify"
 	stepQuantize = "quantize"
 
+	pruneVersion    = 1
+	distillVersion  = 1
 	mergeVersion    = 1
 	headsVersion    = 2
+	sparsifyVersion = 1
 	quantizeVersion = 2
 )
 
@@ -29,9 +35,9 @@ func fileTensor(t formats.TensorInfo) (planfile.Tensor, error) {
 
 // changeRows pairs every tensor of the source with what the result holds in its place. An output head that was tied stands
 // in the row of the embedding.
-func changeRows(src formats.Source, outs []outTensor, embed string) ([]planfile.Change, error) {
+func changeRows(st *stored, outs []outTensor, embed string) ([]planfile.Change, error) {
 	rows := map[string]*planfile.Change{}
-	for _, t := range src.Tensors() {
+	for _, t := range st.ck.Tensors() {
 		ft, err := fileTensor(t)
 		if err != nil {
 			return nil, err
@@ -43,7 +49,7 @@ func changeRows(src formats.Source, outs []outTensor, embed string) ([]planfile.
 		if err != nil {
 			return nil, err
 		}
-		row, ok := rows[o.from]
+		row, ok := rows[o.origin]
 		if !ok {
 			row = rows[embed]
 		}
@@ -52,6 +58,9 @@ func changeRows(src formats.Source, outs []outTensor, embed string) ([]planfile.
 			row.Reason = o.reason
 			row.Step = o.step
 		}
+	}
+	for _, name := range st.gone {
+		rows[name].Reason, rows[name].Step = reasonDropped, stepPrune
 	}
 	list := make([]planfile.Change, 0, len(rows))
 	for _, name := range sortedKeys(rows) {

@@ -57,13 +57,15 @@ func (c *checker) shapes() {
 	first := c.m.Layers[0]
 	for l := range c.m.Layers {
 		a := &c.m.Layers[l]
-		if c.target == "llama.cpp" && c.m.Family == "llama" && a.H == first.H && a.K == first.K && a.F == first.F && a.HasAttention() {
-			continue // a number of KV heads for each layer, as GGUF of architecture deci
+		if c.target == "llama.cpp" && c.m.Family == "llama" && a.K == first.K && a.HasAttention() && a.HasFFN() {
+			continue // head counts and an FFN width for each layer, as GGUF of architecture deci
 		}
 		if a.H != first.H || a.G != first.G || a.K != first.K || a.F != first.F {
 			fix := "use a checkpoint of uniform layers"
 			if a.H == first.H && a.K == first.K && a.F == first.F {
 				fix += "; where it is kvmerge that makes them differ, set kvmerge.layout to portable, or give kv_heads in place of kv_budget"
+			} else {
+				fix += "; where it is prune that makes them differ, set prune.layout to portable"
 			}
 			c.fail("", fix, "layer %d has other head counts or FFN width than layer 0; stock model classes take one value for all layers", l)
 			return

@@ -51,6 +51,9 @@ func TestPreflight(t *testing.T) {
 		{"vllm", "", with(func(o *testmodel.Options) { o.H, o.G, o.K = 3, 3, 64 }), []string{"vllm: hidden size 256 is not a multiple of 3 heads"}},
 		{"llama.cpp", "", with(func(o *testmodel.Options) { o.H, o.G, o.K = 3, 3, 64 }), nil},
 		{"hf", "", with(func(o *testmodel.Options) { o.PerLayer = map[int]testmodel.Sizes{1: {F: 256}} }), []string{"layer 1 has other head counts or FFN width than layer 0"}},
+		{"llama.cpp", "", with(func(o *testmodel.Options) { o.PerLayer = map[int]testmodel.Sizes{1: {F: 256}} }), nil},
+		{"llama.cpp", "", with(func(o *testmodel.Options) { o.PerLayer = map[int]testmodel.Sizes{1: {H: 2, G: 1}} }), nil},
+		{"llama.cpp", "", with(func(o *testmodel.Options) { o.Family, o.PerLayer = "mistral", map[int]testmodel.Sizes{1: {F: 256}} }), []string{"layer 1 has other head counts or FFN width than layer 0", "set prune.layout to portable"}},
 		{"hf", "{group_size: 128}", with(func(o *testmodel.Options) { o.D, o.K = 288, 72 }), []string{
 			`all (tensor "model.layers.0.self_attn.q_proj.weight"): 288 inputs do not divide into groups of 128; fix: use quantize.group_size 32, or -1`,
 			`all (tensor "model.layers.1.self_attn.o_proj.weight"): 288 inputs do not divide`}},

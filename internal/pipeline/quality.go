@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"encoding/json"
+	"math"
 
 	"modelpress/calib"
 	"modelpress/formats/planfile"
@@ -34,9 +35,7 @@ type comparison struct {
 func measure(ctx context.Context, src, result *nn.Model, h *headsDecision, set *dataset, env Env) (*quality, error) {
 	q := &quality{Tokens: set.set.Heldout.Tokens(), Prompts: len(set.held)}
 	if w := set.set.Heldout; len(w.IDs) > 0 {
-		tick, stop := counter(env.Progress, "held-out text against the source")
-		c, err := calib.Compare(ctx, src, result, w, env.eval(nil, tick))
-		stop()
+		c, err := compare(ctx, src, result, w, env, "held-out text against the source")
 		if err != nil {
 			return nil, err
 		}
@@ -68,6 +67,26 @@ func measure(ctx context.Context, src, result *nn.Model, h *headsDecision, set *
 		}
 	}
 	return q, nil
+}
+
+// compare compares two models on held-out text. One that is so far from it that its perplexity is no number is good for nothing, and cannot
+// be reported.
+func compare(ctx context.Context, src, m *nn.Model, w calib.Windows, env Env, name string) (calib.Comparison, error) {
+	tick, stop := counter(env.Progress, name)
+	c, err := calib.Compare(ctx, src, m, w, env.eval(nil, tick))
+	stop()
+	if err != nil {
+		return c, err
+	}
+	for _, v := range []struct {
+		of        string
+		ppl, loss float64
+	}{{"source", c.Ref.PPL, c.Ref.NLL}, {"result", c.Model.PPL, c.Model.NLL}} {
+		if math.IsInf(v.ppl, 0) || math.IsNaN(v.ppl) {
+			return c, errKind(KindGate, "change the recipe and plan again", "the %s is no model of held-out text: it loses %.4g nats a token, and its perplexity is no number", v.of, v.loss)
+		}
+	}
+	return c, nil
 }
 
 // planPassed reports whether the attention plan keeps the gates, at the sizes that it ships: without retrieval prompts nothing

@@ -41,7 +41,7 @@ func (z *quantizer) block(ctx context.Context, p *blockPass) (map[arch.Role]*qua
 		}
 		var h []float64
 		if z.d.needsData() {
-			if h, err = z.hessian(ctx, p, site, len(roles) > 0, weights); err != nil {
+			if h, err = siteHessian(ctx, p, z.dev, site, len(roles) > 0, weights); err != nil {
 				return nil, nil, err
 			}
 		}
@@ -137,9 +137,9 @@ func (z *quantizer) tokenWeights(ctx context.Context, p *blockPass) ([][]float32
 	return weights, err
 }
 
-// hessian carries the windows to a site and returns 2/T Σ w x xᵀ over its inputs, summed in window order, the half on and
+// siteHessian carries the windows to a site and returns 2/T Σ w x xᵀ over its inputs, summed in window order, the half on and
 // below the diagonal; nil where it is not wanted.
-func (z *quantizer) hessian(ctx context.Context, p *blockPass, site nn.Site, wanted bool, weights [][]float32) ([]float64, error) {
+func siteHessian(ctx context.Context, p *blockPass, dev device.Device, site nn.Site, wanted bool, weights [][]float32) ([]float64, error) {
 	if !wanted {
 		return nil, p.reach(ctx, site, nil)
 	}
@@ -149,7 +149,7 @@ func (z *quantizer) hessian(ctx context.Context, p *blockPass, site nn.Site, wan
 		if weights != nil {
 			w = weights[i]
 		}
-		g.Add(in, t, w, z.dev.For)
+		g.Add(in, t, w, dev.For)
 	})
 	if err != nil {
 		return nil, err

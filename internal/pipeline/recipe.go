@@ -16,8 +16,11 @@ type Recipe struct {
 	Target      []string    `yaml:"target" json:"target"`
 	Calibration Calibration `yaml:"calibration" json:"calibration"`
 	Retrieval   *Retrieval  `yaml:"retrieval" json:"retrieval,omitempty"`
+	Prune       *Prune      `yaml:"prune" json:"prune,omitempty"`
 	KVMerge     *KVMerge    `yaml:"kvmerge" json:"kvmerge,omitempty"`
+	Distill     *Distill    `yaml:"distill" json:"distill,omitempty"`
 	Heads       *Heads      `yaml:"heads" json:"heads,omitempty"`
+	Sparsify    *Sparsify   `yaml:"sparsify" json:"sparsify,omitempty"`
 	Quantize    *Quantize   `yaml:"quantize" json:"quantize,omitempty"`
 	Gates       Gates       `yaml:"gates" json:"gates"`
 	Output      Output      `yaml:"output" json:"output"`
@@ -31,6 +34,9 @@ type Calibration struct {
 	BOS       string `yaml:"bos" json:"bos"` // "auto" (the model's bos_token_id), "none", or an id
 	// Shuffle draws the windows from all of the input by the recipe's seed; without it they are the first ones.
 	Shuffle bool `yaml:"shuffle" json:"shuffle"`
+	// TrainSequences and TrainLength cut the training data, where there is some of its own: 0 takes all windows, and Length.
+	TrainSequences int `yaml:"train_sequences" json:"train_sequences,omitempty"`
+	TrainLength    int `yaml:"train_length" json:"train_length,omitempty"`
 }
 
 // Retrieval describes the synthetic needle task: how a fact is written and how it is asked for. {name} and {code} stand
@@ -138,12 +144,21 @@ func (r *Recipe) defaults(has *Recipe) {
 	if has.Retrieval != nil {
 		r.Retrieval = &Retrieval{PerCell: 4}
 	}
+	if has.Prune != nil {
+		r.Prune = defaultPrune(has.Prune)
+	}
+	if has.Distill != nil {
+		r.Distill = defaultDistill(has.Distill)
+	}
 	if has.KVMerge != nil {
 		r.KVMerge = defaultKVMerge()
 	}
 	if has.Heads != nil {
 		r.Heads = &Heads{}
 		r.Heads.defaults(has.Heads)
+	}
+	if has.Sparsify != nil {
+		r.Sparsify = defaultSparsify()
 	}
 	if has.Quantize != nil {
 		yes, alsoYes := true, true
@@ -159,11 +174,20 @@ func (r *Recipe) fillDefaults() {
 	if t := r.Retrieval; t != nil && len(t.Depths) == 0 {
 		t.Depths = []float64{0.1, 0.3, 0.5, 0.7, 0.9}
 	}
+	if p := r.Prune; p != nil {
+		p.fillDefaults(r.Calibration)
+	}
+	if d := r.Distill; d != nil {
+		d.fillDefaults()
+	}
 	if k := r.KVMerge; k != nil {
 		k.fillDefaults()
 	}
 	if h := r.Heads; h != nil {
 		h.fillDefaults(r.Retrieval)
+	}
+	if s := r.Sparsify; s != nil {
+		s.fillDefaults()
 	}
 	if q := r.Quantize; q != nil {
 		q.fillDefaults()
@@ -215,7 +239,9 @@ func (r *Recipe) check() error {
 	f.add(c.Sequences < 1 || c.Sequences > 1<<20, "calibration.sequences %d: want 1 to 1048576", c.Sequences)
 	f.add(c.Holdout < 0 || c.Holdout > 1<<20, "calibration.holdout %d: want 0 to 1048576", c.Holdout)
 	f.add(c.Length < 8 || c.Length > 1<<20, "calibration.length %d: want 8 to 1048576", c.Length)
-	f.add(r.KVMerge == nil && r.Heads == nil && r.Quantize == nil, "no step: give kvmerge, heads or quantize")
+	f.add(c.TrainSequences < 0 || c.TrainSequences > 1<<24, "calibration.train_sequences %d: want 0 to 16777216", c.TrainSequences)
+	f.add(c.TrainLength != 0 && c.TrainLength < 8 || c.TrainLength > 1<<20, "calibration.train_length %d: want 8 to 1048576, or 0", c.TrainLength)
+	f.add(r.Prune == nil && r.KVMerge == nil && r.Distill == nil && r.Heads == nil && r.Sparsify == nil && r.Quantize == nil, "no step: give prune, kvmerge, distill, heads, sparsify or quantize")
 	f.add(r.Output.MaxShardBytes < 1<<20, "output.max_shard_bytes %d: want at least 1048576", r.Output.MaxShardBytes)
 	g := r.Gates
 	for name, v := range map[string]float64{"ppl_ratio": g.PPLRatio, "kl": g.KL, "needle_drop": g.NeedleDrop,
@@ -227,11 +253,20 @@ func (r *Recipe) check() error {
 	if r.Retrieval != nil {
 		r.Retrieval.check(&f)
 	}
+	if r.Prune != nil {
+		r.Prune.check(&f)
+	}
+	if r.Distill != nil {
+		r.Distill.check(&f)
+	}
 	if r.KVMerge != nil {
 		r.KVMerge.check(&f, r)
 	}
 	if r.Heads != nil {
 		r.Heads.check(&f, r)
+	}
+	if r.Sparsify != nil {
+		r.Sparsify.check(&f, r)
 	}
 	if r.Quantize != nil {
 		r.Quantize.check(&f)
@@ -271,10 +306,15 @@ func (q *Quantize) check(f *faults) {
 	if m := q.Importance; m != nil {
 		f.add(!(m.Min > 0 && m.Min <= m.Max && m.Max <= 1e6), "quantize.importance: want 0 < min <= max, have %v and %v", m.Min, m.Max)
 	}
-	for _, s := range q.Ignore {
+	checkIgnore(f, "quantize", q.Ignore)
+}
+
+// checkIgnore checks the rules that name modules in a section.
+func checkIgnore(f *faults, section string, rules []string) {
+	for _, s := range rules {
 		if re, ok := strings.CutPrefix(s, "re:"); ok {
 			_, err := regexp.Compile(re)
-			f.add(err != nil, "quantize.ignore %q: %v", s, err)
+			f.add(err != nil, "%s.ignore %q: %v", section, s, err)
 		}
 	}
 }

@@ -52,7 +52,8 @@ func decodeYAML(b []byte, into any, opts ...yaml.DecodeOption) (err error) {
 
 // fractions are the fields of a recipe that take any number.
 var fractions = []string{"full_share", "depths", "damp", "min", "max", "ppl_ratio", "kl", "needle_drop",
-	"kv_budget", "balance", "lr", "reg", "density", "threshold", "key_channels", "plan_ppl_ratio", "plan_kl"}
+	"kv_budget", "balance", "lr", "reg", "density", "threshold", "key_channels", "ratio", "plan_ppl_ratio", "plan_kl",
+	"params", "flops", "kv", "rate", "joint_rate", "settle", "floor", "decay", "beta1", "beta2", "clip", "logits", "temperature", "ce", "weight", "alpha"}
 
 // cutOff finds the fractions in fields of whole numbers below a mapping, which the YAML decoder would cut off and go on. A
 // whole number may be written as a decimal (5e9). path is what the mapping's keys are called with, with a dot at its end.

@@ -24,9 +24,10 @@ type Report struct {
 	ConfigDigest  string        `json:"config_digest"`
 	BytesBefore   int64         `json:"tensor_bytes_before"`
 	BytesAfter    int64         `json:"tensor_bytes_after"`
-	FellBack      []string      `json:"fell_back"` // tensors that were rounded plainly because their Hessian failed
+	FellBack      []string      `json:"fell_back"` // tensors that a plainer method compressed because their Hessian failed
 	Gates         []gateResult  `json:"gates"`
 	Quality       *quality      `json:"quality,omitempty"`
+	Sparsity      *sparsity     `json:"sparsity,omitempty"`
 	Matrices      []tensorNote  `json:"matrices"`
 	Files         []fileSum     `json:"files"` // every file of the result but this one, sorted by name
 }
@@ -46,6 +47,14 @@ func (r *Report) Passed() bool {
 		}
 	}
 	return true
+}
+
+// Plainer names what compresses a matrix whose Hessian failed.
+func (r *Report) Plainer() string {
+	if r.Sparsity != nil {
+		return "a plainer choice of weights"
+	}
+	return "plain rounding"
 }
 
 func (r *Report) encode() ([]byte, error) {

@@ -8,17 +8,28 @@ import (
 	"os"
 
 	"modelpress/formats"
+	"modelpress/internal/arch"
 	"modelpress/internal/nn"
+	"modelpress/quantize"
 )
 
 // run writes every part, then finishes the directory and commits it.
 func (a *applier) run(ctx context.Context) error {
+	if err := a.jointly(ctx); err != nil {
+		return err
+	}
 	if err := a.mergeLayers(ctx); err != nil {
 		return err
 	}
-	a.maps = make([]string, len(a.s.arch.Layers))
+	a.maps = make([]string, len(a.c.arch.Layers))
 	for l := range a.maps {
 		a.maps[l] = a.journal.done[partMerge(l)].Maps
+	}
+	if err := a.distill(ctx); err != nil {
+		return err
+	}
+	if err := a.useTrained(); err != nil {
+		return err
 	}
 	r := &blockRunner{applier: a, model: nn.New(a.o.Env.Device, a.view, a.viewed)}
 	if err := r.parts(ctx); err != nil {
@@ -160,7 +171,7 @@ func (r *blockRunner) plainPart(name string) func(context.Context, *journalEntry
 
 func (r *blockRunner) plain(s *sink, t outTensor) error {
 	if t.kind == outCopy {
-		return s.copy(r.s.ck, t)
+		return s.copy(r.stored.copies, t)
 	}
 	return s.round(r.view, t)
 }
@@ -181,7 +192,23 @@ func (r *blockRunner) prologue(ctx context.Context, e *journalEntry) error {
 	return r.embed(ctx, b)
 }
 
-func (r *blockRunner) dataBlocks() bool { return r.q != nil && r.q.needsData() }
+func (r *blockRunner) dataBlocks() bool { return workOf(r.sp, r.q).data }
+
+// blockWorker changes the planned matrices of a block in place, and returns the codes of those that have some, by role.
+type blockWorker interface {
+	block(ctx context.Context, p *blockPass) (map[arch.Role]*quantize.Matrix, []tensorNote, error)
+}
+
+// worker returns what changes blocks; nil for none.
+func (r *blockRunner) worker() blockWorker {
+	switch {
+	case r.sp != nil:
+		return &sparsifier{d: r.sp, dev: r.model.Dev, store: r.s.weightDType}
+	case r.q != nil:
+		return &quantizer{d: r.q, dev: r.model.Dev}
+	}
+	return nil
+}
 
 func (r *blockRunner) boundary(l int) (*boundary, error) {
 	return openBoundary(boundaryName(r.work, l), r.lengths(), r.model.Arch.D)
@@ -210,7 +237,8 @@ func (r *blockRunner) embed(ctx context.Context, b *boundary) error {
 // layer compresses and writes one block, and leaves the states for the next.
 func (r *blockRunner) layer(ctx context.Context, l int, e *journalEntry) (err error) {
 	name := partLayer(l)
-	if r.q == nil {
+	z := r.worker()
+	if z == nil {
 		return r.plainPart(name)(ctx, e)
 	}
 	b, err := r.model.LoadBlock(l)
@@ -229,17 +257,15 @@ func (r *blockRunner) layer(ctx context.Context, l int, e *journalEntry) (err er
 		// The part before may still be made durable from these very states.
 		defer func() { err = errors.Join(err, r.settle(), in.close()) }()
 	}
-	z := &quantizer{d: r.q, dev: r.model.Dev}
 	mats, notes, err := z.block(ctx, pass)
 	if err != nil {
 		return err
 	}
-	e.Notes = notes
 	s := newSink(r.writer)
-	if err := r.writeLayer(s, name, b, mats); err != nil {
+	if err := r.writeLayer(s, name, b, mats, notes); err != nil {
 		return err
 	}
-	e.Tensors = s.sums
+	e.Tensors, e.Notes = s.sums, notes
 	if pass.in == nil || l+1 == len(r.model.Arch.Layers) {
 		return nil
 	}

@@ -38,8 +38,10 @@ func (q *quiet) Add(n int64) {
 	}
 }
 
-func testEnv() Env {
-	return Env{Device: cpu.New(2), Progress: &quiet{}, Warn: func(string, ...any) {}}
+func testEnv() Env { return threads(2) }
+
+func threads(n int) Env {
+	return Env{Device: cpu.New(n), Progress: &quiet{}, Warn: func(string, ...any) {}}
 }
 
 // bench is a checkpoint on disk with calibration data.
@@ -47,6 +49,8 @@ type bench struct {
 	t              *testing.T
 	dir, src, data string
 	recipe         string
+	anywhere       bool      // no target has a say
+	more           DataPaths // besides data
 }
 
 // newBench writes a checkpoint and 16 windows of 32 random tokens.
@@ -82,11 +86,16 @@ func npy(rows [][]int32) []byte {
 	return out
 }
 
-func (b *bench) plan() (*planfile.Plan, error) {
+func (b *bench) plan() (*planfile.Plan, error) { return b.planOn(2) }
+
+func (b *bench) planOn(n int) (*planfile.Plan, error) {
 	r, err := ParseRecipe([]byte(b.recipe))
 	b.check(err)
+	if b.anywhere {
+		r.Target = []string{}
+	}
 	return Plan(context.Background(), PlanOptions{ModelDir: b.src, Recipe: r, RecipeDigest: sumDigest([]byte(b.recipe)),
-		Data: b.paths(), Tool: planfile.Tool{Name: "test", Version: "0"}, Env: testEnv()})
+		Data: b.paths(), Tool: planfile.Tool{Name: "test", Version: "0"}, Env: threads(n)})
 }
 
 // paths is the data of recipes that say how to cut it.
@@ -94,7 +103,9 @@ func (b *bench) paths() DataPaths {
 	if !strings.Contains(b.recipe, "calibration:") {
 		return DataPaths{}
 	}
-	return DataPaths{Calib: b.data}
+	paths := b.more
+	paths.Calib = b.data
+	return paths
 }
 
 // options are those of an apply of the plan to a directory below the bench's.

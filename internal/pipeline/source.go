@@ -53,6 +53,28 @@ type Progress interface {
 	Done()
 }
 
+// Detailed is a Progress that shows in what units work is counted, with their number a second, and how it goes.
+type Detailed interface {
+	StartUnits(name, unit string, total int64)
+	Note(text string)
+}
+
+// startUnits starts work that is counted in units of a name.
+func startUnits(p Progress, name, unit string, total int64) {
+	if d, ok := p.(Detailed); ok {
+		d.StartUnits(name, unit, total)
+		return
+	}
+	p.Start(name, total)
+}
+
+// note says how work goes.
+func note(p Progress, text string) {
+	if d, ok := p.(Detailed); ok {
+		d.Note(text)
+	}
+}
+
 // counter adapts a Progress to callbacks of the form (done, total).
 func counter(p Progress, name string) (tick func(done, total int), stop func()) {
 	started, last := false, 0
@@ -166,6 +188,18 @@ func (s *source) rotated(q *quantDecision, par quantize.Par) (formats.Source, *a
 	return view, m, nil
 }
 
+// weightDType is the type that a weight is written as, of those that weights are computed in.
+func (s *source) weightDType(name string) formats.DType {
+	t, ok := s.ck.Lookup(name) // a view shows other types
+	if !ok {
+		t, _ = s.dense.Lookup(name)
+	}
+	if t.DType == formats.F64 {
+		return formats.F32
+	}
+	return t.DType
+}
+
 // storeDType is the type of scales and newly written tensors: that of the first projection.
 func (s *source) storeDType() (formats.DType, error) {
 	for l := range s.arch.Layers {
@@ -173,14 +207,7 @@ func (s *source) storeDType() (formats.DType, error) {
 			if !lin.Present() {
 				continue
 			}
-			t, ok := s.ck.Lookup(lin.Weight) // a view shows other types
-			if !ok {
-				t, _ = s.dense.Lookup(lin.Weight)
-			}
-			if t.DType == formats.F64 {
-				return formats.F32, nil
-			}
-			return t.DType, nil
+			return s.weightDType(lin.Weight), nil
 		}
 	}
 	return formats.Invalid, formats.Errorf("config.json", "", "the model has no projection")

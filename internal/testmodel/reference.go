@@ -12,7 +12,7 @@ import (
 // (transformers 4.47, models/*/modeling_*.py). It is a second implementation for tests to compare with. It reads the
 // configuration and names the tensors by itself and has nothing in common with internal/arch and internal/nn.
 //
-// Of per_layer_config it knows num_key_value_heads alone.
+// Of per_layer_config it knows the numbers of heads, the width of the FFN, and sub-layers that are left out.
 //
 // Weights are held in float64, 8 bytes a parameter. A pass takes at most 8*(T*(3D + (2H+3G)K) + T) bytes more inside
 // attention, 8*T*(3D + 2F) in the FFN, and 8*T*(2D + V) at the head; no T×T matrix is made. Reading a tensor takes 4 MiB, or
@@ -27,6 +27,9 @@ type Reference struct {
 	// Out, where set, sees the output of attention before the output projection, [T, H*K]. What it returns, of the same
 	// size, is used in its place.
 	Out func(layer int, o []float64, t int) []float64
+	// Channels, where set, [D], are the channels over which norms of the residual stream are taken; the others are as good as
+	// absent, and come out of a norm as 0.
+	Channels []bool
 
 	config    *referenceConfig
 	embed     []float64 // [V, D]
@@ -38,12 +41,13 @@ type Reference struct {
 
 // referenceLayer is one decoder block.
 type referenceLayer struct {
-	g, window         int // KV heads; how far back a query sees, its own position included, 0 for all
+	h, g              int // query heads, 0 where the layer does not attend, and KV heads
+	window            int // how far back a query sees, its own position included, 0 for all
 	attnNorm, ffnNorm referenceNorm
 	qNorm, kNorm      *referenceNorm // nil but in Qwen3
 	q, k, v, o        referenceLinear
 	gate              *referenceLinear // nil in GPT-2
-	up, down          referenceLinear
+	up, down          referenceLinear  // none where the layer has no FFN
 }
 
 // NewReference reads a model: config holds the bytes of config.json, src the tensors, of type F64, F32, BF16 or F16. It fails
@@ -68,13 +72,16 @@ func (r *Reference) Logits(ids []int32) ([]float64, error) {
 		return nil, fmt.Errorf("testmodel: reference: %w", err)
 	}
 	t := len(ids)
+	if r.Channels != nil && len(r.Channels) != r.config.D {
+		return nil, fmt.Errorf("testmodel: reference: %d channels where the width is %d", len(r.Channels), r.config.D)
+	}
 	for l := range r.layers {
 		if err := r.attention(l, x, t); err != nil {
 			return nil, fmt.Errorf("testmodel: reference: layer %d: %w", l, err)
 		}
 		r.feedForward(l, x, t)
 	}
-	return r.head.apply(r.final.apply(x, r.config.Eps), t), nil
+	return r.head.apply(r.final.over(x, r.config.Eps, r.Channels), t), nil
 }
 
 // embedded returns the input of the first block, [T, D].
@@ -102,12 +109,15 @@ func (r *Reference) embedded(ids []int32) ([]float64, error) {
 // attention adds the attention sub-layer to x [T, D].
 func (r *Reference) attention(l int, x []float64, t int) error {
 	a, c := &r.layers[l], r.config
-	n := a.attnNorm.apply(x, c.Eps)
+	if a.h == 0 {
+		return nil
+	}
+	n := a.attnNorm.over(x, c.Eps, r.Channels)
 	q, k, v := a.q.apply(n, t), a.k.apply(n, t), a.v.apply(n, t)
 	if a.qNorm != nil {
 		q, k = a.qNorm.apply(q, c.Eps), a.kNorm.apply(k, c.Eps)
 	}
-	s := attentionShape{t: t, h: c.H, g: a.g, k: c.K, window: a.window}
+	s := attentionShape{t: t, h: a.h, g: a.g, k: c.K, window: a.window}
 	if r.Heads != nil {
 		q, k, v = r.Heads(l, q, k, v, t)
 		if err := s.regroup(q, k, v); err != nil {
@@ -133,7 +143,10 @@ func (r *Reference) attention(l int, x []float64, t int) error {
 // feedForward adds the feed-forward sub-layer to x [T, D].
 func (r *Reference) feedForward(l int, x []float64, t int) {
 	a := &r.layers[l]
-	n := a.ffnNorm.apply(x, r.config.Eps)
+	if a.down.w == nil {
+		return
+	}
+	n := a.ffnNorm.over(x, r.config.Eps, r.Channels)
 	up := a.up.apply(n, t)
 	if a.gate == nil {
 		for i, u := range up {

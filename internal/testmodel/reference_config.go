@@ -44,7 +44,7 @@ type referenceConfig struct {
 	K          int                   `json:"-"`
 	Class      string                `json:"-"`
 	Tied       bool                  `json:"-"`
-	KVHeads    []int                 `json:"-"` // by layer
+	Sizes      []referenceSizes      `json:"-"` // by layer
 	Windows    []int                 `json:"-"` // by layer: how far back a query sees, 0 for all
 	Activation func(float64) float64 `json:"-"`
 }

@@ -41,7 +41,7 @@ func (c *referenceConfig) gpt2(data []byte) error {
 	default:
 		return fmt.Errorf("activation_function %q is not supported", k.Act)
 	}
-	if !k.Scale || k.ScaleLayer || k.Cross || c.K*c.H != c.D || len(c.PerLayer) > 0 {
+	if !k.Scale || k.ScaleLayer || k.Cross || c.K*c.H != c.D {
 		return fmt.Errorf("a setting of GPT-2 that is not supported")
 	}
 	return nil
@@ -60,13 +60,17 @@ func (r *Reference) loadGPT2(l *referenceLoader) {
 		if l.err != nil {
 			return
 		}
-		at := fmt.Sprintf("%sh.%d.", p, i)
-		qkv := l.conv1D(at+"attn.c_attn", 3*c.D, c.D)
-		r.layers = append(r.layers, referenceLayer{
-			g: c.H, attnNorm: l.layerNorm(at+"ln_1", c.D), ffnNorm: l.layerNorm(at+"ln_2", c.D),
-			q: qkv.rows(0, c.D), k: qkv.rows(c.D, 2*c.D), v: qkv.rows(2*c.D, 3*c.D),
-			o: l.conv1D(at+"attn.c_proj", c.D, c.D), up: l.conv1D(at+"mlp.c_fc", c.F, c.D),
-			down: l.conv1D(at+"mlp.c_proj", c.D, c.F),
-		})
+		at, n := fmt.Sprintf("%sh.%d.", p, i), c.Sizes[i]
+		a := referenceLayer{h: n.H, g: n.H}
+		if n.H > 0 {
+			qkv := l.conv1D(at+"attn.c_attn", 3*c.D, c.D)
+			a.attnNorm, a.o = l.layerNorm(at+"ln_1", c.D), l.conv1D(at+"attn.c_proj", c.D, c.D)
+			a.q, a.k, a.v = qkv.rows(0, c.D), qkv.rows(c.D, 2*c.D), qkv.rows(2*c.D, 3*c.D)
+		}
+		if n.F > 0 {
+			a.ffnNorm, a.up = l.layerNorm(at+"ln_2", c.D), l.conv1D(at+"mlp.c_fc", n.F, c.D)
+			a.down = l.conv1D(at+"mlp.c_proj", c.D, n.F)
+		}
+		r.layers = append(r.layers, a)
 	}
 }

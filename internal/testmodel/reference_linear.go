@@ -53,24 +53,33 @@ type referenceNorm struct {
 }
 
 // apply normalizes each piece of x as long as the gain.
-func (n referenceNorm) apply(x []float64, eps float64) []float64 {
+func (n referenceNorm) apply(x []float64, eps float64) []float64 { return n.over(x, eps, nil) }
+
+// over is apply with mean and variance over some channels, the others 0; all where channels is nil.
+func (n referenceNorm) over(x []float64, eps float64, channels []bool) []float64 {
 	y, width := make([]float64, len(x)), len(n.w)
+	of := make([]int, 0, width)
+	for c := range width {
+		if channels == nil || channels[c] {
+			of = append(of, c)
+		}
+	}
 	for at := 0; at < len(x); at += width {
 		row := x[at : at+width]
 		mean := 0.0
 		if n.b != nil {
-			for _, v := range row {
-				mean += v
+			for _, c := range of {
+				mean += row[c]
 			}
-			mean /= float64(width)
+			mean /= float64(len(of))
 		}
 		variance := 0.0
-		for _, v := range row {
-			variance += (v - mean) * (v - mean)
+		for _, c := range of {
+			variance += (row[c] - mean) * (row[c] - mean)
 		}
-		deviation := math.Sqrt(variance/float64(width) + eps)
-		for c, v := range row {
-			y[at+c] = (v - mean) / deviation * n.w[c]
+		deviation := math.Sqrt(variance/float64(len(of)) + eps)
+		for _, c := range of {
+			y[at+c] = (row[c] - mean) / deviation * n.w[c]
 			if n.b != nil {
 				y[at+c] += n.b[c]
 			}

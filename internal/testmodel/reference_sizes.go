@@ -7,12 +7,15 @@ import (
 	"strconv"
 )
 
-// perLayer sets the KV heads of each layer, whose number may have leading zeros. An entry of per_layer_config that holds anything else
-// is refused.
+// referenceSizes are those of one layer; H is 0 where it does not attend, F where it has no FFN.
+type referenceSizes struct{ H, G, F int }
+
+// perLayer sets the sizes of each layer, whose number may have leading zeros. An entry of per_layer_config that holds anything but
+// sizes and the sub-layers that are left out is refused.
 func (c *referenceConfig) perLayer() error {
-	c.KVHeads = make([]int, c.Layers)
-	for l := range c.KVHeads {
-		c.KVHeads[l] = c.G
+	c.Sizes = make([]referenceSizes, c.Layers)
+	for l := range c.Sizes {
+		c.Sizes[l] = referenceSizes{c.H, c.G, c.F}
 	}
 	seen := map[int]bool{}
 	for key, raw := range c.PerLayer {
@@ -21,22 +24,57 @@ func (c *referenceConfig) perLayer() error {
 			return fmt.Errorf("per_layer_config: no layer %q", key)
 		}
 		seen[l] = true
-		sizes := struct {
-			G int `json:"num_key_value_heads"`
-		}{c.G}
-		d := json.NewDecoder(bytes.NewReader(raw))
-		d.DisallowUnknownFields()
-		if err := d.Decode(&sizes); err != nil {
+		if c.Sizes[l], err = c.override(raw); err != nil {
 			return fmt.Errorf("per_layer_config: layer %d: %w", l, err)
 		}
-		c.KVHeads[l] = sizes.G
 	}
-	for l, g := range c.KVHeads {
-		if g <= 0 || c.H%g != 0 {
-			return fmt.Errorf("layer %d: %d query heads on %d KV heads", l, c.H, g)
+	for l, s := range c.Sizes {
+		if s.H > 0 && (s.G <= 0 || s.H%s.G != 0) {
+			return fmt.Errorf("layer %d: %d query heads on %d KV heads", l, s.H, s.G)
+		}
+		if s.H < 0 || s.H > maxReferenceSize || s.F < 0 || s.F > maxReferenceVocab {
+			return fmt.Errorf("layer %d: sizes %+v", l, s)
 		}
 	}
 	return nil
+}
+
+// override reads an entry of per_layer_config. GPT-2 has no key for heads, and its own one for the FFN.
+func (c *referenceConfig) override(raw json.RawMessage) (referenceSizes, error) {
+	type decoder struct {
+		H    int      `json:"num_attention_heads"`
+		G    int      `json:"num_key_value_heads"`
+		F    int      `json:"intermediate_size"`
+		Skip []string `json:"skip"`
+	}
+	e := decoder{H: c.H, G: c.G, F: c.F}
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	var err error
+	if c.Class == "GPT2LMHeadModel" {
+		g := struct {
+			F    int      `json:"n_inner"`
+			Skip []string `json:"skip"`
+		}{F: c.F}
+		err = d.Decode(&g)
+		e.F, e.Skip = g.F, g.Skip
+	} else {
+		err = d.Decode(&e)
+	}
+	if err == nil && (e.H <= 0 || e.G <= 0 || e.F <= 0) {
+		err = fmt.Errorf("%d query heads, %d KV heads, FFN width %d", e.H, e.G, e.F)
+	}
+	for _, what := range e.Skip {
+		switch what {
+		case "attention":
+			e.H, e.G = 0, 0
+		case "mlp":
+			e.F = 0
+		default:
+			return referenceSizes{}, fmt.Errorf("skip %q", what)
+		}
+	}
+	return referenceSizes{e.H, e.G, e.F}, err
 }
 
 // windows sets the window of each layer. Mistral has one in every layer unless it is null, Qwen from max_window_layers on

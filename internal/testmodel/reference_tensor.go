@@ -41,21 +41,24 @@ func (r *Reference) loadDecoder(l *referenceLoader) {
 		if l.err != nil {
 			return
 		}
-		at, g := fmt.Sprintf("model.layers.%d.", i), c.KVHeads[i]
-		gate := l.linear(at+"mlp.gate_proj", c.F, c.D, biasFFN)
-		a := referenceLayer{
-			g: g, window: c.Windows[i],
-			attnNorm: l.norm(at+"input_layernorm", c.D), ffnNorm: l.norm(at+"post_attention_layernorm", c.D),
-			q:    l.linear(at+"self_attn.q_proj", c.H*c.K, c.D, biasQKV),
-			k:    l.linear(at+"self_attn.k_proj", g*c.K, c.D, biasQKV),
-			v:    l.linear(at+"self_attn.v_proj", g*c.K, c.D, biasQKV),
-			o:    l.linear(at+"self_attn.o_proj", c.D, c.H*c.K, biasO),
-			gate: &gate, up: l.linear(at+"mlp.up_proj", c.F, c.D, biasFFN),
-			down: l.linear(at+"mlp.down_proj", c.D, c.F, biasFFN),
+		at, n := fmt.Sprintf("model.layers.%d.", i), c.Sizes[i]
+		a := referenceLayer{h: n.H, g: n.G, window: c.Windows[i]}
+		if n.H > 0 {
+			a.attnNorm = l.norm(at+"input_layernorm", c.D)
+			a.q = l.linear(at+"self_attn.q_proj", n.H*c.K, c.D, biasQKV)
+			a.k = l.linear(at+"self_attn.k_proj", n.G*c.K, c.D, biasQKV)
+			a.v = l.linear(at+"self_attn.v_proj", n.G*c.K, c.D, biasQKV)
+			a.o = l.linear(at+"self_attn.o_proj", c.D, n.H*c.K, biasO)
 		}
-		if qwen3 {
+		if n.H > 0 && qwen3 {
 			q, k := l.norm(at+"self_attn.q_norm", c.K), l.norm(at+"self_attn.k_norm", c.K)
 			a.qNorm, a.kNorm = &q, &k
+		}
+		if n.F > 0 {
+			a.ffnNorm = l.norm(at+"post_attention_layernorm", c.D)
+			gate := l.linear(at+"mlp.gate_proj", n.F, c.D, biasFFN)
+			a.gate, a.up = &gate, l.linear(at+"mlp.up_proj", n.F, c.D, biasFFN)
+			a.down = l.linear(at+"mlp.down_proj", c.D, n.F, biasFFN)
 		}
 		r.layers = append(r.layers, a)
 	}

@@ -64,7 +64,7 @@ func repeatHeads(x []float64, width, times int) []float64 {
 func TestReferenceHooks(t *testing.T) {
 	for _, c := range Cases() {
 		if c.Name == "llama-pruned" {
-			continue // the reference knows no layers without attention
+			continue // what hooks see is counted from uniform layers
 		}
 		t.Run(c.Name, func(t *testing.T) {
 			m := New(c.Options)
@@ -294,10 +294,6 @@ func TestReferenceCausal(t *testing.T) {
 
 // TestReferenceRefuses: what it does not compute is an error that names it.
 func TestReferenceRefuses(t *testing.T) {
-	pruned := Named("llama-pruned")
-	if _, err := NewReference(pruned.Config, pruned); err == nil || !strings.Contains(err.Error(), "per_layer_config") {
-		t.Errorf("llama-pruned: error %v", err)
-	}
 	for _, c := range []struct{ name, from, to, want string }{
 		{"llama-gqa", `"LlamaForCausalLM"`, `"OPTForCausalLM"`, "OPTForCausalLM"},
 		{"llama-gqa", `"silu"`, `"gelu"`, "hidden_act"},
@@ -310,6 +306,14 @@ func TestReferenceRefuses(t *testing.T) {
 		{"llama-gqa", `"head_dim": 8`, `"head_dim": 7`, "odd"},
 		{"llama-gqa", `"use_cache": true`, `"per_layer_config": {"2": {}}`, "no layer"},
 		{"llama-gqa", `"use_cache": true`, `"per_layer_config": {"0": {"head_dim": 4}}`, "head_dim"},
+		{"llama-gqa", `"use_cache": true`, `"per_layer_config": {"0": {"num_attention_heads": 7}}`, "7 query heads"},
+		{"llama-gqa", `"use_cache": true`, `"per_layer_config": {"0": {"num_key_value_heads": 0}}`, "0 KV heads"},
+		{"llama-gqa", `"use_cache": true`, `"per_layer_config": {"0": {"intermediate_size": -1}}`, "FFN width -1"},
+		{"llama-gqa", `"use_cache": true`, `"per_layer_config": {"0": {"intermediate_size": 5000000}}`, "5000000"},
+		{"llama-gqa", `"use_cache": true`, `"per_layer_config": {"0": {"intermediate_size": 96}}`, "gate_proj"},
+		{"llama-gqa", `"use_cache": true`, `"per_layer_config": {"0": {"skip": ["norm"]}}`, "norm"},
+		{"gpt2", `"use_cache": true`, `"per_layer_config": {"0": {"intermediate_size": 96}}`, "intermediate_size"},
+		{"gpt2", `"use_cache": true`, `"per_layer_config": {"0": {"n_inner": 96}}`, "c_fc"},
 		{"llama-rope-yarn", `"yarn"`, `"longrope"`, "longrope"},
 		{"llama-rope-yarn", `"factor": 4`, `"factor": 0.5`, "factor"},
 		{"mistral-swa", `"sliding_window": 16`, `"sliding_window": 0`, "sliding_window"},
@@ -333,5 +337,51 @@ func TestReferenceRefuses(t *testing.T) {
 		if _, err := NewReference(m.Config, m.Without(info.Name)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("without %s: error %v", info.Name, err)
 		}
+	}
+}
+
+// TestReferenceChannels: a norm over some channels is the norm of a row that has no others, and one over all is the plain one.
+func TestReferenceChannels(t *testing.T) {
+	row := []float64{3, -1, 0.5, 2, -4, 1, 7, -2}
+	gain, bias := []float64{1, 2, 3, 4, 5, 6, 7, 8}, []float64{8, 7, 6, 5, 4, 3, 2, 1}
+	keep := []bool{true, false, true, true, false, false, true, true}
+	for _, b := range [][]float64{nil, bias} {
+		var short, shortGain, shortBias []float64
+		for c, k := range keep {
+			if !k {
+				continue
+			}
+			short, shortGain = append(short, row[c]), append(shortGain, gain[c])
+			if b != nil {
+				shortBias = append(shortBias, b[c])
+			}
+		}
+		want := make([]float64, 0, len(row))
+		narrow := referenceNorm{shortGain, shortBias}.apply(short, 1e-5)
+		for _, k := range keep {
+			v := 0.0
+			if k {
+				v, narrow = narrow[0], narrow[1:]
+			}
+			want = append(want, v)
+		}
+		if got := (referenceNorm{gain, b}).over(row, 1e-5, keep); !slices.Equal(got, want) {
+			t.Errorf("%v, want %v", got, want)
+		}
+	}
+	m := Named("gpt2")
+	r, ids := newReference(t, m.Config, m)
+	want := referenceLogits(t, r, ids)
+	r.Channels = slices.Repeat([]bool{true}, m.Options.D)
+	if !slices.Equal(referenceLogits(t, r, ids), want) {
+		t.Error("all channels give other logits")
+	}
+	r.Channels[5] = false
+	if farthest(t, referenceLogits(t, r, ids), want) < 1e-3 {
+		t.Error("a channel less changes nothing")
+	}
+	r.Channels = r.Channels[1:]
+	if _, err := r.Logits(ids); err == nil || !strings.Contains(err.Error(), "63 channels") {
+		t.Errorf("error %v", err)
 	}
 }

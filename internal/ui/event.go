@@ -25,6 +25,7 @@ type Progressed struct {
 	Name  string `json:"name"`
 	Done  int64  `json:"done"`
 	Total int64  `json:"total"`
+	Note  string `json:"note,omitempty"` // how it goes, such as a loss
 }
 
 // PlanRow is one line of a plan. Delta is the change of stored bytes, 0 where it is of no interest.

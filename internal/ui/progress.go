@@ -38,17 +38,33 @@ type reporter struct {
 	open bool
 }
 
-func (r *reporter) Start(name string, total int64) {
+// StartUnits is Start for work that is counted in units of a name, whose number a second the bar shows.
+func (r *reporter) StartUnits(name, unit string, total int64) { r.start(name, unit, total) }
+
+// Note says how the work goes, beside its name.
+func (r *reporter) Note(text string) {
 	r.p.mu.Lock()
 	defer r.p.mu.Unlock()
-	r.at, r.open = Progressed{name, 0, max(total, 0)}, true
+	if !r.open {
+		return
+	}
+	r.at.Note = text
+	r.p.bar.describe(clean(r.at.Name + ", " + text))
+}
+
+func (r *reporter) Start(name string, total int64) { r.start(name, "", total) }
+
+func (r *reporter) start(name, unit string, total int64) {
+	r.p.mu.Lock()
+	defer r.p.mu.Unlock()
+	r.at, r.open = Progressed{Name: name, Total: max(total, 0)}, true
 	r.p.bar.clear()
 	r.p.bar = nil
 	switch {
 	case r.p.opt.JSON:
 		r.event()
 	case r.p.opt.ErrTerminal && !r.p.opt.Quiet && total > 0:
-		r.p.bar = newBar(r.p.opt.Err, clean(name), total, !r.p.opt.NoColor)
+		r.p.bar = newBar(r.p.opt.Err, clean(name), unit, total, !r.p.opt.NoColor)
 	}
 }
 
@@ -92,26 +108,36 @@ func (r *reporter) event() {
 // bar is one progress bar. A nil bar shows nothing.
 type bar struct{ b *progressbar.ProgressBar }
 
-func newBar(w io.Writer, name string, total int64, color bool) *bar {
-	b := progressbar.NewOptions64(total,
+func newBar(w io.Writer, name, unit string, total int64, color bool) *bar {
+	options := []progressbar.Option{
 		progressbar.OptionSetWriter(w),
 		progressbar.OptionSetDescription(name),
 		progressbar.OptionSetWidth(24),
 		progressbar.OptionShowCount(),
 		progressbar.OptionSetPredictTime(true),
 		progressbar.OptionSetElapsedTime(true),
-		progressbar.OptionThrottle(100*time.Millisecond),
+		progressbar.OptionThrottle(100 * time.Millisecond),
 		progressbar.OptionUseANSICodes(color),
 		progressbar.OptionClearOnFinish(),
 		progressbar.OptionSetRenderBlankState(true),
-	)
-	return &bar{b}
+	}
+	if unit != "" {
+		options = append(options, progressbar.OptionShowIts(), progressbar.OptionSetItsString(unit))
+	}
+	return &bar{progressbar.NewOptions64(total, options...)}
 }
 
 // add ignores the bar's errors: a terminal that went away must not stop the work.
 func (b *bar) add(n int64) {
 	if b != nil {
 		_ = b.b.Add64(n)
+	}
+}
+
+// describe replaces the name.
+func (b *bar) describe(name string) {
+	if b != nil {
+		b.b.Describe(name)
 	}
 }
 
