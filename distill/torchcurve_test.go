@@ -84,7 +84,7 @@ func TestTorchCurve(t *testing.T) {
 		model string
 		steps int // in a normal run; 0 for all
 	}{
-		"torch-curve.json":      {"llama", 20},
+		"torch-curve.json":      {"llama", 8},
 		"torch-curve-1e-3.json": {"llama", 2},
 		"torch-curve-tied.json": {"llama-tied", 0},
 		"torch-curve-gpt2.json": {"gpt2", 0},

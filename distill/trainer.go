@@ -14,12 +14,17 @@ import (
 // gradient of the objective's mean over all tokens of its windows, cuts it to a norm, and moves what is trained by AdamW. All sums have
 // a fixed order: the same run gives the same bits with any number of threads, and interrupted and resumed at any place.
 //
-// Memory beside the models, with N parameters, M tokens of a part and T of its longest window: the gradients and moments take 12N
-// bytes (LoRA: 12 bytes for each value of the adapters and 4 for each parameter of the largest block), 4N more for the best
-// parameters; the states at block boundaries 4*M*D*(L+1) bytes, beyond MemLimit on disk; activations Keep bytes at the most; blocks what
-// [nn.Block.Backward] says; the head 4*R*(2D + V) bytes for R = 128 to 1024 rows at a time. With a teacher of width D' come its own
-// block and states, 4*M*D' bytes of its final states, 4*M*D' for each of its layers whose output is compared and 4*M*(HK + 2GK) for
-// each whose relations are, and 4*R*V bytes of its logits.
+// Memory beside the models, with N parameters, M tokens of a part and T the positions that go through a layer at once (those of the
+// longest window, or of several up to [Together] in all, unless masks or relations look at each):
+//
+//	gradients and moments      12N bytes (LoRA: 12 for each value of the adapters, 4 for each weight of a block that has them), 16N where
+//	                           the host cannot address the device's memory; 4N more for the best parameters
+//	states at block boundaries 4*M*D*(L+1) bytes, beyond MemLimit on disk
+//	activations                Keep bytes at the most
+//	a block                    what [nn.Block.Backward] says for T positions, and 8*T*D bytes
+//	the head                   4*R*(2D + V) bytes for R = 128 to 1024 rows at a time
+//	a teacher of width D'      a block and its activations for T positions; 4*M*D' bytes of states; 4*M*D' for each of its layers whose
+//	                           output is compared, 4*M*(HK + 2GK) for each whose relations are; 4*R*V bytes of logits
 type Trainer struct {
 	// Model is the student. Its source is Params, or LoRA, where these are trained.
 	Model *nn.Model
@@ -123,6 +128,8 @@ func (t *Trainer) check() error {
 		return errors.New("distill: training: masks change what a loss is worth, and end by no evaluation")
 	case t.Options.Evaluate > 0 && len(t.Heldout.IDs) == 0:
 		return errors.New("distill: training: evaluations without held-out windows")
+	case t.Options.Evaluate > 0 && t.Objective.unpredicted():
+		return errUnpredicted
 	case t.Model.Kept != nil && t.Masks != nil:
 		return errors.New("distill: training: masks, and channels that are masked already")
 	}
@@ -178,7 +185,9 @@ func shortened(m *nn.Model, layers int) *nn.Model {
 	}
 	a := *m.Arch
 	a.Layers = append([]arch.Layer(nil), m.Arch.Layers[:layers]...)
-	return nn.New(m.Dev, m.Src, &a)
+	short := nn.New(m.Dev, m.Src, &a)
+	short.Kept = m.Kept
+	return short
 }
 
 // Train goes through the steps that are left. It ends early where the held-out loss does not fall any more, with the error of ctx
