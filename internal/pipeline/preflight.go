@@ -57,19 +57,17 @@ func (c *checker) shapes() {
 	first := c.m.Layers[0]
 	for l := range c.m.Layers {
 		a := &c.m.Layers[l]
-		if c.target == "llama.cpp" && c.m.Family == "llama" && a.K == first.K && a.HasAttention() && a.HasFFN() {
-			continue // head counts and an FFN width for each layer, as GGUF of architecture deci
+		if a.H == first.H && a.G == first.G && a.K == first.K && a.F == first.F || c.deci() {
+			continue
 		}
-		if a.H != first.H || a.G != first.G || a.K != first.K || a.F != first.F {
-			fix := "use a checkpoint of uniform layers"
-			if a.H == first.H && a.K == first.K && a.F == first.F {
-				fix += "; where it is kvmerge that makes them differ, set kvmerge.layout to portable, or give kv_heads in place of kv_budget"
-			} else {
-				fix += "; where it is prune that makes them differ, set prune.layout to portable"
-			}
-			c.fail("", fix, "layer %d has other head counts or FFN width than layer 0; stock model classes take one value for all layers", l)
-			return
+		fix := "use a checkpoint of uniform layers"
+		if a.H == first.H && a.K == first.K && a.F == first.F {
+			fix += "; where it is kvmerge that makes them differ, set kvmerge.layout to portable, or give kv_heads in place of kv_budget"
+		} else {
+			fix += "; where it is prune that makes them differ, set prune.layout to portable"
 		}
+		c.fail("", fix, "layer %d has other head counts or FFN width than layer 0; stock model classes take one value for all layers", l)
+		return
 	}
 	if first.H > 0 && c.m.D%first.H != 0 && oneOf(c.target, "hf", "vllm", "sglang") {
 		c.fail("", "choose a head count that divides the hidden size", "hidden size %d is not a multiple of %d heads", c.m.D, first.H)
@@ -77,6 +75,21 @@ func (c *checker) shapes() {
 	if first.G > 0 && first.H%first.G != 0 {
 		c.fail("", "choose a KV head count that divides the query heads", "%d query heads are not a multiple of %d KV heads", first.H, first.G)
 	}
+}
+
+// deci reports whether the model can be a GGUF of architecture deci, which has head counts and an FFN width for each layer. Of a layer
+// without FFN its graph drops what attention adds; the first layer must attend; and it reads a bias of queries as wide as the stream.
+func (c *checker) deci() bool {
+	if c.target != "llama.cpp" || c.m.Family != "llama" || !c.m.Layers[0].HasAttention() {
+		return false
+	}
+	for l := range c.m.Layers {
+		a := &c.m.Layers[l]
+		if !a.HasFFN() || a.HasAttention() && (a.K != c.m.Layers[0].K || a.Linears[arch.Q].Bias != "" && a.H*a.K != c.m.D) {
+			return false
+		}
+	}
+	return true
 }
 
 // groups checks that every quantized matrix divides into groups.

@@ -55,7 +55,7 @@ func (p *Prune) sampleCounts(m *arch.Model, t prune.Target, rules prune.Rules, n
 func unmet(err error) error {
 	var miss *prune.TargetError
 	if errors.As(err, &miss) {
-		return errKind(KindUsage, "take one of the shares that can be had, a smaller prune.multiple, more prune.axes, prune.any_heads, or prune.layout compact", "recipe: prune: %w", err)
+		return errKind(KindUsage, "take one of the shares that can be had, a smaller prune.multiple, more prune.axes, prune.any_heads, or prune.layout compact", "recipe: %w", err)
 	}
 	return unfit("prune", err)
 }
