@@ -8,6 +8,7 @@ import (
 	"modelpress/formats/planfile"
 	"modelpress/internal/arch"
 	"modelpress/prune"
+	"modelpress/prune/importance"
 )
 
 // pruneDecision is what stays of a model, with the scales that masks have learnt. Everything that led to it is done.
@@ -53,6 +54,14 @@ func (p *Prune) rules() prune.Rules {
 	has := func(axis string) bool { return oneOf(axis, p.Axes...) }
 	return prune.Rules{Hidden: has("hidden"), Heads: has("heads"), FFN: has("ffn"), Depth: has("layers"), HiddenMultiple: p.Multiple, FFNMultiple: p.Multiple,
 		AnyHeads: p.Layout == layoutCompact || p.AnyHeads}
+}
+
+// depth is what layers are ranked by: where none may go, whatever costs no pass of its own.
+func (p *Prune) depth() importance.Depth {
+	if !oneOf("layers", p.Axes...) {
+		return importance.ByMethod
+	}
+	return importance.Depth(p.Depth)
 }
 
 // joined returns the source with weights that were trained along with masks; s itself where there are none.

@@ -140,7 +140,7 @@ func (j *pruneJob) shapeCounts(ctx context.Context) (*prune.Counts, []string, er
 	m := j.s.model(j.env.Device)
 	defer m.Release()
 	opt, stop := j.options("measuring units")
-	scores, err := importance.Score(ctx, m, j.set.set.Calib, importance.Config{Options: opt, Method: importance.ByActivations, Depth: importance.Depth(j.r.Prune.Depth)})
+	scores, err := importance.Score(ctx, m, j.set.set.Calib, importance.Config{Options: opt, Method: importance.ByActivations, Depth: j.r.Prune.depth()})
 	stop()
 	if err != nil {
 		return nil, nil, err
