@@ -22,6 +22,9 @@ func (t *Trainer) Evaluate(ctx context.Context) (Heldout, error) {
 	if len(t.heldout.ids) == 0 {
 		return Heldout{}, errors.New("distill: evaluation: no held-out windows")
 	}
+	if t.Objective.unpredicted() {
+		return Heldout{}, errUnpredicted
+	}
 	if err := t.beginMasks(Evaluation, len(t.heldout.ids)); err != nil {
 		return Heldout{}, err
 	}

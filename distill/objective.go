@@ -44,6 +44,11 @@ func (o *Objective) blind(v int) float64 {
 	return (o.CE + o.KL*t*t) * math.Log(float64(v))
 }
 
+// errUnpredicted says that predictions from a file are there for training alone.
+var errUnpredicted = errors.New("distill: evaluation: no predictions of the teacher for the held-out windows")
+
+func (o *Objective) unpredicted() bool { return o.KL != 0 && o.TopK != nil && o.HeldoutTopK == nil }
+
 // check is Check for a student that is there.
 func (o *Objective) check(m *nn.Model) error {
 	if o.Teacher == m {

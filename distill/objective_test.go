@@ -324,6 +324,10 @@ func TestTrainerRefuses(t *testing.T) {
 		{func(r *Trainer) { r.Options.KeepBest = true }, "without evaluations"},
 		{func(r *Trainer) { r.Options.Evaluate = 2; r.Heldout = calib.Windows{} }, "without held-out"},
 		{func(r *Trainer) { r.Options.SaveEvery = 2 }, "without a place"},
+		{func(r *Trainer) {
+			r.Objective = Objective{KL: 1, TopK: &TopKFile{}}
+			r.Options.Evaluate = 1
+		}, "no predictions"},
 		{func(r *Trainer) { r.Options.Schedule.LR = 0 }, "rate"},
 		{func(r *Trainer) { r.Options.Clip = math.NaN() }, "norm"},
 		{func(r *Trainer) {

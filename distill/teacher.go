@@ -44,7 +44,7 @@ func (t *teacher) run(ctx context.Context, ids [][]int32) error {
 			t.heads[i] = make([]HeadStates, len(ids))
 		}
 	}
-	opt := nn.RunOptions{States: t.states, Together: together}
+	opt := nn.RunOptions{States: t.states, Together: Together}
 	if len(t.Hidden) > 0 {
 		opt.Output = t.output
 	}

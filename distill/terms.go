@@ -30,6 +30,10 @@ type RelationTerm struct {
 
 // DistillLayers returns the objective of MiniLM (arXiv:2002.10957) where v2 is false, else that of MiniLMv2 (arXiv:2012.15828):
 // the relations of one layer of the teacher, for the last layer of the student, and nothing else.
+//
+// Where the student has at most half of the teacher's layers and half of its width, the paper first distils into an assistant of the
+// teacher's depth and the student's width, and then from the assistant, by two runs of this objective: the assistant that the first one
+// trains is the Teacher of the second.
 func DistillLayers(teacher *nn.Model, teacherLayer, studentLayer int, v2 bool) Objective {
 	m := MiniLM{QK: 1, VV: 1}
 	if v2 {

@@ -14,12 +14,17 @@ import (
 // gradient of the objective's mean over all tokens of its windows, cuts it to a norm, and moves what is trained by AdamW. All sums have
 // a fixed order: the same run gives the same bits with any number of threads, and interrupted and resumed at any place.
 //
-// Memory beside the models, with N parameters, M tokens of a part and T of its longest window: the gradients and moments take 12N
-// bytes (LoRA: 12 bytes for each value of the adapters and 4 for each parameter of the largest block), 4N more for the best
-// parameters; the states at block boundaries 4*M*D*(L+1) bytes, beyond MemLimit on disk; activations Keep bytes at the most; blocks what
-// [nn.Block.Backward] says; the head 4*R*(2D + V) bytes for R = 128 to 1024 rows at a time. With a teacher of width D' come its own
-// block and states, 4*M*D' bytes of its final states, 4*M*D' for each of its layers whose output is compared and 4*M*(HK + 2GK) for
-// each whose relations are, and 4*R*V bytes of its logits.
+// Memory beside the models, with N parameters, M tokens of a part and T the positions that go through a layer at once (those of the
+// longest window, or of several up to [Together] in all, unless masks or relations look at each):
+//
+//	gradients and moments      12N bytes (LoRA: 12 for each value of the adapters, 4 for each weight of a block that has them), 16N where
+//	                           the host cannot address the device's memory; 4N more for the best parameters
+//	states at block boundaries 4*M*D*(L+1) bytes, beyond MemLimit on disk
+//	activations                Keep bytes at the most
+//	a block                    what [nn.Block.Backward] says for T positions, and 8*T*D bytes
+//	the head                   4*R*(2D + V) bytes for R = 128 to 1024 rows at a time
+//	a teacher of width D'      a block and its activations for T positions; 4*M*D' bytes of states; 4*M*D' for each of its layers whose
+//	                           output is compared, 4*M*(HK + 2GK) for each whose relations are; 4*R*V bytes of logits
 type Trainer struct {
 	// Model is the student. Its source is Params, or LoRA, where these are trained.
 	Model *nn.Model
@@ -57,6 +62,7 @@ type runState struct {
 	tokens    int64 // tokens seen
 	evaluated int64 // the step after which there was an evaluation last, -1 for none
 	saved     int64 // and a checkpoint
+	judged    int64 // evaluated, as the checkpoint has it
 	first     float64
 	stop      EarlyStop
 }
@@ -90,7 +96,7 @@ func (t *Trainer) prepare() error {
 	t.student = shortened(t.Model, t.Objective.top(t.Model.Arch))
 	t.teacher = newTeacher(&t.Objective)
 	t.part = &part{Trainer: t}
-	t.state = runState{evaluated: -1, stop: EarlyStop{Patience: t.Options.Patience, Margin: t.Options.Margin}}
+	t.state = runState{evaluated: -1, judged: -1, stop: EarlyStop{Patience: t.Options.Patience, Margin: t.Options.Margin}}
 	var err error
 	if t.order, err = t.newOrder(); err == nil {
 		err = t.trainable()
@@ -122,6 +128,8 @@ func (t *Trainer) check() error {
 		return errors.New("distill: training: masks change what a loss is worth, and end by no evaluation")
 	case t.Options.Evaluate > 0 && len(t.Heldout.IDs) == 0:
 		return errors.New("distill: training: evaluations without held-out windows")
+	case t.Options.Evaluate > 0 && t.Objective.unpredicted():
+		return errUnpredicted
 	case t.Model.Kept != nil && t.Masks != nil:
 		return errors.New("distill: training: masks, and channels that are masked already")
 	}
@@ -177,7 +185,9 @@ func shortened(m *nn.Model, layers int) *nn.Model {
 	}
 	a := *m.Arch
 	a.Layers = append([]arch.Layer(nil), m.Arch.Layers[:layers]...)
-	return nn.New(m.Dev, m.Src, &a)
+	short := nn.New(m.Dev, m.Src, &a)
+	short.Kept = m.Kept
+	return short
 }
 
 // Train goes through the steps that are left. It ends early where the held-out loss does not fall any more, with the error of ctx
@@ -205,14 +215,14 @@ func (t *Trainer) TrainTo(ctx context.Context, step int) error {
 
 func (t *Trainer) train(ctx context.Context, end int64) error {
 	for {
+		if err := t.save(false); err != nil {
+			return err
+		}
 		if err := t.evaluateDue(ctx); err != nil {
 			return err
 		}
 		if t.Done() || t.state.step >= end {
 			return nil
-		}
-		if err := t.save(false); err != nil {
-			return err
 		}
 		r, err := t.Step(ctx)
 		if err != nil {
@@ -236,7 +246,11 @@ func (t *Trainer) Steps() int { return int(t.state.step) }
 // save writes a checkpoint where one is due, or has to be.
 func (t *Trainer) save(now bool) error {
 	s, every := &t.state, int64(t.Options.SaveEvery)
-	if t.Options.Save == nil || s.saved == s.step || !now && (every == 0 || s.step%every != 0) {
+	due := every > 0 && s.step%every == 0 && s.saved != s.step
+	if now {
+		due = s.saved != s.step || s.judged != s.evaluated
+	}
+	if t.Options.Save == nil || !due {
 		return nil
 	}
 	state, err := t.State()
@@ -246,6 +260,6 @@ func (t *Trainer) save(now bool) error {
 	if err != nil {
 		return fmt.Errorf("distill: checkpoint after step %d: %w", s.step, err)
 	}
-	s.saved = s.step
+	s.saved, s.judged = s.step, s.evaluated
 	return nil
 }

@@ -127,12 +127,15 @@ func objectives(o testmodel.Options, teacher *nn.Model, d int) map[string]Object
 	}
 }
 
-// TestGradientOfObjective compares the gradient of a step with central differences of the objective, as an evaluation measures it,
-// along the axes of some parameters of each tensor and along random directions.
+// TestGradientOfObjective compares the gradient of a step with central differences of the objective, as an evaluation measures it: for
+// each tensor, along its gradient and along a random direction.
 func TestGradientOfObjective(t *testing.T) {
 	teacherOptions := testmodel.Options{Layers: 3, D: 24, H: 4, G: 2, K: 6, F: 32, V: 32, Context: 24, Seed: 77}
 	for _, c := range trainModels() {
-		names := []string{"ce", "kl", "kl, ce at tau 2.5", "cosine", "mse of the embedding", "minilm", "minilm v2", "all"}
+		names := []string{"ce", "all"}
+		if c.Name == "llama-gqa-bias" || c.Name == "gpt2" {
+			names = []string{"ce", "kl", "kl, ce at tau 2.5", "cosine", "mse of the embedding", "minilm", "minilm v2", "all"}
+		}
 		for _, name := range names {
 			t.Run(c.Name+"/"+name, func(t *testing.T) {
 				t.Parallel()

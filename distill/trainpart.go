@@ -64,7 +64,7 @@ func (p *part) back(ctx context.Context) error {
 	if err := p.teacher.run(ctx, p.ids); err != nil {
 		return err
 	}
-	opt := nn.BackOptions{Dir: p.Options.Dir, MemLimit: p.Options.MemLimit, Keep: p.Options.Keep, Together: together}
+	opt := nn.BackOptions{Dir: p.Options.Dir, MemLimit: p.Options.MemLimit, Keep: p.Options.Keep, Together: Together}
 	if p.Masks != nil {
 		opt.EmbedGate, opt.Gates = p.embedGate, p.gates
 	}
@@ -90,7 +90,7 @@ func (p *part) forward(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	opt := nn.RunOptions{States: states, Together: together}
+	opt := nn.RunOptions{States: states, Together: Together}
 	if p.Masks != nil {
 		opt.EmbedGate = p.embedGate
 	}
@@ -251,5 +251,6 @@ func (p *part) report() []Measure {
 	return out
 }
 
-// together is a number of positions up to which windows go through a layer at once: products of fewer rows are slower.
-const together = 1024
+// Together is the number of positions up to which windows of one length go through a layer at once: products of fewer rows are
+// slower.
+const Together = 1024

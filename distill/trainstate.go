@@ -53,7 +53,7 @@ func (t *Trainer) Resume(path string) error {
 		math.IsNaN(first) || math.IsInf(first, 0):
 		return errors.New("distill: checkpoint: it holds numbers that no run leaves")
 	}
-	t.state = runState{step: s.Step, tokens: int64(tokens), evaluated: int64(evaluated), saved: s.Step, first: first, stop: s.Stop}
+	t.state = runState{step: s.Step, tokens: int64(tokens), evaluated: int64(evaluated), judged: int64(evaluated), saved: s.Step, first: first, stop: s.Stop}
 	t.optimizer.Resume(s.Step)
 	t.refresh()
 	return nil

@@ -32,10 +32,10 @@ func main() {
 }
 
 type settings struct {
-	model, calib, train, heldout, out string
-	methods, prune                    []string
-	params                            []float64
-	seeds                             []uint64
+	model, calib, train, heldout, out, target string
+	methods, prune                            []string
+	params                                    []float64
+	seeds                                     []uint64
 
 	sequences, length, trainSequences, windows int
 	bos                                        string
@@ -66,6 +66,7 @@ func parse(args []string) (settings, error) {
 	fs.Float64Var(&s.scratch, "scratch-rate", 3e-3, "learning rate of the model that is trained from nothing; 0 for no such model")
 	fs.IntVar(&s.threads, "threads", runtime.NumCPU(), "threads")
 	methods := fs.String("methods", "vib,minitron,taylor,magnitude,random", "methods of pruning")
+	fs.StringVar(&s.target, "target", "hf", "runtime whose rules the results keep; layers of several sizes load in llama.cpp alone")
 	params := fs.String("params", "0.75,0.5", "shares of the parameters that stay")
 	seeds := fs.String("seeds", "1,2,3", "seeds: of masks, of random choices, of the order of training data, and of the draw of calibration windows")
 	fs.Func("prune", "another field of the recipe's section prune, such as 'layout: compact'; may be given several times", func(v string) error { s.prune = append(s.prune, v); return nil })

@@ -147,7 +147,7 @@ func (b *bench) calibration(seed uint64) string {
 	if b.train != "" {
 		train = fmt.Sprintf(", train_sequences: %d", b.trainSequences)
 	}
-	return fmt.Sprintf("version: 1\nseed: %d\ncalibration: {sequences: %d, length: %d, holdout: 0, shuffle: true%s}\n", seed, b.sequences, b.length, train)
+	return fmt.Sprintf("version: 1\nseed: %d\ntarget: [%s]\ncalibration: {sequences: %d, length: %d, holdout: 0, shuffle: true%s}\n", seed, b.target, b.sequences, b.length, train)
 }
 
 func (b *bench) pruneRecipe(method string, share float64, seed uint64) string {

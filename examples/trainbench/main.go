@@ -1,7 +1,7 @@
 // Command trainbench trains a checkpoint on token ids from the values that it holds, and prints one JSON line for each step and one
 // with the speed: the other side of train.py, which does the same with PyTorch.
 //
-//	go run ./examples/trainbench -model DIR -data ids.safetensors -length 128 -batch 8 -steps 200 -json
+//	go run ./examples/trainbench -model DIR -data ids.safetensors -length 128 -batch 8 -steps 200
 //
 // The windows of a step are the next ones, from the first again after the last. Nothing is written.
 package main
@@ -61,7 +61,7 @@ func parse(args []string) (settings, error) {
 	fs.Float64Var(&s.lr, "lr", 3e-3, "peak of the rate")
 	fs.IntVar(&s.warmup, "warmup", 20, "steps until the peak")
 	fs.Int64Var(&s.keep, "keep", 1<<30, "bytes of activations kept for the way back")
-	fs.BoolVar(&s.json, "json", false, "print JSON lines, else text")
+	fs.BoolVar(&s.json, "json", true, "print JSON lines; false for text")
 	fs.BoolVar(&s.bench, "bench", false, "print speed alone")
 	if err := fs.Parse(args); err != nil {
 		return s, err

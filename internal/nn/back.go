@@ -54,8 +54,8 @@ type BackOptions struct {
 // the gradient of the loss by them; both are valid during the call only.
 //
 // The states at all block boundaries are kept: 4*D*(L+1) bytes for each token of all windows, with L layers; what exceeds
-// MemLimit lies on disk. Beside these and what Keep allows, memory is one block, what [Block.Backward] holds for the longest window, and
-// 8*T*D bytes on the host. Back returns early with ctx's error when ctx ends.
+// MemLimit lies on disk. Beside these and what Keep allows, memory is one block, what [Block.Backward] holds for the longest window or the
+// windows that go together, and 8*T*D bytes of these on the host. Back returns early with ctx's error when ctx ends.
 func (m *Model) Back(ctx context.Context, windows [][]int32, opt BackOptions, loss func(window int, hidden, grad []float32) error) error {
 	lengths, err := lengthsOf(windows)
 	if err != nil {

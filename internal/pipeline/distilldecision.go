@@ -70,6 +70,9 @@ func (p *planner) distill(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if d.alone() && teacher == nil && p.pr == nil && p.m == nil {
+		p.o.Env.warn("the model is its own teacher, and nothing was changed before: there is nothing to learn; give another one by --teacher")
+	}
 	p.di = &distillDecision{}
 	from := p.s
 	if teacher != nil {

@@ -37,7 +37,7 @@ func (j *pruneJob) score(ctx context.Context, m *nn.Model, name string) (*prune.
 	opt, stop := j.options(name)
 	defer stop()
 	r := j.r.Prune
-	return importance.Score(ctx, m, j.set.set.Calib, importance.Config{Options: opt, Method: importance.Method(r.Method), Depth: importance.Depth(r.Depth),
+	return importance.Score(ctx, m, j.set.set.Calib, importance.Config{Options: opt, Method: importance.Method(r.Method), Depth: r.depth(),
 		Batch: importance.Aggregation(r.Aggregate), Sequence: importance.Mean, Seed: j.r.Seed})
 }
 

@@ -8,6 +8,7 @@ import (
 	"modelpress/formats/planfile"
 	"modelpress/internal/arch"
 	"modelpress/prune"
+	"modelpress/prune/importance"
 )
 
 // pruneDecision is what stays of a model, with the scales that masks have learnt. Everything that led to it is done.
@@ -65,6 +66,14 @@ func (p *Prune) allows(m, n *arch.Model, c *prune.Cut) bool {
 			(r.Depth || a.HasAttention() == b.HasAttention() && a.HasFFN() == b.HasFFN())
 	}
 	return ok
+}
+
+// depth is what layers are ranked by: where none may go, whatever costs no pass of its own.
+func (p *Prune) depth() importance.Depth {
+	if !oneOf("layers", p.Axes...) {
+		return importance.ByMethod
+	}
+	return importance.Depth(p.Depth)
 }
 
 // joined returns the source with weights that were trained along with masks; s itself where there are none.

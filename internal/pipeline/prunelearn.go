@@ -87,8 +87,11 @@ func (v *VIB) search() int { return v.Steps - int(float64(v.Steps)*v.Settle) }
 func (j *pruneJob) maskOptions() vib.Options {
 	r := j.r.Prune
 	v := r.VIB
-	return vib.Options{Seed: j.r.Seed, Target: r.goal(), Rules: r.rules(), Search: v.search(), Tune: v.Steps - v.search(), Rise: 0.9, Beta: 1, WidthBeta: 10, LogD: -4,
-		Rates: vib.Rates{Mu: v.Rate, LogD: 2 * v.Rate, Dual: 0.1, Tune: 0.4 * v.Rate}, Prior: vib.Prior{All: v.KL, Hidden: 30, Heads: 256, FFN: 1, Layer: 256}, Clip: 1}
+	o := vib.Default(r.goal(), r.rules())
+	o.Seed, o.Search, o.Tune, o.Prior.All = j.r.Seed, v.search(), v.Steps-v.search(), v.KL
+	scale := v.Rate / o.Rates.Mu // one rate stands for all
+	o.Rates.Mu, o.Rates.LogD, o.Rates.Tune = v.Rate, o.Rates.LogD*scale, o.Rates.Tune*scale
+	return o
 }
 
 // maskTrainer sets the run up. The parameters are nil where weights are frozen.
@@ -137,7 +140,7 @@ func (j *pruneJob) shapeCounts(ctx context.Context) (*prune.Counts, []string, er
 	m := j.s.model(j.env.Device)
 	defer m.Release()
 	opt, stop := j.options("measuring units")
-	scores, err := importance.Score(ctx, m, j.set.set.Calib, importance.Config{Options: opt, Method: importance.ByActivations, Depth: importance.Depth(j.r.Prune.Depth)})
+	scores, err := importance.Score(ctx, m, j.set.set.Calib, importance.Config{Options: opt, Method: importance.ByActivations, Depth: j.r.Prune.depth()})
 	stop()
 	if err != nil {
 		return nil, nil, err

@@ -34,6 +34,9 @@ type Distill struct {
 	SaveEvery int `yaml:"save_every" json:"save_every"` // steps between states that an interrupted run goes on from
 }
 
+// alone reports whether the teacher's predictions and states are all that is learnt from.
+func (d *Distill) alone() bool { return d.CE == 0 }
+
 // OnlyDistills reports whether the recipe has no other step.
 func (r *Recipe) OnlyDistills() bool {
 	return r.Distill != nil && r.Prune == nil && r.KVMerge == nil && r.Heads == nil && r.Quantize == nil

@@ -59,7 +59,7 @@ var (
 func defaultPrune(has *Prune) *Prune {
 	p := &Prune{Method: pruneVIB, Layout: layoutPortable, Rounds: 1, Aggregate: "l2", Depth: depthInfluence, Candidates: 12}
 	if has.VIB != nil || has.Method == "" || has.Method == pruneVIB {
-		p.VIB = &VIB{Steps: 160, Batch: 4, Rate: 0.05, KL: 1e-6, Loss: lossKL, Settle: 0.375}
+		p.VIB = &VIB{Steps: 300, Batch: 4, Rate: 0.05, KL: 1e-6, Loss: lossKL, Settle: 0.4}
 		if has.VIB != nil && has.VIB.Joint {
 			p.VIB.JointRate = 1e-4
 		}
@@ -102,6 +102,7 @@ func (p *Prune) check(f *faults) {
 	f.add(p.Length < 1 || p.Length > 1<<20, "prune.length %d: want 1 to 1048576", p.Length)
 	f.add(p.Rounds < 1 || p.Rounds > 64, "prune.rounds %d: want 1 to 64", p.Rounds)
 	f.add(p.Method == pruneVIB && p.Rounds != 1, "prune.rounds has no effect with method vib")
+	f.add(p.Layout == layoutCompact && p.Rounds != 1, "prune.rounds has no effect with layout compact")
 	f.add(!oneOf(p.Aggregate, "l2", "mean", "var"), "prune.aggregate %q: want l2, mean or var", p.Aggregate)
 	f.add(!oneOf(p.Depth, depthInfluence, depthPerplexity), "prune.depth %q: want %s or %s", p.Depth, depthInfluence, depthPerplexity)
 	f.add(p.Candidates < 1 || p.Candidates > 1000, "prune.candidates %d: want 1 to 1000", p.Candidates)

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"modelpress/distill"
 	"modelpress/internal/arch"
 )
 
@@ -62,8 +63,9 @@ func trainMemory(s *source, r *Recipe, set *dataset, states int64) int64 {
 	longest := max(set.learn.Longest(), set.set.Heldout.Longest())
 	tokens := int64(d.Batch) * int64(longest)
 	head := int64(m.V) * int64(m.D)
+	rows := max(longest, min(distill.Together, d.Batch*longest))
 	total := programBytes + held + 2*f32*z.block + z.store*(z.block+head) + f32*head + logitBytes(m, longest)*4/3 +
-		min(states, f32*int64(m.D)*int64(len(m.Layers)+1)*tokens) + min(states, 2*f32*int64(m.D)*tokens) + 3*windowBytes(m, longest)
+		min(states, f32*int64(m.D)*int64(len(m.Layers)+1)*tokens) + min(states, 2*f32*int64(m.D)*tokens) + 3*windowBytes(m, rows)
 	if d.Relations != nil || d.Hidden != nil {
 		total += 4 * f32 * tokens * widestHeads(m)
 	}

@@ -17,7 +17,7 @@ type ActivationOptions struct {
 	Sequence Aggregation // over the tokens of a window; "" for Mean
 }
 
-// Activations scores units by what they put out, as Minitron does (Muralidharan et al., arXiv:2407.14679, section 3.1). A hook
+// Activations scores units by what they put out, as Minitron does (Muralidharan et al., arXiv:2407.14679, section 2.2). A hook
 // aggregates each channel of an activation over the tokens of a window and then over windows, by default
 //
 //	s = sqrt(Σ_windows (mean_tokens |a|)²).

@@ -8,7 +8,7 @@ import (
 )
 
 // Aggregation says how the activations of a unit become one number, over the tokens of a window or over windows (Muralidharan et
-// al., arXiv:2407.14679, section 3.1 and table 11).
+// al., arXiv:2407.14679, section 2.2 and table 11).
 type Aggregation string
 
 // The aggregations. Over windows they are of the numbers of windows, none of which is negative.

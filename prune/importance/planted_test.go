@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"modelpress/internal/arch"
+	"modelpress/internal/device"
 	"modelpress/internal/nn"
 	"modelpress/internal/testmodel"
 	"modelpress/prune"
@@ -164,14 +165,24 @@ func TestTaylorSeesWhatMagnitudeDoesNot(t *testing.T) {
 	}
 }
 
-// TestThreads: the same bits from one thread and from four.
+// remote hides the memory of a device, as an accelerator does.
+type remote struct{ device.Device }
+
+func (remote) Host(device.Buf) []float32 { return nil }
+
+// TestThreads: the same bits from one thread, from four, and from a device whose memory is not the host's.
 func TestThreads(t *testing.T) {
 	for _, name := range []string{"llama-pruned", "qwen3-tied", "gpt2"} {
 		src := testmodel.Named(name)
 		one, four := describe(t, src, 1), describe(t, src, 4)
+		far := nn.New(remote{four.Dev}, src, four.Arch)
 		for what, score := range measures(t) {
-			if !equalBits(score(one), score(four)) {
+			s := score(one)
+			if !equalBits(s, score(four)) {
 				t.Errorf("%s, %s: scores depend on the number of threads", name, what)
+			}
+			if !equalBits(s, score(far)) {
+				t.Errorf("%s, %s: scores depend on where the device's memory is", name, what)
 			}
 		}
 	}

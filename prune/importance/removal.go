@@ -24,7 +24,7 @@ func (r *Removal) Scores() []float64 {
 }
 
 // RemoveLayers takes the loss over the windows without each of the layers, one at a time: what is left of a layer that is gone is the
-// residual stream that goes around it (Minitron, arXiv:2407.14679, section 3.1: perplexity for depth).
+// residual stream that goes around it (Minitron, arXiv:2407.14679, section 2.2: perplexity for depth).
 //
 // Models that differ in their last layers share their first ones: each block is loaded once and runs over the windows of the whole
 // model and of those models that lack an earlier layer, so that L*(L+1)/2 blocks are run and not L². Memory is one block and

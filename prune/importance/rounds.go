@@ -14,7 +14,7 @@ import (
 // part of the units that are to go, of every kind. One round cuts at once by the scores of the source. score is called once a
 // round, with the number of the round from 0 on and a model whose layers are alike.
 //
-// Minitron finds one round as good as four (Muralidharan et al., arXiv:2407.14679, section 4.3, practice 3); LLM-Pruner has several as an
+// Minitron finds one round as good as four (Muralidharan et al., arXiv:2407.14679, best practice 3); LLM-Pruner has several as an
 // option. Errors are those of score, of the shape and of views.
 func Rounds(ctx context.Context, m *nn.Model, shape prune.Shape, rounds int, score func(ctx context.Context, round int, m *nn.Model) (*prune.Scores, error)) (*prune.Cut, error) {
 	if rounds < 1 {

@@ -27,7 +27,8 @@ type Judged struct {
 
 // Search cuts a model to several of the shapes that meet a target ([prune.Shapes]), by one set of scores, and returns what it has judged
 // by the loss over the windows, the best first, of equals the first of the list. Scores do not say which kind of unit is worth more
-// than another; the loss does.
+// than another; the loss does. The best shape is often far from an even one, so that the list should have all shapes there are
+// ([prune.Wish] Most).
 //
 // Where there are more shapes than may be judged, half of them lie far apart: the first of the list, then always the one that is
 // farthest from all so far, by Σ|log| of the ratios of sizes. The other half are always the nearest to the best so far. Of equals

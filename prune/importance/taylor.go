@@ -27,6 +27,7 @@ type TaylorOptions struct {
 // when the layer is done and 4 bytes for each weight of its largest projection. While losses are taken, gradients by the output head are
 // held: 4*V*D bytes on the device and 4*V*D (8*V*D) on the host, these on to the end where the head is tied, with 4*D bytes for each
 // token of all windows, at most, past the limit on disk. The embedding needs 4*D (8*D) bytes for each different token of the windows.
+// Sums take 8 bytes for 66 rows of the widest matrix and 2 more a thread.
 func Taylor(ctx context.Context, m *nn.Model, w calib.Windows, opt TaylorOptions) (*prune.Scores, error) {
 	term, err := opt.Term.check()
 	if err != nil {

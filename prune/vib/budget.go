@@ -1,15 +1,12 @@
 package vib
 
-import (
-	"math"
+import "modelpress/prune"
 
-	"modelpress/prune"
-)
-
-// budget is what the units cost of which log α leaves a soft part, and the derivative of the saved share by each log α.
+// budget is one constraint: of the units of which log α leaves a soft part, the share that is saved, and its derivative by each log α.
 type budget struct {
-	saved  float64   // 1 - cost/cost of the whole model
+	saved  float64   // 1 - cost/cost of all units that it is about
 	target float64   // what it is to be by now
+	weight float64   // of the constraint in the objective
 	lo     int       // unit of the first slope
 	slopes []float64 // of the units that it is about
 }
@@ -46,13 +43,19 @@ func fill(v []float64, x float64) {
 	}
 }
 
+// expect returns the cost of the soft parts of the units, and the share of the whole model's that it saves.
+func (m *Masks) expect(keep []float64) (prune.Soft, float64) {
+	cost := m.opt.Target.Soft(prune.Expect(m.arch, m.opt.Target.Length, m.u.expected(keep)))
+	return cost, 1 - cost.Value/m.full
+}
+
 // spend computes the budget of a step: with keep = sigmoid(-beta·log α), the derivative of keep by log α is
 // -beta·keep·(1-keep).
 func (m *Masks) spend(step int) budget {
-	beta := m.opt.beta(step)
+	beta := m.opt.Beta
 	keep := m.soft(beta)
-	cost := m.opt.Target.Soft(prune.Expect(m.arch, m.opt.Target.Length, m.u.expected(keep)))
-	b := budget{saved: 1 - cost.Value/m.full, target: m.opt.target(step), slopes: make([]float64, m.u.n)}
+	cost, saved := m.expect(keep)
+	b := budget{saved: saved, target: m.opt.target(step, m.start), weight: 1, slopes: make([]float64, m.u.n)}
 	m.u.spread(b.slopes, cost.Grad)
 	for i, k := range keep {
 		b.slopes[i] *= float64(beta*float64(k*(1-k))) / m.full
@@ -60,15 +63,23 @@ func (m *Masks) spend(step int) budget {
 	return b
 }
 
-// multipliers are those of Lagrange, λ1 and λ2, of the constraint saved = target in the loss λ1·(s-t) + λ2·(s-t)² (VTrans,
-// arXiv:2406.05276), with the moments of their optimizer: they ascend while all else descends.
+// multipliers are λ1 and λ2 of Lagrange for the constraint s = t, saved is target, in the loss λ1·(s-t) + λ2·(s-t)² (VTrans,
+// arXiv:2406.05276). They ascend along their gradients s-t and (s-t)² while all else descends. There, both start at 0 and ascend by
+// Adam, 0.1 a step or so whatever the gradient, for thousands of steps; within a few hundred that comes too late and swings past
+// the target. Plain ascent from a λ2 above 0 is a controller with a proportional and an integral part.
 type multipliers []float32
 
-// newMultipliers returns those of some constraints, six values each, all zero.
-func newMultipliers(n int) multipliers { return make(multipliers, 6*n) }
+// newMultipliers returns those of some constraints, two each, λ2 above 0.
+func newMultipliers(n int, penalty float64) multipliers {
+	out := make(multipliers, 2*n)
+	for i := range n {
+		out[2*i+1] = float32(penalty)
+	}
+	return out
+}
 
 // of returns those of a constraint.
-func (l multipliers) of(i int) multipliers { return l[6*i : 6*i+6] }
+func (l multipliers) of(i int) multipliers { return l[2*i : 2*i+2] }
 
 // loss is what the constraint adds to the objective, and its derivative by s.
 func (l multipliers) loss(miss float64) (value, slope float64) {
@@ -76,16 +87,7 @@ func (l multipliers) loss(miss float64) (value, slope float64) {
 	return float64(one*miss) + float64(two*float64(miss*miss)), one + float64(2*float64(two*miss))
 }
 
-// ascend moves the multipliers along their gradients, s-t and (s-t)², by Adam.
-func (l multipliers) ascend(miss, rate float64, step int) {
-	n := float64(step + 1)
-	for i, g := range []float64{miss, float64(miss * miss)} {
-		m := float64(dualBeta1*float64(l[2+i])) + float64((1-dualBeta1)*g)
-		v := float64(dualBeta2*float64(l[4+i])) + float64((1-dualBeta2)*float64(g*g))
-		l[2+i], l[4+i] = float32(m), float32(v)
-		m, v = m/(1-math.Pow(dualBeta1, n)), v/(1-math.Pow(dualBeta2, n))
-		l[i] = float32(float64(l[i]) + float64(rate*m)/(math.Sqrt(v)+tiny))
-	}
+func (l multipliers) ascend(miss float64, r Rates) {
+	l[0] += float32(r.Dual1 * miss)
+	l[1] += float32(r.Dual2 * float64(miss*miss))
 }
-
-const dualBeta1, dualBeta2 = 0.9, 0.999

@@ -2,6 +2,7 @@ package vib
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 
@@ -62,10 +63,33 @@ func sizesOf(e prune.Expected) prune.Sizes {
 	return s
 }
 
-// Compact settles the masks for a model with sizes of its own in every layer, and returns its counts. A sub-layer whose output has a
-// bias keeps some unit, since masks leave the bias where a cut of all units would not. Errors are those of [prune.FitLayers].
+// Compact settles the masks for a model with sizes of its own in every layer, and returns its counts. Where too much has gone with
+// layers that are not wanted, they come back, the best first. A sub-layer whose output has a bias keeps some unit, since masks leave
+// the bias where a cut of all units would not. Errors are those of [prune.FitLayers].
 func (m *Masks) Compact() (*prune.Counts, error) {
-	want := m.Wanted()
+	want, scores := m.Wanted(), m.Scores()
+	m.keepBiases(&want)
+	for {
+		c, err := prune.FitLayers(m.arch, m.opt.Target, m.opt.Rules, want, scores)
+		if err == nil {
+			return c, m.Settle(c)
+		}
+		var miss *prune.TargetError
+		best := -1
+		for l, w := range want.Layers {
+			if w.Layer == 0 && (best < 0 || scores.Layers[l].Layer > scores.Layers[best].Layer) {
+				best = l
+			}
+		}
+		if !errors.As(err, &miss) || best < 0 {
+			return nil, err
+		}
+		want.Layers[best].Layer = 1
+	}
+}
+
+// keepBiases wants a unit of each sub-layer whose output has a bias.
+func (m *Masks) keepBiases(want *prune.Expected) {
 	_, multiple := prune.DefaultMultiples(m.arch)
 	if m.opt.Rules.FFNMultiple > 0 {
 		multiple = m.opt.Rules.FFNMultiple
@@ -79,9 +103,4 @@ func (m *Masks) Compact() (*prune.Counts, error) {
 			w.FFN = max(w.FFN, float64(multiple))
 		}
 	}
-	c, err := prune.FitLayers(m.arch, m.opt.Target, m.opt.Rules, want, m.Scores())
-	if err != nil {
-		return nil, err
-	}
-	return c, m.Settle(c)
 }

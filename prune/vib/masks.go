@@ -14,8 +14,8 @@ import (
 // which of them the model can do without. [Masks.Settle] ends the search and says how many stay; from then on there is no noise, and
 // only the multipliers of what stays learn.
 //
-// Memory, with n units in all, D of them channels of the stream, L layers and W windows a step: 40n bytes of state, and
-// W*(16n + 12*D*L) bytes while searching, as for one window after that. Not safe for concurrent use.
+// Memory, with n units in all, D of them channels of the stream, L layers and W windows a step: 100n bytes, and (W+1)*(16n + 12*D*L)
+// bytes while searching, as for one window after that. Not safe for concurrent use.
 type Masks struct {
 	arch *arch.Model
 	opt  Options
@@ -34,6 +34,7 @@ type Masks struct {
 	quiet   bool      // the step has no noise
 	weight  []float64 // [n], of the prior
 	full    float64   // cost of the whole model
+	start   float64   // the share that is expected to be saved before the first step
 	budget  budget    // of the whole cost in the last step
 	budgets []budget  // of every constraint
 	parts   []group   // nil for one constraint on the cost
@@ -46,37 +47,39 @@ var _ distill.Masks = (*Masks)(nil)
 const initial = math.MaxUint64
 
 // New returns masks for a model. mu starts near 1 and log D near opt.LogD, drawn from the seed. Units that the rules keep from
-// changing have no mask.
+// changing have no mask. Options that make no search, and rules and targets that [prune.FitLayers] refuses, are errors.
 func New(m *arch.Model, opt Options) (*Masks, error) {
 	if err := opt.check(m); err != nil {
 		return nil, err
 	}
-	k := &Masks{arch: m, opt: opt, u: unitsOf(m), full: opt.Target.Soft(prune.Expect(m, opt.Target.Length, prune.All(m))).Value}
+	k := &Masks{arch: m, opt: opt, u: unitsOf(m), phase: make([]float32, 1)}
 	for _, v := range []*[]float32{&k.mu, &k.logD, &k.kept, &k.searched, &k.moments[0], &k.moments[1], &k.moments[2], &k.moments[3]} {
 		*v = make([]float32, k.u.n)
 	}
-	k.phase = make([]float32, 1)
-	k.free, k.weight = k.u.free(opt.Rules), k.u.weights(opt.Prior)
-	n := noise{opt.Seed}
-	n.normal(k.mu, initial, 0)
-	n.normal(k.logD, initial, 1)
-	for i := range k.mu {
-		k.mu[i] = 1 + spread*k.mu[i]
-		k.logD[i] = float32(opt.LogD) + spread*k.logD[i]
-		k.kept[i] = 1
-		if !k.free[i] {
-			k.mu[i], k.logD[i] = 1, unmasked
-		}
-	}
-	k.still = newDraw(&k.u)
+	k.free, k.weight, k.still = k.u.free(opt.Rules), k.u.weights(opt.Prior), newDraw(&k.u)
+	k.draw(noise{opt.Seed})
+	k.full = opt.Target.Soft(prune.Expect(m, opt.Target.Length, prune.All(m))).Value
+	_, k.start = k.expect(k.soft(opt.Beta))
 	if opt.Counts != nil {
 		var err error
 		if k.parts, err = k.groups(opt.Counts); err != nil {
 			return nil, err
 		}
 	}
-	k.dual = newMultipliers(max(1, len(k.parts)))
+	k.dual = newMultipliers(max(1, len(k.parts)), opt.Penalty)
 	return k, nil
+}
+
+// draw sets the initial values.
+func (m *Masks) draw(n noise) {
+	n.normal(m.mu, initial, 0)
+	n.normal(m.logD, initial, 1)
+	for i := range m.mu {
+		m.mu[i], m.logD[i], m.kept[i] = 1+float32(spread*m.mu[i]), float32(m.opt.LogD)+float32(spread*m.logD[i]), 1
+		if !m.free[i] {
+			m.mu[i], m.logD[i] = 1, unmasked
+		}
+	}
 }
 
 // spread is the standard deviation of initial values.

@@ -28,11 +28,11 @@ func (m *Masks) End(step int) (loss, norm float64, err error) {
 	if err != nil {
 		return 0, 0, fmt.Errorf("vib: %w", err)
 	}
-	left := 1 - float64(step)/float64(m.opt.Search+m.opt.Tune)
+	left := max(0, 1-float64(step)/float64(m.opt.Search+m.opt.Tune))
 	m.move(m.mu, mu, 0, m.opt.Rates.Mu*left, scale, step)
 	m.move(m.logD, logD, 2, m.opt.Rates.LogD*left, scale, step)
 	for i, b := range m.budgets {
-		m.dual.of(i).ascend(b.saved-b.target, m.opt.Rates.Dual, step)
+		m.dual.of(i).ascend(b.saved-b.target, m.opt.Rates)
 	}
 	return m.prior + value, norm, nil
 }
@@ -46,8 +46,8 @@ func (m *Masks) constraints(step int, byMu, byLogD []float64) (sum float64) {
 	}
 	for i, b := range m.budgets {
 		value, slope := m.dual.of(i).loss(b.saved - b.target)
-		sum += value
-		m.constrain(b, slope, byMu, byLogD)
+		sum += float64(b.weight * value)
+		m.constrain(b, b.weight*slope, byMu, byLogD)
 	}
 	return sum
 }
