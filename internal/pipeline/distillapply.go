@@ -130,7 +130,7 @@ func (a *applier) trainer(params *distill.Params) (*distill.Trainer, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.Dir, o.MemLimit = a.work, a.o.Env.stateLimit()
+	o.Dir, o.MemLimit, o.Keep = a.work, a.o.Env.stateLimit(), a.o.Env.stateLimit()
 	t := &distill.Trainer{Model: nn.New(dev, params, params.Arch), Params: params, Options: o, Data: a.set.learn, Heldout: a.set.set.Heldout,
 		Origin: []byte(a.plan.PlanID)}
 	if d.LoRA != nil {

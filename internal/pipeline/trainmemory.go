@@ -40,8 +40,8 @@ func units(m *arch.Model) int64 {
 //
 //	the program; 16·n for values, gradients and two moments in f32, 4·n more for the best ones (LoRA: 4·n, and 16 for each value of the
 //	adapters); the largest block in f32 with its gradients; the teacher's block and head as they are stored, the student's head in
-//	f32; a chunk of logits four times; of a part's windows the states at every block boundary and the teacher's final ones, up to
-//	their limit each; a window forth and back
+//	f32; a chunk of logits four times; of a part's windows the states at every block boundary, the teacher's final ones, and activations,
+//	up to their limit each; a window forth and back
 func trainMemory(s *source, r *Recipe, set *dataset, states int64) int64 {
 	d := r.Distill
 	if d == nil || set == nil {
@@ -66,10 +66,21 @@ func trainMemory(s *source, r *Recipe, set *dataset, states int64) int64 {
 	rows := max(longest, min(distill.Together, d.Batch*longest))
 	total := programBytes + held + 2*f32*z.block + z.store*(z.block+head) + f32*head + logitBytes(m, longest)*4/3 +
 		min(states, f32*int64(m.D)*int64(len(m.Layers)+1)*tokens) + min(states, 2*f32*int64(m.D)*tokens) + 3*windowBytes(m, rows)
+	total += min(states, activationBytes(m)*tokens)
 	if d.Relations != nil || d.Hidden != nil {
 		total += 4 * f32 * tokens * widestHeads(m)
 	}
 	return withGarbage(total)
+}
+
+// activationBytes is what a way back keeps of a token in all layers, where there is room for it.
+func activationBytes(m *arch.Model) int64 {
+	n := 0
+	for l := range m.Layers {
+		a := &m.Layers[l]
+		n += 3*m.D + 2*(a.H+a.G)*a.K + a.H + 2*a.F
+	}
+	return 4 * int64(n)
 }
 
 // widestHeads is the most values of queries, keys and values, or of the stream, that a token has in a layer.
