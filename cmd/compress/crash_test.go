@@ -52,6 +52,11 @@ func TestSparsifyCrashes(t *testing.T) {
 	crashes(t, "sparsify: {pattern: '2:4'}\n")
 }
 
+// TestDistillCrashes: so is one that is pruned and trained, with a state saved now and then.
+func TestDistillCrashes(t *testing.T) {
+	crashes(t, "prune: {method: random, params: 0.5, axes: [hidden, ffn], multiple: 4}\ndistill: {steps: 7, batch: 1, rate: 0.001, save_every: 2, top_k: 8}\n")
+}
+
 func crashes(t *testing.T, steps string) {
 	dir := t.TempDir()
 	src, data := filepath.Join(dir, "src"), write(t, dir, "calib.npy", string(npy(testmodel.Windows(12, 64, 128, 3))))

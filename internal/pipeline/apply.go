@@ -252,8 +252,30 @@ func (a *applier) loadData(ctx context.Context) error {
 		return errKind(KindStale, "give the file that the plan was made with, or plan again",
 			"the calibration data is not what the plan was made with: digest %s, planned %s", a.set.set.Digest, a.plan.Calibration.Digest)
 	}
+	if err := a.checkTrainingData(); err != nil {
+		return err
+	}
 	if have := calibrationOf(a.set); !reflect.DeepEqual(have, a.plan.Calibration) {
 		return errKind(KindStale, "plan again with this build", "this build makes other windows or prompts of the calibration data than the plan was made with")
+	}
+	return nil
+}
+
+// checkTrainingData compares what weights and masks are trained on with what the plan was made with.
+func (a *applier) checkTrainingData() error {
+	planned := ""
+	for _, p := range a.plan.Calibration.Prompts {
+		if p.Name == trainingText {
+			planned = p.Digest
+		}
+	}
+	switch {
+	case planned == "" && a.o.Data.Train != "" && a.set.learn.Digest != a.set.set.Calib.Digest:
+		return errKind(KindUsage, "leave it out", "training data is given, and the plan was made without")
+	case planned != "" && a.o.Data.Train == "":
+		return errKind(KindUsage, "give the training data that the plan was made with: --train FILE", "this plan needs its training data")
+	case planned != "" && planned != a.set.learn.Digest:
+		return errKind(KindStale, "give the training data that the plan was made with, or plan again", "the training data is not what the plan was made with")
 	}
 	return nil
 }

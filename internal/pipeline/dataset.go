@@ -134,6 +134,10 @@ func (d *dataset) backTokens() int {
 	return n
 }
 
+// trainingText names, among the prompt sets of a plan, the windows that weights and masks are trained on where these are others than those
+// of calibration.
+const trainingText = "training_text"
+
 // promptSets says which prompts and validation windows there are.
 func (d *dataset) promptSets() []planfile.PromptSet {
 	var list []planfile.PromptSet
@@ -144,7 +148,7 @@ func (d *dataset) promptSets() []planfile.PromptSet {
 	}
 	prompts := func(name string, p []calib.Prompt) { add(name, calib.PromptsDigest(p), len(p), longestPrompt(p)) }
 	if d.learn.Digest != d.set.Calib.Digest {
-		add("training_text", d.learn.Digest, len(d.learn.IDs), d.learn.Longest())
+		add(trainingText, d.learn.Digest, len(d.learn.IDs), d.learn.Longest())
 	}
 	prompts("profile", d.profile)
 	prompts("train", d.train)

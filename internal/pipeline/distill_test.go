@@ -390,7 +390,7 @@ func TestDistillTrainingData(t *testing.T) {
 	}
 	o := b.options(p, "out")
 	o.Data.Train = ""
-	if _, err := Apply(context.Background(), o); KindOf(err) != KindStale {
+	if _, err := Apply(context.Background(), o); KindOf(err) != KindUsage || !strings.Contains(err.Error(), "this plan needs its training data") {
 		t.Errorf("without the training data: %v", err)
 	}
 	o.Data.Train = put("other.npy", other)
@@ -399,7 +399,7 @@ func TestDistillTrainingData(t *testing.T) {
 	}
 	o = b.options(p, "out2")
 	o.Data.Train = put("rows.npy", rows)
-	if _, err := Apply(context.Background(), o); KindOf(err) != KindStale {
+	if _, err := Apply(context.Background(), o); KindOf(err) != KindStale || !strings.Contains(err.Error(), "the training data is not what the plan was made with") {
 		t.Errorf("with other training data: %v", err)
 	}
 	b.more.Train = put("held.npy", held)

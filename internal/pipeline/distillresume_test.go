@@ -65,6 +65,34 @@ func TestDistillResume(t *testing.T) {
 	}
 }
 
+// TestEveryStepResumes interrupts an apply of pruning, merging, low-rank training and sparse weights in each of them.
+func TestEveryStepResumes(t *testing.T) {
+	b := newBench(t, testmodel.New(testmodel.Options{Layers: 3, D: 64, H: 8, G: 4, F: 128, V: 96, Seed: 41}), "seed: 5\ncalibration: {sequences: 4, holdout: 2, length: 32}\n"+
+		"prune: {method: magnitude, params: 0.7, axes: [hidden, ffn], multiple: 4}\nkvmerge: {kv_heads: 2}\n"+
+		"distill: {steps: 4, batch: 2, rate: 0.001, lora: {rank: 2}, relations: {version: 2}}\nsparsify: {pattern: '2:4'}")
+	p, err := b.plan()
+	b.check(err)
+	whole := b.options(p, "whole")
+	_, err = Apply(context.Background(), whole)
+	b.check(err)
+	checkSizes(t, p, whole.Out)
+	o := b.options(p, "resumed")
+	for _, c := range []struct {
+		work  string
+		after int
+	}{{"merging kv heads", 6}, {"training", 64}, {"training", 192}, {"compressing", 2}} {
+		b.stopped(o, c.work, c.after)
+	}
+	count := &trained{}
+	o.Env.Progress = count
+	res, err := Apply(context.Background(), o)
+	b.check(err)
+	if !res.Resumed || count.steps > 0 {
+		t.Errorf("resumed %t, %d steps of training", res.Resumed, count.steps)
+	}
+	b.sameDirs(whole.Out, o.Out)
+}
+
 // TestDistillDamagedPartialOutput: what an interrupted training left is checked before it is used.
 func TestDistillDamagedPartialOutput(t *testing.T) {
 	b, p, whole := resumeTraining(t)

@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"testing"
 
@@ -64,6 +63,14 @@ func TestPruneBesides(t *testing.T) {
 			if r.arch.D != small.D || len(r.arch.Layers) != len(small.Layers) || r.arch.Layers[0].F != small.Layers[0].F {
 				t.Errorf("width %d of %d layers with %d FFN channels, decided were %d, %d and %d", r.arch.D, len(r.arch.Layers), r.arch.Layers[0].F, small.D, len(small.Layers), small.Layers[0].F)
 			}
+			if p.Output.Quantization == "" {
+				ids := testmodel.Windows(1, 24, r.arch.V, 5)[0]
+				fast, err := r.model(testEnv().Device).Logits(ids)
+				b.check(err)
+				if d := farthest(t, fast, b.logits64(b.stock(out), ids)); !(d <= 1e-4) {
+					t.Errorf("logits of the forward pass and of the reference differ by %.3g", d)
+				}
+			}
 			ppl, source := toFloat(rep.Quality.Source.PPL), toFloat(rep.Quality.Source.SourcePPL)
 			t.Logf("%s: %d of %d layers, perplexity %g, of the source %g", d.Metric, len(r.arch.Layers), len(d.Cut.Layers), ppl, source)
 			if len(r.arch.Layers) != 3 || !d.Cut.Layers[2].Drop {
@@ -87,14 +94,4 @@ func TestPrunedThenPruned(t *testing.T) {
 		third := &bench{t: t, dir: t.TempDir(), src: second.dir + "/out", data: b.data, recipe: pruneRecipe("method: minitron, layout: compact, axes: [layers], kv: " + c.share), anywhere: true}
 		third.checkPruned(third.runPruned())
 	}
-}
-
-// settingsOf reads the settings of a plan.
-func settingsOf(t *testing.T, raw []byte) *Recipe {
-	t.Helper()
-	r := &Recipe{}
-	if err := json.Unmarshal(raw, r); err != nil {
-		t.Fatal(err)
-	}
-	return r
 }
