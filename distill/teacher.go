@@ -12,18 +12,31 @@ type teacher struct {
 	*Objective
 	model   *nn.Model // as far up as the objective looks; nil for none
 	lengths []int
-	states  *nn.States // those of the windows, in the end the final ones
+	// dir and memLimit say where states go, and past how many bytes.
+	dir      string
+	memLimit int64
+	states   *nn.States // those of the windows, in the end the final ones
 
 	hidden [][][]float32 // of each hidden term and window, [T, D]
 	heads  [][]HeadStates
 }
 
-func newTeacher(o *Objective) *teacher {
-	t := &teacher{Objective: o, hidden: make([][][]float32, len(o.Hidden)), heads: make([][]HeadStates, len(o.Relations))}
+func newTeacher(o *Objective, dir string, memLimit int64) *teacher {
+	t := &teacher{Objective: o, dir: dir, memLimit: memLimit, hidden: make([][][]float32, len(o.Hidden)), heads: make([][]HeadStates, len(o.Relations))}
 	if o.Teacher != nil && (o.terms() > 0 || o.KL != 0 && o.TopK == nil) {
 		t.model = shortened(o.Teacher, o.teacherTop())
 	}
 	return t
+}
+
+// close gives back what is kept on disk.
+func (t *teacher) close() error {
+	if t == nil || t.states == nil {
+		return nil
+	}
+	err := t.states.Close()
+	t.states = nil
+	return err
 }
 
 // run makes what it keeps that of the given windows.
@@ -32,7 +45,10 @@ func (t *teacher) run(ctx context.Context, ids [][]int32) error {
 		return nil
 	}
 	if n := lengths(ids); t.states == nil || !slices.Equal(n, t.lengths) {
-		s, err := nn.NewStates("", n, t.model.Arch.D, 0)
+		if err := t.close(); err != nil {
+			return err
+		}
+		s, err := nn.NewStates(t.dir, n, t.model.Arch.D, t.memLimit)
 		if err != nil {
 			return err
 		}

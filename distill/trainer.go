@@ -94,7 +94,7 @@ func (t *Trainer) prepare() error {
 	}
 	t.data, t.heldout = newDataset(t.Data, t.Objective.TopK), newDataset(t.Heldout, t.Objective.HeldoutTopK)
 	t.student = shortened(t.Model, t.Objective.top(t.Model.Arch))
-	t.teacher = newTeacher(&t.Objective)
+	t.teacher = newTeacher(&t.Objective, t.Options.Dir, t.Options.MemLimit)
 	t.part = &part{Trainer: t}
 	t.state = runState{evaluated: -1, judged: -1, stop: EarlyStop{Patience: t.Options.Patience, Margin: t.Options.Margin}}
 	var err error
@@ -210,7 +210,7 @@ func (t *Trainer) TrainTo(ctx context.Context, step int) error {
 	if err == nil && t.Done() || ctx.Err() != nil {
 		err = errors.Join(err, t.save(true))
 	}
-	return err
+	return errors.Join(err, t.teacher.close())
 }
 
 func (t *Trainer) train(ctx context.Context, end int64) error {

@@ -340,7 +340,7 @@ func (a *applier) removeEmpty() error {
 func (a *applier) budget(context.Context) error {
 	return a.o.Env.fit(func(states int64) int64 {
 		return max(peakMemory(a.s, workOf(a.sp, a.q), a.set, states)+mergedViewBytes(a.s, a.recipe.KVMerge), mergeMemory(a.s, a.recipe.KVMerge, a.set, states),
-			trainMemory(a.t, a.recipe, a.set, states))
+			trainMemory(a.t, a.teacherOr(), a.recipe, a.set, states), a.jointMemory(states))
 	})
 }
 

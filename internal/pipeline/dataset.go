@@ -204,7 +204,7 @@ func (d *dataset) training(s *source, r *Recipe, p DataPaths, opt calib.SetOptio
 	if p.Train == "" {
 		return nil
 	}
-	if r.Prune == nil && r.Distill == nil {
+	if r.Distill == nil && (r.Prune == nil || r.Prune.VIB == nil) {
 		return errKind(KindUsage, "leave it out", "training data is given, and the recipe trains nothing")
 	}
 	docs, err := calib.OpenDocs(p.Train, calib.TextOptions{})

@@ -58,7 +58,15 @@ func (a *applier) trainedPart(ctx context.Context, part, dir string, late *lateS
 		return errKind(KindGate, "remove the .partial directory and apply again", "the trained weights of an earlier run are damaged")
 	}
 	if !done {
-		if err := errors.Join(formats.SyncDir(a.work), a.s.ck.CheckUnchanged(), a.journal.add(journalEntry{Part: part, Trained: sum})); err != nil {
+		// What was computed from files that changed meanwhile must not be taken over by a later run.
+		err := formats.SyncDir(a.work)
+		if err == nil {
+			err = a.unchanged()
+		}
+		if err == nil {
+			err = a.journal.add(journalEntry{Part: part, Trained: sum})
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -69,6 +77,15 @@ func (a *applier) trainedPart(ctx context.Context, part, dir string, late *lateS
 	a.opened = append(a.opened, f)
 	late.trained = f
 	return nil
+}
+
+// unchanged fails where a checkpoint that is read from is not what it was.
+func (a *applier) unchanged() error {
+	err := a.s.ck.CheckUnchanged()
+	if a.teacher != nil && a.teacher != a.s {
+		err = errors.Join(err, a.teacher.ck.CheckUnchanged())
+	}
+	return err
 }
 
 // useTrained has the steps after training see its weights.
@@ -100,7 +117,12 @@ func (a *applier) train(ctx context.Context) error {
 	t.Options.Progress = trainProgress(p)
 	state := filepath.Join(a.work, trainState)
 	t.Options.SaveEvery = a.recipe.Distill.SaveEvery
-	t.Options.Save = func(s *distill.State) error { return distill.WriteState(state, s) }
+	t.Options.Save = func(s *distill.State) error {
+		if err := a.unchanged(); err != nil {
+			return err
+		}
+		return distill.WriteState(state, s)
+	}
 	if _, err := os.Stat(state); err == nil {
 		if err := t.Resume(state); err != nil {
 			return &Error{Kind: KindGate, Err: err, Hint: "remove the .partial directory and apply again"}
@@ -155,7 +177,7 @@ func (a *applier) topK(ctx context.Context, t *distill.Trainer) error {
 		w    calib.Windows
 		into *distill.TopKRows
 	}{{"train", t.Data, &t.Objective.TopK}, {"heldout", t.Heldout, &t.Objective.HeldoutTopK}} {
-		if len(side.w.IDs) == 0 {
+		if len(side.w.IDs) == 0 || side.name == "heldout" && d.EvalEvery == 0 {
 			continue
 		}
 		f, err := a.predictions(ctx, filepath.Join(a.work, side.name+topKSuffix), side.w)

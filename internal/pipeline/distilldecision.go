@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"modelpress/formats/planfile"
@@ -52,7 +53,7 @@ func openTeacher(s *source, p DataPaths, allowRemoteCode bool) (*source, error) 
 		return nil, fmt.Errorf("teacher: %w", err)
 	}
 	if t.arch.V != s.arch.V {
-		return nil, errKind(KindUsage, "take a teacher of the same vocabulary", "the teacher has a vocabulary of %d tokens, the model of %d", t.arch.V, s.arch.V)
+		return nil, errors.Join(errKind(KindUsage, "take a teacher of the same vocabulary", "the teacher has a vocabulary of %d tokens, the model of %d", t.arch.V, s.arch.V), t.close())
 	}
 	return t, nil
 }
@@ -81,7 +82,7 @@ func (p *planner) distill(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		p.di.Teacher, from = &teacherDigests{fp.WeightsDigest, fp.HeadersDigest}, teacher
+		p.di.Teacher, from, p.teacher = &teacherDigests{fp.WeightsDigest, fp.HeadersDigest}, teacher, teacher
 		if err := sameTokenizer(p.s, teacher); err != nil {
 			p.o.Env.warn("%v", err)
 		}

@@ -90,7 +90,8 @@ func draftPlan(s, t *source, cut *pruneDecision, merge *mergeDecision) (*manifes
 func unfit(section string, err error) error {
 	var input *formats.Error
 	var file *fs.PathError
-	if errors.As(err, &input) || errors.As(err, &file) || KindOf(err) != 0 || errors.Is(err, context.Canceled) {
+	if errors.As(err, &input) || errors.As(err, &file) || KindOf(err) != 0 || errors.Is(err, context.Canceled) ||
+		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, formats.ErrNoSpace) {
 		return err
 	}
 	return &Error{Kind: KindUsage, Err: err, Hint: "change the sections " + section + " and calibration of the recipe, or give other data"}

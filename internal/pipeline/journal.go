@@ -24,7 +24,7 @@ type journal struct {
 
 // journalEntry is one finished part.
 type journalEntry struct {
-	Part    string            `json:"part"`              // "plan", "kvmerge 3", "prologue", "layer 3", "epilogue"
+	Part    string            `json:"part"`              // "plan", "prune", "kvmerge 3", "distill", "prologue", "layer 3", "epilogue"
 	PlanID  string            `json:"plan_id,omitempty"` // in the first entry only
 	Tensors map[string]string `json:"tensors,omitempty"` // sha256 of each tensor's data
 	State   string            `json:"state,omitempty"`   // sha256 of the boundary states that the part leaves

@@ -12,6 +12,12 @@ type lateSource struct {
 	list    []formats.TensorInfo
 	late    map[string]formats.TensorInfo
 	trained formats.Source // nil before
+	gone    string         // the stored copy of a tied head, "" for none
+}
+
+// isTiedCopy reports whether a tensor is a stored copy of a head that is the embedding. Trained models have none.
+func isTiedCopy(m *arch.Model, name string) bool {
+	return m.Tied && name == arch.HeadModule+".weight" && name != m.Embed
 }
 
 func newLateSource(base formats.Source, m *arch.Model) *lateSource {
@@ -21,6 +27,10 @@ func newLateSource(base formats.Source, m *arch.Model) *lateSource {
 		names[p.Name] = true
 	}
 	for _, t := range base.Tensors() {
+		if isTiedCopy(m, t.Name) { // it would no longer be one
+			s.gone = t.Name
+			continue
+		}
 		if names[t.Name] {
 			t.DType = formats.F32
 			s.late[t.Name] = t
@@ -37,6 +47,9 @@ func (s *lateSource) Tensors() []formats.TensorInfo { return s.list }
 func (s *lateSource) Lookup(name string) (formats.TensorInfo, bool) {
 	if t, ok := s.late[name]; ok {
 		return t, true
+	}
+	if name == s.gone {
+		return formats.TensorInfo{}, false
 	}
 	return s.base.Lookup(name)
 }

@@ -51,7 +51,7 @@ func Plan(ctx context.Context, o PlanOptions) (*planfile.Plan, error) {
 	if err := s.ck.CheckUnchanged(); err != nil {
 		return nil, err
 	}
-	return plan, nil
+	return plan, removeIfThere(o.Env.maskState())
 }
 
 type planner struct {
@@ -66,6 +66,7 @@ type planner struct {
 	cutChanges []prune.Change
 	m          *mergeDecision
 	di         *distillDecision
+	teacher    *source // of its own; closed once it was looked at, and described from then on
 	sp         *sparsifyDecision
 	q          *quantDecision
 	h          *headsDecision
@@ -200,7 +201,7 @@ func (p *planner) merge(ctx context.Context) error {
 // budget plans the run into the memory that it may take, or refuses.
 func (p *planner) budget(context.Context) error {
 	return p.o.Env.fit(func(states int64) int64 {
-		return max(planMemory(p.s, p.set, states)+mergedViewBytes(p.s, p.r.KVMerge), mergeMemory(p.s, p.r.KVMerge, p.set, states), pruneMemory(p.s, p.r, p.set, states))
+		return max(planMemory(p.s, p.set, states)+mergedViewBytes(p.s, p.r.KVMerge)+p.heldWeights(), mergeMemory(p.s, p.r.KVMerge, p.set, states)+p.heldWeights(), pruneMemory(p.s, p.r, p.set, states))
 	})
 }
 
@@ -332,8 +333,12 @@ func (p *planner) estimate() planfile.Estimate {
 	if workOf(p.sp, p.q).data {
 		e.Scratch = scratchBytes(p.s.arch, int64(p.set.set.Calib.Tokens()))
 	}
+	if p.r.Prune.joint() {
+		e.PeakMemory = max(e.PeakMemory, pruneMemory(p.s, p.r, p.set, stateMemory))
+		e.Scratch += jointScratch(p.s)
+	}
 	if p.di != nil {
-		e.PeakMemory = max(e.PeakMemory, trainMemory(p.t, p.r, p.set, stateMemory))
+		e.PeakMemory = max(e.PeakMemory, trainMemory(p.t, p.taught(), p.r, p.set, stateMemory))
 		e.Scratch += trainScratch(p.t, p.r, p.set)
 	}
 	if p.m != nil {

@@ -17,8 +17,8 @@ func (a *applier) jointly(ctx context.Context) error {
 	if a.joint == nil {
 		return nil
 	}
-	return a.trainedPart(ctx, partJoint, jointDir, a.joint, func() error {
-		j := &pruneJob{s: a.s, r: a.recipe, set: a.set, env: a.o.Env}
+	err := a.trainedPart(ctx, partJoint, jointDir, a.joint, func() error {
+		j := &pruneJob{s: a.s, r: a.recipe, set: a.set, env: a.o.Env, origin: []byte(a.plan.PlanID)}
 		l, err := j.learn(ctx, filepath.Join(a.work, maskState))
 		if err != nil {
 			return err
@@ -28,4 +28,8 @@ func (a *applier) jointly(ctx context.Context) error {
 		}
 		return a.writeTrained(ctx, jointDir, l.weights, a.s.arch)
 	})
+	if err != nil {
+		return err
+	}
+	return removeIfThere(filepath.Join(a.work, maskState))
 }

@@ -23,19 +23,19 @@ type learnt struct {
 }
 
 // learn trains masks: a search in which units are noisy, the choice of those that stay, and the training of the multipliers of these.
-// Where state is not "" an interrupted run goes on from that file, with the same result.
+// Where state is not "" an interrupted run goes on from that file, with the same result; who uses the result removes it.
 func (j *pruneJob) learn(ctx context.Context, state string) (*learnt, error) {
 	v := j.r.Prune.VIB
 	out, o := &learnt{}, j.maskOptions()
 	var err error
 	if j.r.Prune.Layout == layoutPortable {
 		if o.Counts, out.notes, err = j.shapeCounts(ctx); err != nil {
-			return nil, err
+			return nil, unmet(err)
 		}
 	}
 	masks, err := vib.New(j.s.arch, o)
 	if err != nil {
-		return nil, err
+		return nil, unmet(err)
 	}
 	t, params, err := j.maskTrainer(masks)
 	if err != nil {
@@ -43,7 +43,12 @@ func (j *pruneJob) learn(ctx context.Context, state string) (*learnt, error) {
 	}
 	if state != "" {
 		t.Options.SaveEvery = max(1, v.Steps/20)
-		t.Options.Save = func(s *distill.State) error { return distill.WriteState(state, s) }
+		t.Options.Save = func(s *distill.State) error {
+			if err := j.s.ck.CheckUnchanged(); err != nil {
+				return err
+			}
+			return distill.WriteState(state, s)
+		}
 		if _, err := os.Stat(state); err == nil {
 			if err := t.Resume(state); err != nil {
 				return nil, &Error{Kind: KindStale, Err: err, Hint: "remove " + state + " to start anew, or go on with the recipe, model and data that it is from"}
@@ -59,15 +64,15 @@ func (j *pruneJob) learn(ctx context.Context, state string) (*learnt, error) {
 		p.Add(1)
 	}
 	if err := t.TrainTo(ctx, v.search()); err != nil {
-		return nil, diverged(err, "prune.vib.rate")
+		return nil, errors.Join(diverged(err, v.rates()), j.forget(err, state))
 	}
 	if !masks.Settled() {
 		if err := settle(masks, o.Counts); err != nil {
-			return nil, err
+			return nil, unmet(err)
 		}
 	}
 	if err := t.Train(ctx); err != nil {
-		return nil, diverged(err, "prune.vib.rate")
+		return nil, errors.Join(diverged(err, v.rates()), j.forget(err, state))
 	}
 	out.cut = masks.Cut()
 	if params != nil {
@@ -75,10 +80,24 @@ func (j *pruneJob) learn(ctx context.Context, state string) (*learnt, error) {
 			return nil, err
 		}
 	}
-	if state != "" {
-		return out, removeIfThere(state)
-	}
 	return out, nil
+}
+
+// rates names the fields of the rates that a run may diverge by.
+func (v *VIB) rates() string {
+	if v.Joint {
+		return "prune.vib.rate or joint_rate"
+	}
+	return "prune.vib.rate"
+}
+
+// forget removes the state of a run that has diverged: the same one would diverge again.
+func (j *pruneJob) forget(err error, state string) error {
+	var bad *distill.Diverged
+	if !errors.As(err, &bad) {
+		return nil
+	}
+	return removeIfThere(state)
 }
 
 // search is the number of steps before units are chosen.
@@ -97,7 +116,7 @@ func (j *pruneJob) maskOptions() vib.Options {
 // maskTrainer sets the run up. The parameters are nil where weights are frozen.
 func (j *pruneJob) maskTrainer(masks *vib.Masks) (*distill.Trainer, *distill.Params, error) {
 	v, dev := j.r.Prune.VIB, j.env.Device
-	t := &distill.Trainer{Model: j.s.model(dev), Masks: masks, Data: j.set.learn}
+	t := &distill.Trainer{Model: j.s.model(dev), Masks: masks, Data: j.set.learn, Origin: j.origin}
 	t.Options = distill.Options{Schedule: distill.Schedule{Steps: v.Steps, LR: 1}, Batch: v.Batch, Seed: j.r.Seed, Dir: j.env.Scratch, MemLimit: j.env.stateLimit()}
 	t.Objective = distill.Objective{CE: 1}
 	if v.Loss == lossKL {

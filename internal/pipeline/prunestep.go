@@ -2,7 +2,9 @@ package pipeline
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 
 	"modelpress/formats"
 	"modelpress/internal/arch"
@@ -15,6 +17,8 @@ type pruneJob struct {
 	r   *Recipe
 	set *dataset
 	env Env
+	// origin is all that the training of masks follows from: a state of another one is refused.
+	origin []byte
 }
 
 // sampleCut is a cut of the sizes that a result may have, for the rules of the targets: the shape nearest to an even one, or, where layers
@@ -81,6 +85,9 @@ func (p *planner) prune(ctx context.Context) error {
 	}
 	j := &pruneJob{s: p.s, r: p.r, set: p.set, env: p.o.Env}
 	var err error
+	if j.origin, err = json.Marshal([]any{p.r, p.src.WeightsDigest, p.src.HeadersDigest, calibrationOf(p.set)}); err != nil {
+		return fmt.Errorf("pipeline: %w", err)
+	}
 	var weights formats.Source
 	if p.pr, weights, err = j.decide(ctx); err != nil {
 		return err
@@ -108,10 +115,12 @@ func (j *pruneJob) decide(ctx context.Context) (*pruneDecision, formats.Source, 
 		l, err = j.learn(ctx, j.env.maskState())
 	} else {
 		l = &learnt{}
-		l.cut, l.notes, err = j.cut(ctx)
+		if l.cut, l.notes, err = j.cut(ctx); err != nil {
+			err = unmet(err)
+		}
 	}
 	if err != nil {
-		return nil, nil, unmet(err)
+		return nil, nil, err
 	}
 	small, err := l.cut.Arch(m)
 	if err != nil {

@@ -257,7 +257,7 @@ func (r *Recipe) check() error {
 		r.Prune.check(&f)
 	}
 	if r.Distill != nil {
-		r.Distill.check(&f)
+		r.Distill.check(&f, c)
 	}
 	if r.KVMerge != nil {
 		r.KVMerge.check(&f, r)

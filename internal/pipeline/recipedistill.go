@@ -103,9 +103,12 @@ func roleNames() []string {
 	return out
 }
 
-func (d *Distill) check(f *faults) {
+func (d *Distill) check(f *faults, c Calibration) {
 	f.add(d.Steps < 1 || d.Steps > 1<<24, "distill.steps %d: want 1 to 16777216", d.Steps)
 	f.add(d.Batch < 1 || d.Batch > 1<<16, "distill.batch %d: want 1 to 65536", d.Batch)
+	f.add(d.Batch >= 1 && d.Accumulate > 1<<16/d.Batch, "distill: %d parts of %d windows a step, at most 65536 windows", d.Accumulate, d.Batch)
+	f.add(d.TopK > 0 && d.Logits == 0, "distill.top_k has no effect where logits is 0")
+	f.add(d.EvalEvery > 0 && c.Holdout == 0, "distill.eval_every needs held-out data, and calibration.holdout is 0")
 	f.add(d.Accumulate < 1 || d.Accumulate > 1<<16, "distill.accumulate %d: want 1 to 65536", d.Accumulate)
 	f.add(!(d.Rate > 0 && d.Rate <= 10), "distill.rate %v: want more than 0 and at most 10", d.Rate)
 	f.add(d.Warmup < 0 || d.Warmup > d.Steps, "distill.warmup %d: want 0 to distill.steps", d.Warmup)

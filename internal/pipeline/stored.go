@@ -1,6 +1,8 @@
 package pipeline
 
 import (
+	"slices"
+
 	"modelpress/formats"
 	"modelpress/heads/kvmerge"
 	"modelpress/internal/arch"
@@ -49,12 +51,24 @@ func storedAs(ck formats.Source, c *source, changes []prune.Change, joint bool, 
 	for _, name := range kvmerge.Changed(c.arch, merged) {
 		s.changed[name] = outChange{reasonMerged, stepMerge, true}
 	}
+	if trained != nil || joint {
+		s.dropTiedCopy(c.arch)
+	}
 	if trained != nil {
 		for _, p := range trained.Parameters() {
 			s.changed[p.Name] = outChange{reasonTrained, stepDistill, true}
 		}
 	}
 	return s
+}
+
+// dropTiedCopy leaves the stored copy of a tied head out.
+func (s *stored) dropTiedCopy(m *arch.Model) {
+	for _, t := range s.ck.Tensors() {
+		if isTiedCopy(m, t.Name) && !slices.Contains(s.gone, t.Name) {
+			s.gone = append(s.gone, t.Name)
+		}
+	}
 }
 
 // storedAs is the checkpoint after the steps that are decided by now.

@@ -3,7 +3,7 @@ package vib
 import "math"
 
 // priorLoss is the divergence of the noisy multipliers from the log-uniform prior, ½·Σ w·log(1 + mu²/(sigma²+1e-8)) with the
-// weight w of each unit (VIBNet, Dai et al., arXiv:1802.10399, eq. 8, as TVA-Prune, arXiv:2404.xxxxx, weighs it). It adds the
+// weight w of each unit (VIBNet, Dai et al., arXiv:1802.10399, eq. 8, weighed by kind as in the code of VTrans, arXiv:2406.05276). It adds the
 // gradients by mu and by log D.
 func (m *Masks) priorLoss(byMu, byLogD []float64) float64 {
 	total := 0.0
