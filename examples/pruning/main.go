@@ -37,9 +37,9 @@ type settings struct {
 	params                                    []float64
 	seeds                                     []uint64
 
-	sequences, length, trainSequences, windows int
-	bos                                        string
-	replace                                    bool
+	sequences, length, trainLength, trainSequences, windows int
+	bos                                                     string
+	replace                                                 bool
 
 	steps, batch  int
 	rate, scratch float64
@@ -56,6 +56,7 @@ func parse(args []string) (settings, error) {
 	fs.StringVar(&s.out, "o", "", "directory for results; what is there is taken over")
 	fs.IntVar(&s.sequences, "sequences", 96, "calibration windows")
 	fs.IntVar(&s.length, "length", 512, "tokens of a window")
+	fs.IntVar(&s.trainLength, "train-length", 0, "tokens of a training window; 0 for -length")
 	fs.IntVar(&s.trainSequences, "train-sequences", 4000, "training windows; 0 for all")
 	fs.IntVar(&s.windows, "windows", 32, "windows to measure on, at most")
 	fs.StringVar(&s.bos, "bos", "auto", "first id of the windows to measure on, as compress eval takes it")

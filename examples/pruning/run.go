@@ -145,7 +145,7 @@ func (b *bench) apply(ctx context.Context, text, model, teacher, out string) err
 func (b *bench) calibration(seed uint64) string {
 	train := ""
 	if b.train != "" {
-		train = fmt.Sprintf(", train_sequences: %d", b.trainSequences)
+		train = fmt.Sprintf(", train_sequences: %d, train_length: %d", b.trainSequences, b.trainLength)
 	}
 	return fmt.Sprintf("version: 1\nseed: %d\ntarget: [%s]\ncalibration: {sequences: %d, length: %d, holdout: 0, shuffle: true%s}\n", seed, b.target, b.sequences, b.length, train)
 }

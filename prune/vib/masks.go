@@ -27,7 +27,7 @@ type Masks struct {
 	searched []float32 // [n], mu as the search has left it
 	moments  [4][]float32
 	dual     multipliers
-	phase    []float32 // [1], 1 once settled
+	phase    []float32 // [2], 1 once settled, and the steps since then
 
 	draws   []*draw
 	still   *draw     // without noise
@@ -52,7 +52,7 @@ func New(m *arch.Model, opt Options) (*Masks, error) {
 	if err := opt.check(m); err != nil {
 		return nil, err
 	}
-	k := &Masks{arch: m, opt: opt, u: unitsOf(m), phase: make([]float32, 1)}
+	k := &Masks{arch: m, opt: opt, u: unitsOf(m), phase: make([]float32, 2)}
 	for _, v := range []*[]float32{&k.mu, &k.logD, &k.kept, &k.searched, &k.moments[0], &k.moments[1], &k.moments[2], &k.moments[3]} {
 		*v = make([]float32, k.u.n)
 	}

@@ -72,6 +72,38 @@ func TestDeterministic(t *testing.T) {
 	same(t, want, run(3, 1, 0))
 	same(t, want, run(1, 2, 0))
 	same(t, want, run(2, 1, 3))
+	joined := func(stop int) *Masks { // search and tuning as steps of one run, which is interrupted or not
+		k := newMasks(t, a, opt)
+		r := trainer(plain(src, a, 1), k, opt.Search+opt.Tune)
+		file := filepath.Join(t.TempDir(), "state")
+		for s := range opt.Search + opt.Tune {
+			if s == opt.Search {
+				if _, err := k.Compact(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if s == stop {
+				if err := r.Save(file); err != nil {
+					t.Fatal(err)
+				}
+				k = newMasks(t, a, opt)
+				r = trainer(plain(src, a, 1), k, opt.Search+opt.Tune)
+				if err := r.Resume(file); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := r.Step(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return k
+	}
+	once := joined(-1)
+	same(t, once, joined(opt.Search+2))
+	same(t, once, joined(opt.Search-1))
+	if slices.Equal(once.mu, once.searched) {
+		t.Error("nothing was tuned")
+	}
 	if first := newMasks(t, a, opt); slices.Equal(first.mu, want.searched) || slices.Equal(want.searched, want.mu) {
 		t.Error("nothing was learnt")
 	}

@@ -73,8 +73,8 @@ func (m *Masks) Settle(c *prune.Counts) error {
 	}
 	if !m.Settled() {
 		copy(m.searched, m.mu)
-		m.phase[0] = 1
 	}
+	m.phase[0], m.phase[1] = 1, 0
 	copy(m.mu, m.searched)
 	for _, v := range m.moments {
 		clear(v)

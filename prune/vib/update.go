@@ -18,7 +18,7 @@ func (m *Masks) End(step int) (loss, norm float64, err error) {
 	}
 	byMu, byLogD := m.gradients()
 	if m.Settled() {
-		return m.tune(step, byMu)
+		return m.tune(byMu)
 	}
 	m.prior = m.priorLoss(byMu, byLogD)
 	value := m.constraints(step, byMu, byLogD)
@@ -101,16 +101,18 @@ func (m *Masks) move(p, grad []float32, moments int, rate, scale float64, step i
 	num.AdamW(p, grad, m.moments[moments], m.moments[moments+1], o, nil)
 }
 
-// tune moves mu of what stays.
-func (m *Masks) tune(step int, byMu []float64) (loss, norm float64, err error) {
+// tune moves mu of what stays. Its steps are counted from the first after the search, whatever number they have in the run.
+func (m *Masks) tune(byMu []float64) (loss, norm float64, err error) {
 	mu := m.rounded(byMu, m.free)
 	norm = distill.GradNorm([][]float32{mu}, nil)
 	scale, err := distill.ClipScale(norm, m.opt.Clip)
 	if err != nil {
 		return 0, 0, fmt.Errorf("vib: %w", err)
 	}
+	step := int(m.phase[1])
 	left := max(0, 1-float64(step)/float64(max(1, m.opt.Tune)))
 	m.move(m.mu, mu, 0, m.opt.Rates.Tune*left, scale, step)
+	m.phase[1]++
 	return 0, norm, nil
 }
 
