@@ -95,3 +95,26 @@ func TestPrunedThenPruned(t *testing.T) {
 		third.checkPruned(third.runPruned())
 	}
 }
+
+// TestTrainedThenRotated: a rotation is of the weights that training leaves, of masks' companions as of a student.
+func TestTrainedThenRotated(t *testing.T) {
+	for _, steps := range []string{
+		"prune: {method: vib, params: 0.7636, axes: [ffn, layers], multiple: 32, candidates: 2, vib: {steps: 6, batch: 2, joint: true}}\n",
+		"distill: {steps: 2, batch: 2, ce: 1, rate: 0.01}\n",
+	} {
+		b := newBench(t, testmodel.New(testmodel.Options{Layers: 4, D: 128, H: 8, G: 4, F: 256, V: 128, Seed: 31}), pruneData+steps)
+		_, _, plain := b.run()
+		b.recipe += "quantize: {method: rtn, bits: 8, group_size: 32, rotate: hadamard}"
+		p, err := b.plan()
+		b.check(err)
+		o := b.options(p, "rotated")
+		_, err = Apply(context.Background(), o)
+		b.check(err)
+		if moved := b.logitError(b.src, plain); moved < 1e-3 {
+			t.Errorf("%s: logits moved by %g", steps, moved)
+		}
+		if e := b.logitError(plain, o.Out); !(e > 0 && e < 0.03) {
+			t.Errorf("%s: relative logit error %g", steps, e)
+		}
+	}
+}
