@@ -89,9 +89,13 @@ func (o *Options) rise(step int, start, end float64) float64 {
 	return start + (end-start)*min(1, float64(step+1)/(o.Rise*float64(o.Search)))
 }
 
-// Default returns options for a search.
+// Default returns options for a search of a few hundred steps. The papers search for thousands, with log D from -9, sigmoid(-10·log α)
+// and multipliers that start at 0; within so few, units that start that certain and a constraint that sharp move too late, then all at
+// once. On the example model at half of its parameters, log D from -3 and a sharpness of 1 left a divergence from the whole model of
+// 0.26 nats after 100 steps and 60 of tuning, -5 one of 0.27 and -9 one of 0.40, and the constraint's own penalty one of 0.24; a rate of
+// log D of 0.2 and one of the tuning of 0.05 took a little more off. Rates of mu, the prior's weights and clipping are the papers'.
 func Default(t prune.Target, r prune.Rules) Options {
 	return Options{Seed: 1, Target: t, Rules: r, Search: 120, Tune: 60, Rise: 0.9, Beta: 1, WidthBeta: 10, LogD: -3,
 		Penalty: 20,
-		Rates:   Rates{Mu: 0.05, LogD: 0.1, Dual1: 2, Tune: 0.02}, Prior: Prior{All: 1e-6, Hidden: 30, Heads: 256, Layer: 256}, Clip: 1}
+		Rates:   Rates{Mu: 0.05, LogD: 0.2, Dual1: 2, Tune: 0.05}, Prior: Prior{All: 1e-6, Hidden: 30, Heads: 256, Layer: 256}, Clip: 1}
 }
