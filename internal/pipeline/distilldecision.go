@@ -58,13 +58,40 @@ func openTeacher(s *source, p DataPaths, allowRemoteCode bool) (*source, error) 
 	return t, nil
 }
 
-// distill decides what training needs, and checks what it will do.
-func (p *planner) distill(ctx context.Context) error {
+// foresee refuses, before any compute, a teacher that is not asked for, that is not there, or that does not fit, and training that does
+// not fit the model, as far as its shape is known.
+func (p *planner) foresee(context.Context) error {
 	d := p.r.Distill
 	if d == nil {
 		if p.o.Data.Teacher != "" {
 			return errKind(KindUsage, "leave it out", "a teacher is given, and the recipe has no section distill")
 		}
+		return nil
+	}
+	teacher, err := openTeacher(p.s, p.o.Data, p.o.AllowRemoteCode)
+	if err != nil {
+		return err
+	}
+	from := p.s
+	if teacher != nil {
+		from = teacher
+	}
+	switch {
+	case p.r.Prune == nil:
+		err = (&distillDecision{}).fill(d, p.t, from, p.set, p.o.Env.Device)
+	case d.TopK >= p.s.arch.V:
+		err = tooManyKept(d.TopK, p.s.arch.V)
+	}
+	if teacher != nil {
+		err = errors.Join(err, teacher.close())
+	}
+	return err
+}
+
+// distill decides what training needs, and checks what it will do.
+func (p *planner) distill(ctx context.Context) error {
+	d := p.r.Distill
+	if d == nil {
 		return nil
 	}
 	teacher, err := openTeacher(p.s, p.o.Data, p.o.AllowRemoteCode)

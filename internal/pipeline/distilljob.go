@@ -20,7 +20,7 @@ func (d *distillDecision) fill(r *Distill, student, teacher *source, set *datase
 		return errKind(KindUsage, "change the section distill of the recipe", "recipe: %w", err)
 	}
 	if r.TopK >= student.arch.V {
-		return errKind(KindUsage, "set it to 0, which keeps all of them", "recipe: distill.top_k %d: the vocabulary has %d tokens", r.TopK, student.arch.V)
+		return tooManyKept(r.TopK, student.arch.V)
 	}
 	w := set.learn
 	d.Windows, d.Count = w.Digest, len(w.IDs)
@@ -33,6 +33,10 @@ func (d *distillDecision) fill(r *Distill, student, teacher *source, set *datase
 		}
 	}
 	return nil
+}
+
+func tooManyKept(k, v int) error {
+	return errKind(KindUsage, "set it to 0, which keeps all of them", "recipe: distill.top_k %d: the vocabulary has %d tokens", k, v)
 }
 
 // trainedTokens is how many tokens all steps look at where all windows are as long as the mean.

@@ -78,7 +78,7 @@ type planner struct {
 }
 
 func (p *planner) plan(ctx context.Context) (*planfile.Plan, error) {
-	for _, f := range []func(context.Context) error{p.decide, p.data, p.budget, p.fingerprint, p.prune, p.merge, p.distill, p.heads} {
+	for _, f := range []func(context.Context) error{p.decide, p.data, p.foresee, p.budget, p.fingerprint, p.prune, p.merge, p.distill, p.heads} {
 		if err := f(ctx); err != nil {
 			return nil, err
 		}
