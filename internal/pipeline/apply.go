@@ -352,8 +352,12 @@ func (a *applier) prepare() error {
 	}
 	a.resumed = len(a.journal.done) > 1
 	a.o.Env.Scratch = a.work
-	if err := formats.CheckSpace(a.work, a.plan.Estimate.Scratch); err != nil {
-		return &Error{Kind: KindResource, Err: fmt.Errorf("pipeline: boundary states: %w", err), Hint: fmt.Sprintf("make room for %d bytes", a.layout.TotalBytes()+a.plan.Estimate.Scratch)}
+	need, err := a.roomNeeded()
+	if err != nil {
+		return err
+	}
+	if err := formats.CheckSpace(a.work, need); err != nil {
+		return &Error{Kind: KindResource, Err: fmt.Errorf("pipeline: output, states and trained weights: %w", err), Hint: fmt.Sprintf("make room for %d bytes", need)}
 	}
 	a.writer, err = safetensors.Create(a.dir, a.layout, nil)
 	switch {
@@ -363,6 +367,25 @@ func (a *applier) prepare() error {
 		return &Error{Kind: KindExists, Err: err, Hint: "remove the .partial directory and apply again"}
 	}
 	return err
+}
+
+// roomNeeded is what the output and the working files take on disk, less what an interrupted run has left of them.
+func (a *applier) roomNeeded() (int64, error) {
+	need := a.plan.Estimate.Scratch + a.layout.TotalBytes()
+	err := filepath.WalkDir(a.dir, func(_ string, e os.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		fi, err := e.Info()
+		if err == nil {
+			need -= fi.Size()
+		}
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("pipeline: output: %w", err)
+	}
+	return max(need, 0), nil
 }
 
 // checkOwn refuses a directory in the place of the partial output that holds something and no journal: it is not ours.

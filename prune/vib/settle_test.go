@@ -1,9 +1,6 @@
 package vib
 
 import (
-	"context"
-	"errors"
-	"math"
 	"testing"
 
 	"modelpress/internal/device/cpu"
@@ -47,7 +44,7 @@ func TestMaskedIsSliced(t *testing.T) {
 					k := newMasks(t, a, opt)
 					shaken(k, 11)
 					m := plain(src, a, 1)
-					if err := settle(t.Context(), m, k, portable); err != nil {
+					if err := settle(k, portable); err != nil {
 						t.Fatal(err)
 					}
 					for i := range k.mu { // as tuning would
@@ -82,56 +79,21 @@ func TestMaskedIsSliced(t *testing.T) {
 	}
 }
 
-func settle(ctx context.Context, m *nn.Model, k *Masks, portable bool) error {
+// settle chooses units for one shape of all layers, or for sizes of each.
+func settle(k *Masks, portable bool) error {
 	if !portable {
 		_, err := k.Compact()
 		return err
 	}
-	n := 0.0
-	_, err := k.Portable(ctx, 4, func(context.Context) (float64, error) { n++; return math.Abs(n - 2), nil })
-	return err
-}
-
-// TestPortable: the shape with the least loss is taken, of equals the first; errors leave the search as it was.
-func TestPortable(t *testing.T) {
-	src := testmodel.New(shapes()["llama"])
-	a := describe(t, src.Config, src)
-	opt := quick(0.6)
-	opt.Rules.HiddenMultiple, opt.Rules.FFNMultiple = 1, 1
-	k := newMasks(t, a, opt)
-	shaken(k, 5)
-	before := append([]float32(nil), k.mu...)
-	bad := errors.New("no loss")
-	var seen []float32
-	for at, want := range []error{bad, nil} {
-		n := 0
-		_, err := k.Portable(t.Context(), 5, func(context.Context) (float64, error) {
-			if n++; n == 3 && want != nil {
-				return 0, want
-			}
-			if !k.Settled() {
-				t.Error("the loss is asked for while masks search")
-			}
-			if n == 4 && at == 1 {
-				seen = append([]float32(nil), k.kept...)
-			}
-			return []float64{5, 4, 4, 3, 3}[n-1], nil
-		})
-		if !errors.Is(err, want) {
-			t.Fatalf("error %v, want %v", err, want)
-		}
-		if k.Settled() != (want == nil) || want == nil && n != 5 {
-			t.Errorf("%d shapes, settled: %v", n, k.Settled())
-		}
+	shapes, err := prune.Shapes(k.arch, k.opt.Target, k.opt.Rules, prune.Wish{Most: 1})
+	if err != nil {
+		return err
 	}
-	for i := range seen {
-		if seen[i] != k.kept[i] || before[i] != k.mu[i] {
-			t.Fatal("the first shape with the least loss is not what the masks are settled for, or mu changed")
-		}
+	c, err := shapes[0].Counts(k.arch, k.Scores())
+	if err != nil {
+		return err
 	}
-	if _, err := k.Portable(t.Context(), 3, func(context.Context) (float64, error) { return math.NaN(), nil }); err == nil {
-		t.Error("a loss that is no number passes")
-	}
+	return k.Settle(c)
 }
 
 // TestWanted: the threshold of log α is the highest at which what stays costs no more than the target.
