@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -44,6 +45,9 @@ the defaults of docs/PLAN.md say how; with one, its section distill.`,
 			if err != nil {
 				return err
 			}
+			if err := keepsPlan(out, planPath, plan); err != nil {
+				return err
+			}
 			if err := formats.WriteFileAtomic(planPath, doc); err != nil {
 				return err
 			}
@@ -80,6 +84,19 @@ the defaults of docs/PLAN.md say how; with one, its section distill.`,
 	precisionFlag(c, &precision)
 	required(c, "teacher", "student", "calib", "output")
 	return c
+}
+
+// keepsPlan refuses to write over the plan of an interrupted run that this one does not go on with.
+func keepsPlan(out, path string, plan *planfile.Plan) error {
+	if _, err := os.Stat(strings.TrimRight(out, "/") + ".partial"); err != nil {
+		return nil
+	}
+	old, _, err := readPlan(path)
+	if err != nil || old.PlanID == plan.PlanID {
+		return nil
+	}
+	return &pipeline.Error{Kind: pipeline.KindExists, Err: fmt.Errorf("%s.partial belongs to an interrupted run with other settings or data, whose plan is %s", out, path),
+		Hint: "run it again as it was, remove both, or choose another directory with -o"}
 }
 
 // distillFlags are the flags that stand for a field of a recipe.

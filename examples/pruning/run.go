@@ -23,6 +23,7 @@ type row struct {
 	Method    string  `json:"method"`
 	Share     float64 `json:"share"`
 	Seed      uint64  `json:"seed"`
+	Settings  string  `json:"settings"` // recipes and paths that it was made with
 	Params    int64   `json:"params"` // counted on what was written
 	Shape     string  `json:"shape"`
 	Before    score   `json:"before"` // recovery
@@ -73,10 +74,15 @@ func run(ctx context.Context, s settings, out io.Writer) error {
 // row does one result, or reads what an earlier run made of it.
 func (b *bench) row(ctx context.Context, method string, share float64, seed uint64) (row, error) {
 	r := row{Method: method, Share: share, Seed: seed}
+	settings := b.pruneRecipe(method, share, seed) + b.distillRecipe(seed, b.rate, "") + fmt.Sprint(b.scratch, b.model, b.calib, b.train, b.heldout, b.windows)
+	r.Settings = settings
 	name := fmt.Sprintf("%s-%g-%d", method, share, seed)
 	path := filepath.Join(b.settings.out, name+".json")
 	if raw, err := os.ReadFile(path); err == nil {
-		return r, json.Unmarshal(raw, &r)
+		if err := json.Unmarshal(raw, &r); err != nil || r.Settings == settings {
+			return r, err
+		}
+		return r, fmt.Errorf("%s was made with other settings: choose another directory with -o", path)
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return r, err
 	}
