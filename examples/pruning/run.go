@@ -24,7 +24,7 @@ type row struct {
 	Share     float64 `json:"share"`
 	Seed      uint64  `json:"seed"`
 	Settings  string  `json:"settings"` // recipes and paths that it was made with
-	Params    int64   `json:"params"` // counted on what was written
+	Params    int64   `json:"params"`   // counted on what was written
 	Shape     string  `json:"shape"`
 	Before    score   `json:"before"` // recovery
 	Recovered score   `json:"recovered"`

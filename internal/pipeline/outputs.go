@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"fmt"
-	"slices"
 
 	"modelpress/formats"
 	"modelpress/formats/packed"
@@ -80,7 +79,7 @@ func planOutputs(st *stored, view formats.Source, m *arch.Model, sp *sparsifyDec
 		o.plain(m.LMHead, partEpilogue, reasonRotated)
 	}
 	for _, t := range st.copies.Tensors() {
-		if !o.taken[t.Name] && !slices.Contains(st.gone, st.origin(t.Name)) {
+		if _, gone := st.gone[st.origin(t.Name)]; !gone && !o.taken[t.Name] {
 			o.list = append(o.list, outTensor{TensorInfo: t, kind: outCopy, from: t.Name, part: partEpilogue, reason: reasonUntouched})
 		}
 	}

@@ -59,8 +59,8 @@ func changeRows(st *stored, outs []outTensor, embed string) ([]planfile.Change, 
 			row.Step = o.step
 		}
 	}
-	for _, name := range st.gone {
-		rows[name].Reason, rows[name].Step = reasonDropped, stepPrune
+	for name, step := range st.gone {
+		rows[name].Reason, rows[name].Step = reasonDropped, step
 	}
 	list := make([]planfile.Change, 0, len(rows))
 	for _, name := range sortedKeys(rows) {

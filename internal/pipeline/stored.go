@@ -1,8 +1,6 @@
 package pipeline
 
 import (
-	"slices"
-
 	"modelpress/formats"
 	"modelpress/heads/kvmerge"
 	"modelpress/internal/arch"
@@ -14,7 +12,7 @@ type stored struct {
 	ck      formats.Source       // as it lies on disk
 	copies  formats.Source       // shows the checkpoint's own bytes, under the names of the result, where nothing else is said
 	from    map[string]string    // names in ck that differ from those in the result
-	gone    []string             // tensors of ck that are left out
+	gone    map[string]string    // tensors of ck that are left out, and the step that does
 	changed map[string]outChange // by the name in the result
 }
 
@@ -26,14 +24,14 @@ type outChange struct {
 
 // storedAs describes a checkpoint after the steps: pruned to c by changes, after weights were trained along where joint, KV heads of c merged, every weight trained.
 func storedAs(ck formats.Source, c *source, changes []prune.Change, joint bool, merged []kvmerge.Layer, trained *arch.Model) *stored {
-	s := &stored{ck: ck, copies: ck, from: map[string]string{}, changed: map[string]outChange{}}
+	s := &stored{ck: ck, copies: ck, from: map[string]string{}, gone: map[string]string{}, changed: map[string]outChange{}}
 	if len(changes) > 0 || joint {
 		s.copies = c.dense
 	}
 	for _, ch := range changes {
 		switch {
 		case ch.To == "":
-			s.gone = append(s.gone, ch.From)
+			s.gone[ch.From] = stepPrune
 			continue
 		case ch.To != ch.From:
 			s.from[ch.To] = ch.From
@@ -51,8 +49,11 @@ func storedAs(ck formats.Source, c *source, changes []prune.Change, joint bool, 
 	for _, name := range kvmerge.Changed(c.arch, merged) {
 		s.changed[name] = outChange{reasonMerged, stepMerge, true}
 	}
-	if trained != nil || joint {
-		s.dropTiedCopy(c.arch)
+	switch {
+	case joint:
+		s.dropTiedCopy(c.arch, stepPrune)
+	case trained != nil:
+		s.dropTiedCopy(c.arch, stepDistill)
 	}
 	if trained != nil {
 		for _, p := range trained.Parameters() {
@@ -63,10 +64,10 @@ func storedAs(ck formats.Source, c *source, changes []prune.Change, joint bool, 
 }
 
 // dropTiedCopy leaves the stored copy of a tied head out.
-func (s *stored) dropTiedCopy(m *arch.Model) {
+func (s *stored) dropTiedCopy(m *arch.Model, step string) {
 	for _, t := range s.ck.Tensors() {
-		if isTiedCopy(m, t.Name) && !slices.Contains(s.gone, t.Name) {
-			s.gone = append(s.gone, t.Name)
+		if _, gone := s.gone[t.Name]; !gone && isTiedCopy(m, t.Name) {
+			s.gone[t.Name] = step
 		}
 	}
 }
