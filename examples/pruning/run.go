@@ -132,7 +132,10 @@ func (b *bench) apply(ctx context.Context, text, model, teacher, out string) err
 		return err
 	}
 	sum := sha256.Sum256([]byte(text))
-	data := pipeline.DataPaths{Calib: b.calib, Train: b.train, Teacher: teacher}
+	data := pipeline.DataPaths{Calib: b.calib, Teacher: teacher}
+	if r.Distill != nil || r.Prune.VIB != nil { // others train nothing
+		data.Train = b.train
+	}
 	env := b.env
 	env.StateFile = out + ".state"
 	p, err := pipeline.Plan(ctx, pipeline.PlanOptions{ModelDir: model, Recipe: r, RecipeDigest: "sha256:" + hex.EncodeToString(sum[:]), Data: data,
