@@ -104,11 +104,9 @@ func (d *Distill) objective(student, teacher *arch.Model, model *nn.Model, seed 
 		if err != nil {
 			return o, err
 		}
-		m := distill.MiniLM{QK: 1, VV: 1}
-		if r.Version == 2 {
-			m = distill.MiniLM{QQ: 1.0 / 3, KK: 1.0 / 3, VV: 1.0 / 3, Heads: r.Heads, KVHeads: r.Heads}
-		}
-		o.Relations = append(o.Relations, distill.RelationTerm{Student: s, Teacher: t, MiniLM: m, Weight: r.Weight})
+		o.Relations = distill.DistillLayers(model, t, s, r.Version == 2).Relations
+		term := &o.Relations[0]
+		term.Weight, term.MiniLM.Heads, term.MiniLM.KVHeads = r.Weight, r.Heads, r.Heads
 	}
 	return o, nil
 }
