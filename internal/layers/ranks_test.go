@@ -22,9 +22,13 @@ var ranks = map[string]int{
 
 	"formats/safetensors": 2,
 	"formats/packed":      2,
+	"formats/gptq":        2,
+	"formats/awq":         2,
+	"formats/ggml":        2,
 	"internal/device":     2,
 
 	"formats/hf":                 3,
+	"formats/gguf":               3,
 	"internal/device/cpu":        3,
 	"internal/device/cuda":       3,
 	"internal/device/devicetest": 3,
@@ -33,8 +37,11 @@ var ranks = map[string]int{
 
 	"internal/nn":        5,
 	"internal/testmodel": 5,
+	"internal/llamacpp":  5,
 
-	"calib":   6,
+	"calib":               6,
+	"internal/checkpoint": 6,
+
 	"distill": 7,
 	"prune":   7,
 
@@ -47,9 +54,11 @@ var ranks = map[string]int{
 
 	"internal/pipeline": 9,
 
-	"cmd/...":         10,
-	"examples/...":    10,
-	"internal/layers": 10,
+	"internal/convert": 10,
+
+	"cmd/...":         11,
+	"examples/...":    11,
+	"internal/layers": 11,
 }
 
 // testHelpers may be imported by the tests of any package.
