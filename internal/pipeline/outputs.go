@@ -78,15 +78,38 @@ func planOutputs(st *stored, view formats.Source, m *arch.Model, sp *sparsifyDec
 	if !m.Tied {
 		o.plain(m.LMHead, partEpilogue, reasonRotated)
 	}
+	packed := packedTensors(view)
 	for _, t := range st.copies.Tensors() {
-		if _, gone := st.gone[st.origin(t.Name)]; !gone && !o.taken[t.Name] {
-			o.list = append(o.list, outTensor{TensorInfo: t, kind: outCopy, from: t.Name, part: partEpilogue, reason: reasonUntouched})
+		if _, gone := st.gone[st.origin(t.Name)]; gone || o.taken[t.Name] {
+			continue
 		}
+		reason := reasonUntouched
+		if packed[t.Name] {
+			reason = reasonKept
+		}
+		o.list = append(o.list, outTensor{TensorInfo: t, kind: outCopy, from: t.Name, part: partEpilogue, reason: reason})
 	}
 	for i := range o.list {
 		o.list[i].origin = st.origin(o.list[i].from)
 	}
 	return o.list, nil
+}
+
+// packedTensors are those that the quantized weights of a view are stored in.
+func packedTensors(view formats.Source) map[string]bool {
+	q, ok := view.(formats.Quantized)
+	if !ok {
+		return nil
+	}
+	set := map[string]bool{}
+	for _, t := range q.Tensors() {
+		if st, ok := q.Storage(t.Name); ok {
+			for _, name := range st.Tensors {
+				set[name] = true
+			}
+		}
+	}
+	return set
 }
 
 func (o *outputs) layer(l int, a *arch.Layer) error {
@@ -117,8 +140,11 @@ func (o *outputs) plain(name, part, changed string) {
 	if name == "" || o.taken[name] {
 		return
 	}
-	o.taken[name] = true
 	own, inSource := o.own(name)
+	if !inSource && (o.q == nil || o.q.Rotation == nil) {
+		return // a quantized weight, which is copied as it is stored
+	}
+	o.taken[name] = true
 	t := outTensor{TensorInfo: own, kind: outCopy, from: name, part: part, reason: reasonKept}
 	if o.q != nil && o.q.Rotation != nil {
 		if !inSource {

@@ -37,11 +37,11 @@ func Plan(ctx context.Context, o PlanOptions) (*planfile.Plan, error) {
 		return nil, err
 	}
 	defer s.close()
-	if s.ck.QuantizationConfig() != nil {
-		return nil, formats.Errorf("config.json", "", "the checkpoint is quantized already; plan on the original weights")
-	}
-	for _, w := range s.ck.Warnings() {
+	for _, w := range append(s.ck.Warnings(), s.whole.Notes()...) {
 		o.Env.warn("%s", w)
+	}
+	if s, err = s.changeable(o.Recipe); err != nil {
+		return nil, err
 	}
 	p := &planner{o: o, s: s, r: o.Recipe}
 	plan, err := p.plan(ctx)
