@@ -53,7 +53,7 @@ type Options struct {
 func Open(path string, o Options) (*Checkpoint, error) {
 	info, err := os.Stat(path)
 	if err == nil && !info.IsDir() {
-		return openGGUF(path)
+		return openGGUF(path, o.Rename)
 	}
 	var opts []hf.Option
 	if o.AllowRemoteCode {
@@ -145,6 +145,25 @@ func (c *Checkpoint) TorchDType() string {
 		return keys.Torch
 	}
 	return keys.Plain
+}
+
+// StoredBytes is what the tensors take in their files.
+func (c *Checkpoint) StoredBytes() int64 {
+	total := int64(0)
+	if g, ok := c.Store.(*ggufStore); ok {
+		for _, t := range g.file.Tensors() {
+			if n, err := t.Bytes(); err == nil { // it was checked when the file was opened
+				total += n
+			}
+		}
+		return total
+	}
+	for _, t := range c.Store.Tensors() {
+		if n, err := t.Bytes(); err == nil { // it was checked when the file was opened
+			total += n
+		}
+	}
+	return total
 }
 
 // Notes returns what was found out about quantized weights that their configuration does not say, or says wrongly.

@@ -13,6 +13,7 @@ import (
 	"modelpress/formats/hf"
 	"modelpress/formats/manifest"
 	"modelpress/formats/planfile"
+	"modelpress/internal/checkpoint"
 )
 
 // conversionMark is the file by which a partial directory is known as one of a conversion, which starts anew.
@@ -189,4 +190,17 @@ func (d *OutputDir) commit(ctx context.Context, r *Report, env Env) error {
 	err = errors.Join(d.lock.Close(), os.RemoveAll(filepath.Join(d.out, workDir)), formats.SyncDir(d.out), formats.SyncDir(filepath.Dir(d.out)))
 	d.lock = nil
 	return err
+}
+
+// CarriedPlan returns the document of the attention plan that lies beside a model, nil where there is none. That its digests are those of the
+// weights is not checked here.
+func CarriedPlan(path string, c *checkpoint.Checkpoint) ([]byte, error) {
+	if c.Format != checkpoint.FormatSafetensors {
+		return nil, nil
+	}
+	p, err := readCarried(sourceOf(c))
+	if p == nil || err != nil {
+		return nil, err
+	}
+	return readLimited(filepath.Join(path, manifestName), manifest.MaxBytes)
 }

@@ -120,9 +120,9 @@ func sourceOf(c *checkpoint.Checkpoint) *source {
 	return &source{dir: c.Path, ck: c.Store, dense: c.Dense, arch: c.Arch, whole: c}
 }
 
-// changeable returns the source that steps work on: with plain weights where a step changes some.
+// changeable returns the source that steps work on: with plain weights where a step changes some, or where no directory holds them.
 func (s *source) changeable(r *Recipe) (*source, error) {
-	if s.whole.Quantized == nil || !r.changesWeights() {
+	if s.whole.Format == checkpoint.FormatSafetensors && (s.whole.Quantized == nil || !r.changesWeights()) {
 		return s, nil
 	}
 	c, err := s.whole.Dequantized()
