@@ -271,7 +271,7 @@ func scheme(name string, scales formats.DType) (*setting, error) {
 		return s
 	}
 	float := func(f packed.Float) *setting {
-		return &setting{float: &f, group: f.Group(), name: name, scales: scales}
+		return &setting{float: &f, store: f, name: name, scales: scales}
 	}
 	switch name {
 	case "w4a16":
@@ -282,7 +282,7 @@ func scheme(name string, scales formats.DType) (*setting, error) {
 		return pack(8, true), nil
 	case "w8a8":
 		i := packed.IntQuantized{Symmetric: true, Scales: scales}
-		return &setting{grid: i, group: i.Group(), name: name, bits: 8, size: -1, symmetric: true, scales: scales}, nil
+		return &setting{grid: i, store: i, name: name, bits: 8, size: -1, symmetric: true, scales: scales}, nil
 	case "fp8":
 		return float(packed.Float{Format: packed.FloatQuantized, Strategy: "tensor", Scales: scales}), nil
 	case "fp8-dynamic":

@@ -64,9 +64,7 @@ func (f floated) do(_ context.Context, w *work) error {
 
 // measure reads the tensors that are to be written as a reader of the format does.
 func (f floated) measure(v []float32, list []formats.Tensor, note *Note) error {
-	g := f.set.group
-	g.Targets = []string{f.module}
-	view, err := packed.Dense(memory(list), packed.Config([]packed.GroupConfig{g}, nil))
+	view, err := packed.Dense(memory(list), packed.Config([]packed.GroupConfig{{Targets: []string{f.module}, Setting: f.set.store}}, nil))
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ import (
 type setting struct {
 	grid  formats.AffineFormat // nil where the weights are on no integer grid
 	float *packed.Float        // nil where they are
-	group packed.GroupConfig   // of compressed-tensors
+	store packed.Setting       // the same for compressed-tensors, nil elsewhere
 	name  string               // "gptq int4 g128 symmetric"
 
 	bits, size         int // of a grid: of a code, and columns of a group
@@ -52,7 +52,7 @@ func grids(format string, bits, group int, symmetric, ordered bool, scales forma
 		s.grid = awq.Format{Group: group, Symmetric: symmetric}
 	default:
 		p := packed.PackQuantized{Scheme: packed.Scheme{Bits: bits, GroupSize: group, Symmetric: symmetric}, Scales: scales, ActOrder: ordered}
-		s.grid, s.group, s.scales = p, p.Group(), scales
+		s.grid, s.store, s.scales = p, p, scales
 	}
 	return s, nil
 }
@@ -96,12 +96,12 @@ func groupsOf(used []moduleSetting) []packed.GroupConfig {
 		if i < 0 {
 			i = len(names)
 			names = append(names, u.set.name)
-			groups = append(groups, u.set.group)
+			groups = append(groups, packed.GroupConfig{Setting: u.set.store})
 		}
 		groups[i].Targets = append(groups[i].Targets, u.module)
 	}
 	if len(groups) == 1 {
-		groups[0].Targets = []string{"Linear"}
+		groups[0].Targets = nil
 	}
 	return groups
 }

@@ -84,10 +84,7 @@ func exactly(v float64) json.Number {
 func decideQuantize(m *arch.Model, r *Recipe, store formats.DType) (*quantDecision, error) {
 	s := r.Quantize
 	q := &quantDecision{Method: s.Method, Bits: s.Bits, Group: s.GroupSize, Symmetric: *s.Symmetric, Clip: *s.Clip, ActOrder: s.ActOrder,
-		Damp: exactly(s.Damp), Output: outputPacked, Store: store.String()}
-	if s.Bits == 2 || s.Bits == 3 {
-		q.Output = outputDequantized
-	}
+		Damp: exactly(s.Damp), Output: s.output(), Store: store.String()}
 	if s.Rotate != "none" {
 		q.Rotation = &rotation{Kind: s.Rotate, Seed: r.Seed, R2: true}
 	}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"modelpress/formats"
-	"modelpress/formats/packed"
 	"modelpress/internal/arch"
 )
 
@@ -78,13 +77,13 @@ func planOutputs(st *stored, view formats.Source, m *arch.Model, sp *sparsifyDec
 	if !m.Tied {
 		o.plain(m.LMHead, partEpilogue, reasonRotated)
 	}
-	packed := packedTensors(view)
+	storing := packedTensors(view)
 	for _, t := range st.copies.Tensors() {
 		if _, gone := st.gone[st.origin(t.Name)]; gone || o.taken[t.Name] {
 			continue
 		}
 		reason := reasonUntouched
-		if packed[t.Name] {
+		if storing[t.Name] {
 			reason = reasonKept
 		}
 		o.list = append(o.list, outTensor{TensorInfo: t, kind: outCopy, from: t.Name, part: partEpilogue, reason: reason})
@@ -189,11 +188,11 @@ func (o *outputs) linear(lin arch.Linear, part string) error {
 		return nil
 	}
 	o.taken[lin.Weight] = true
-	scheme := o.q.packedScheme()
-	if err := scheme.Check(int64(lin.Out), int64(lin.In)); err != nil {
+	grid := o.q.grid()
+	if err := grid.Check(int64(lin.Out), int64(lin.In)); err != nil {
 		return formats.Errorf("model", lin.Weight, "%w", err)
 	}
-	for _, t := range packed.Tensors(lin.Module(), int64(lin.Out), int64(lin.In), scheme, o.q.store()) {
+	for _, t := range grid.Tensors(lin.Module(), int64(lin.Out), int64(lin.In)) {
 		o.list = append(o.list, outTensor{TensorInfo: t, kind: outPacked, from: lin.Weight, part: part, reason: reasonPacked, step: stepQuantize})
 	}
 	return nil
@@ -207,10 +206,6 @@ func (o *outputs) dense(lin arch.Linear, part, reason, step string) {
 	o.taken[lin.Weight] = true
 	own, _ := o.own(lin.Weight)
 	o.list = append(o.list, outTensor{TensorInfo: own, kind: outDequant, from: lin.Weight, part: part, reason: reason, step: step})
-}
-
-func (q *quantDecision) packedScheme() packed.Scheme {
-	return packed.Scheme{Bits: q.Bits, GroupSize: q.Group, Symmetric: q.Symmetric}
 }
 
 // store returns the dtype of scales and of rotated tensors that the source lacks.

@@ -360,6 +360,9 @@ func (p *planner) outputFiles(shards int) []planfile.OutputFile {
 	if p.h != nil {
 		files = append(files, planfile.OutputFile{Name: manifestName, Origin: "written"})
 	}
+	for _, name := range sortedKeys(p.q.configFiles()) {
+		files = append(files, planfile.OutputFile{Name: name, Origin: "written"})
+	}
 	for _, f := range p.src.Files {
 		if !skippedSide(f.Name) {
 			files = append(files, planfile.OutputFile{Name: f.Name, Origin: "copied", SHA256: f.SHA256})
