@@ -82,7 +82,12 @@ func quantizationConfig(format string, used []moduleSetting, plain []string) (co
 				return nil, "", fmt.Errorf("modules %q and %q are on different grids (%s, %s), and AWQ has one for all", used[0].module, u.module, first.name, u.set.name)
 			}
 		}
-		return first.grid.(awq.Format).Config(plain), "", nil
+		var names []string
+		for _, u := range used {
+			names = append(names, u.module)
+		}
+		config, err = first.grid.(awq.Format).Config(names, plain)
+		return config, "", err
 	}
 	return packed.Config(groupsOf(used), plain), "", nil
 }

@@ -19,7 +19,11 @@ func configEdits(config []byte, m, view *arch.Model, kept []int, q *quantDecisio
 	}
 	var set []hf.KV
 	if q.packs() {
-		set = append(set, hf.KV{Key: "quantization_config", Value: q.config()})
+		c, err := q.config()
+		if err != nil {
+			return nil, err
+		}
+		set = append(set, hf.KV{Key: "quantization_config", Value: c})
 	}
 	if m.Tied != view.Tied || m.Rope != nil && missingKey(have, "tie_word_embeddings") {
 		set = append(set, hf.KV{Key: "tie_word_embeddings", Value: view.Tied})

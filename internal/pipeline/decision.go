@@ -92,8 +92,13 @@ func decideQuantize(m *arch.Model, r *Recipe, store formats.DType) (*quantDecisi
 		q.Importance = &tokenImportance{Min: exactly(s.Importance.Min), Max: exactly(s.Importance.Max)}
 	}
 	var err error
-	q.Modules, q.Ignored, err = chooseModules(m, "quantize", s.Ignore)
-	return q, err
+	if q.Modules, q.Ignored, err = chooseModules(m, "quantize", s.Ignore); err != nil || !q.packs() {
+		return q, err
+	}
+	if _, err := q.config(); err != nil {
+		return nil, errKind(KindUsage, "change quantize.ignore, or quantize.format", "recipe: %w", err)
+	}
+	return q, nil
 }
 
 // chooseModules returns the linear modules of a model that a section's rules leave, and those that they name.

@@ -78,15 +78,15 @@ func (q *quantDecision) scales() formats.DType {
 }
 
 // config is the value of quantization_config.
-func (q *quantDecision) config() json.RawMessage {
+func (q *quantDecision) config() (json.RawMessage, error) {
 	plain := append([]string{headModule}, q.Ignored...)
 	switch q.Output {
 	case formatGPTQ, formatGPTQv2:
-		return q.gptq().Config(q.Modules, plain)
+		return q.gptq().Config(q.Modules, plain), nil
 	case formatAWQ:
-		return awq.Format{Group: q.Group, Symmetric: q.Symmetric}.Config(plain)
+		return awq.Format{Group: q.Group, Symmetric: q.Symmetric}.Config(q.Modules, plain)
 	}
-	return packed.Config([]packed.GroupConfig{{Setting: q.packed()}}, plain)
+	return packed.Config([]packed.GroupConfig{{Setting: q.packed()}}, plain), nil
 }
 
 // configFiles are the files beside config.json that say the same.
@@ -94,5 +94,5 @@ func (q *quantDecision) configFiles() map[string][]byte {
 	if q == nil || q.Output != formatGPTQ && q.Output != formatGPTQv2 {
 		return nil
 	}
-	return map[string][]byte{gptqConfigName: append(q.config(), '\n')}
+	return map[string][]byte{gptqConfigName: append(q.gptq().Config(q.Modules, append([]string{headModule}, q.Ignored...)), '\n')}
 }
