@@ -83,7 +83,7 @@ the steps searched: plan and apply quantize better. Nothing is at OUT before all
 					return err
 				}
 			}
-			a.showConversion(r, o.Out)
+			a.showConverted(r, o.Out)
 			return nil
 		},
 	}
@@ -115,8 +115,8 @@ the steps searched: plan and apply quantize better. Nothing is at OUT before all
 	return c
 }
 
-// showConversion prints what was done: a line for each kind of tensor, the proof, the files and where they load.
-func (a *app) showConversion(r *convert.Result, out string) {
+// showConverted prints what was done: a line for each kind of tensor, the proof, the files and where they load.
+func (a *app) showConverted(r *convert.Result, out string) {
 	lines := []string{fmt.Sprintf("compress convert  %s  %s -> %s, %s -> %s", r.Model, r.From, r.To, ui.Bytes(r.BytesBefore), ui.Bytes(r.BytesAfter))}
 	for _, row := range r.Rows() {
 		line := fmt.Sprintf("  %-11s %4d tensors  %s -> %s", row.How, row.Tensors, row.From, row.To)

@@ -284,15 +284,15 @@ func scheme(name string, scales formats.DType) (*setting, error) {
 		i := packed.IntQuantized{Symmetric: true, Scales: scales}
 		return &setting{grid: i, store: i, name: name, bits: 8, size: -1, symmetric: true, scales: scales}, nil
 	case "fp8":
-		return float(packed.Float{Format: packed.FloatQuantized, Strategy: "tensor", Scales: scales}), nil
+		return float(packed.Float{Format: packed.FormatFloat, Strategy: "tensor", Scales: scales}), nil
 	case "fp8-dynamic":
-		return float(packed.Float{Format: packed.FloatQuantized, Strategy: "channel", Scales: scales}), nil
+		return float(packed.Float{Format: packed.FormatFloat, Strategy: "channel", Scales: scales}), nil
 	case "fp8-block":
-		return float(packed.Float{Format: packed.FloatQuantized, Strategy: "block", Scales: scales}), nil
+		return float(packed.Float{Format: packed.FormatFloat, Strategy: "block", Scales: scales}), nil
 	case "nvfp4":
-		return float(packed.Float{Format: packed.NVFP4, Scales: scales}), nil
+		return float(packed.Float{Format: packed.FormatNVFP4, Scales: scales}), nil
 	case "mxfp4":
-		return float(packed.Float{Format: packed.MXFP4, Scales: scales}), nil
+		return float(packed.Float{Format: packed.FormatMXFP4, Scales: scales}), nil
 	}
 	return nil, usage("", "--scheme %q: known are w4a16, w4a16-asym, w8a16, w8a8, fp8, fp8-dynamic, fp8-block, nvfp4, mxfp4", name)
 }

@@ -187,7 +187,7 @@ func (d *OutputDir) commit(ctx context.Context, r *Report, env Env) error {
 	if err := os.Rename(d.dir, d.out); err != nil {
 		return errKind(KindExists, "remove what lies there and convert again", "commit: %w", err)
 	}
-	err = errors.Join(d.lock.Close(), os.RemoveAll(filepath.Join(d.out, workDir)), formats.SyncDir(d.out), formats.SyncDir(filepath.Dir(d.out)))
+	err := errors.Join(d.lock.Close(), os.RemoveAll(filepath.Join(d.out, workDir)), formats.SyncDir(d.out), formats.SyncDir(filepath.Dir(d.out)))
 	d.lock = nil
 	return err
 }
