@@ -87,7 +87,7 @@ func (m *module) grid() formats.Grid {
 	return formats.Grid{
 		Name: m.name + suffixWeight, Out: m.out, In: m.in, Rows: m.rows,
 		Storage: formats.Storage{
-			Format: "awq", Bits: 8 * float64(m.bytes) / float64(m.out) / float64(m.in), Group: m.Group,
+			Format: "awq", Bits: 8 * float64(m.bytes) / float64(m.out) / float64(m.in), Code: 4, Group: m.Group,
 			Symmetric: m.Symmetric, Grid: true, Tensors: m.stored,
 		},
 	}

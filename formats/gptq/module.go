@@ -144,7 +144,7 @@ func (m *module) grid(conv1D bool) formats.Grid {
 	return formats.Grid{
 		Name: m.name + suffixWeight, Out: m.out, In: m.in, Transposed: conv1D, Rows: m.rows,
 		Storage: formats.Storage{
-			Format: m.Format.name(), Bits: 8 * float64(m.bytes) / float64(m.out) / float64(m.in), Group: m.Group,
+			Format: m.Format.name(), Bits: 8 * float64(m.bytes) / float64(m.out) / float64(m.in), Code: m.Bits, Group: m.Group,
 			Symmetric: m.Symmetric, Ordered: m.gIdx != nil, Grid: true, Tensors: m.stored,
 		},
 	}

@@ -2,6 +2,7 @@ package convert
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 
 	"modelpress/formats"
@@ -223,6 +224,9 @@ func (d *directory) setting(t formats.TensorInfo, lin arch.Linear) (set *setting
 	bits, group := d.o.Bits, d.o.Group
 	if bits == 0 {
 		bits = 4
+	}
+	if group == 0 && stored && st.Grid && slices.Contains([]int{32, 64, 128}, st.Group) {
+		group = st.Group
 	}
 	if group == 0 {
 		group = 128

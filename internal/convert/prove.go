@@ -12,7 +12,7 @@ import (
 )
 
 // prove reads the weights again whose codes were carried over, as a reader of the format does, and compares every value with the source's.
-func (d *directory) prove(ctx context.Context, dir string, config []byte) (*Proof, error) {
+func (d *directory) prove(ctx context.Context, dir string, config []byte, notes map[string]Note) (*Proof, error) {
 	var carried []gridded
 	for _, p := range d.pieces {
 		if g, ok := p.(gridded); ok && g.quant != nil {
@@ -40,8 +40,12 @@ func (d *directory) prove(ctx context.Context, dir string, config []byte) (*Proo
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		if err := g.prove(back.Quantized, proof, d.o); err != nil {
+		changed := proof.Changed
+		if err := g.prove(back.Quantized, proof); err != nil {
 			return nil, err
+		}
+		if n := notes[g.outs()[0].Name]; n.How == Carried && proof.Changed > changed {
+			return nil, gate("%s: %d values differ from the source although its codes were carried over", g.weight, proof.Changed-changed)
 		}
 		p.Add(1)
 	}
@@ -49,7 +53,7 @@ func (d *directory) prove(ctx context.Context, dir string, config []byte) (*Proo
 }
 
 // prove compares one weight.
-func (g gridded) prove(back formats.Quantized, proof *Proof, o *Options) error {
+func (g gridded) prove(back formats.Quantized, proof *Proof) error {
 	a, err := g.quant.Affine(g.weight)
 	if err != nil {
 		return err

@@ -144,7 +144,7 @@ func (d *directory) write(ctx context.Context, dir *pipeline.OutputDir, l safete
 			return err
 		}
 	}
-	if r.Proof, err = d.prove(ctx, dir.Dir(), config); err != nil {
+	if r.Proof, err = d.prove(ctx, dir.Dir(), config, w.note); err != nil {
 		return err
 	}
 	raw, err := json.Marshal(r)
