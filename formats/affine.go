@@ -103,6 +103,7 @@ type AffineFormat interface {
 type Storage struct {
 	Format    string   // as the format itself names it: "pack-quantized", "gptq_v2", "awq", "Q4_K"
 	Bits      float64  // stored for each weight, scales included
+	Code      int      // bits of a code, where the weight lies on integer grids; else 0
 	Group     int      // weights that share a scale; -1 for a whole row, 0 for a whole tensor
 	Symmetric bool     // no zero points
 	Ordered   bool     // columns belong to groups in an order of their own
