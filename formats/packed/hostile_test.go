@@ -14,7 +14,7 @@ import (
 
 func TestConfigHasEveryField(t *testing.T) {
 	var got, want any
-	if err := json.Unmarshal(Config(Scheme{4, 128, true}, []string{"lm_head"}), &got); err != nil {
+	if err := json.Unmarshal(configOf(Scheme{4, 128, true}, []string{"lm_head"}), &got); err != nil {
 		t.Fatal(err)
 	}
 	const text = `{"config_groups":{"group_0":{"format":"pack-quantized","input_activations":null,"output_activations":null,
@@ -29,7 +29,7 @@ func TestConfigHasEveryField(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v", got)
 	}
-	channel := string(Config(Scheme{8, -1, false}, nil))
+	channel := string(configOf(Scheme{8, -1, false}, nil))
 	for _, part := range []string{`"group_size":null`, `"strategy":"channel"`, `"zp_dtype":"torch.int8"`, `"ignore":[]`} {
 		if !strings.Contains(channel, part) {
 			t.Errorf("no %s in %s", part, channel)
@@ -56,7 +56,7 @@ func TestRules(t *testing.T) {
 }
 
 func TestHostileConfig(t *testing.T) {
-	good := string(Config(Scheme{4, 32, true}, nil))
+	good := string(configOf(Scheme{4, 32, true}, nil))
 	for _, c := range []struct{ name, from, to string }{
 		{"not JSON", good, "{"},
 		{"not an object", good, "[]"},
@@ -141,7 +141,7 @@ func TestHostileTensors(t *testing.T) {
 	} {
 		_, _, _, src := sample(t, 8, 64, c.s, formats.F32)
 		c.spoil(src)
-		_, err := Dense(src, Config(c.s, nil))
+		_, err := Dense(src, configOf(c.s, nil))
 		var e *formats.Error
 		if !errors.As(err, &e) || e.Tensor != c.tensor {
 			t.Errorf("%s: error %v, want one about %s", c.name, err, c.tensor)
@@ -152,7 +152,7 @@ func TestHostileTensors(t *testing.T) {
 // FuzzDense feeds arbitrary configs to a small checkpoint: an error or a readable view, never a panic.
 func FuzzDense(f *testing.F) {
 	for _, s := range []Scheme{{4, 32, true}, {8, -1, false}} {
-		f.Add([]byte(Config(s, []string{"lm_head", "re:.*x"})))
+		f.Add([]byte(configOf(s, []string{"lm_head", "re:.*x"})))
 	}
 	f.Fuzz(func(t *testing.T, config []byte) {
 		_, _, _, src := sample(t, 8, 64, Scheme{4, 32, true}, formats.F32)

@@ -21,7 +21,7 @@ func configEdits(config []byte, m, view *arch.Model, kept []int, q *quantDecisio
 	var set []hf.KV
 	if q != nil && q.Output == outputPacked {
 		ignore := append([]string{headModule}, q.Ignored...)
-		set = append(set, hf.KV{Key: "quantization_config", Value: packed.Config(q.packedScheme(), ignore)})
+		set = append(set, hf.KV{Key: "quantization_config", Value: packed.Config([]packed.GroupConfig{{Setting: q.packedFormat()}}, ignore)})
 	}
 	if m.Tied != view.Tied || m.Rope != nil && missingKey(have, "tie_word_embeddings") {
 		set = append(set, hf.KV{Key: "tie_word_embeddings", Value: view.Tied})

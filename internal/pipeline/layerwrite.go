@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"modelpress/formats"
-	"modelpress/formats/packed"
 	"modelpress/internal/arch"
 	"modelpress/internal/nn"
 	"modelpress/quantize"
@@ -49,7 +48,7 @@ func (r *blockRunner) encode(into map[string][]byte, weight string, b *nn.Block,
 		if lin.Weight != weight {
 			continue
 		}
-		list, err := packed.Encode(lin.Module(), int64(lin.Out), int64(lin.In), r.q.packedScheme(), r.q.store(), m.Codes, m.Scales, m.Zeros)
+		list, err := r.q.packedFormat().Encode(lin.Module(), affine(m))
 		if err != nil {
 			return err
 		}
@@ -59,6 +58,13 @@ func (r *blockRunner) encode(into map[string][]byte, weight string, b *nn.Block,
 		return nil
 	}
 	return fmt.Errorf("pipeline: weight %q was planned and not quantized", weight)
+}
+
+// affine returns a matrix as all formats of quantized weights take it.
+func affine(m *quantize.Matrix) *formats.Affine {
+	return &formats.Affine{
+		Out: m.Out, In: m.In, Bits: m.Bits, Group: m.Group, Scale: m.Store, Codes: m.Codes, Scales: m.Scales, Zeros: m.Zeros,
+	}
 }
 
 // notesOf returns those of one tensor, which stand together.

@@ -163,11 +163,11 @@ func (o *outputs) linear(lin arch.Linear, part string) error {
 		return nil
 	}
 	o.taken[lin.Weight] = true
-	scheme := o.q.packedScheme()
-	if err := scheme.Check(int64(lin.Out), int64(lin.In)); err != nil {
+	f := o.q.packedFormat()
+	if err := f.Check(int64(lin.Out), int64(lin.In)); err != nil {
 		return formats.Errorf("model", lin.Weight, "%w", err)
 	}
-	for _, t := range packed.Tensors(lin.Module(), int64(lin.Out), int64(lin.In), scheme, o.q.store()) {
+	for _, t := range f.Tensors(lin.Module(), int64(lin.Out), int64(lin.In)) {
 		o.list = append(o.list, outTensor{TensorInfo: t, kind: outPacked, from: lin.Weight, part: part, reason: reasonPacked, step: stepQuantize})
 	}
 	return nil
@@ -183,8 +183,11 @@ func (o *outputs) dense(lin arch.Linear, part, reason, step string) {
 	o.list = append(o.list, outTensor{TensorInfo: own, kind: outDequant, from: lin.Weight, part: part, reason: reason, step: step})
 }
 
-func (q *quantDecision) packedScheme() packed.Scheme {
-	return packed.Scheme{Bits: q.Bits, GroupSize: q.Group, Symmetric: q.Symmetric}
+// packedFormat is how quantized projections are stored.
+func (q *quantDecision) packedFormat() packed.PackQuantized {
+	return packed.PackQuantized{
+		Scheme: packed.Scheme{Bits: q.Bits, GroupSize: q.Group, Symmetric: q.Symmetric}, Scales: q.store(),
+	}
 }
 
 // store returns the dtype of scales and of rotated tensors that the source lacks.
