@@ -31,7 +31,7 @@ func openGGUF(path string, rename []Rename) (*Checkpoint, error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	s := &ggufStore{Quantized: l.View, file: f, loaded: l}
-	c := &Checkpoint{Store: s, Path: path, Dense: l.View, Format: FormatGGUF}
+	c := &Checkpoint{Store: s, Path: path, Dense: l.View, GGUF: f, Format: FormatGGUF}
 	for _, t := range l.View.Tensors() {
 		if _, ok := l.View.Storage(t.Name); ok {
 			c.Quantized = l.View

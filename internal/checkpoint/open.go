@@ -8,6 +8,7 @@ import (
 
 	"modelpress/formats"
 	"modelpress/formats/awq"
+	"modelpress/formats/gguf"
 	"modelpress/formats/gptq"
 	"modelpress/formats/hf"
 	"modelpress/formats/packed"
@@ -24,6 +25,10 @@ type Checkpoint struct {
 	Dense formats.Source
 	// Quantized is Dense where some weight is quantized, else nil.
 	Quantized formats.Quantized
+	// Directory is the directory that was opened, nil for a GGUF file; its tensors have the names that they have there.
+	Directory *hf.Checkpoint
+	// GGUF is the file that was opened, nil for a directory.
+	GGUF *gguf.File
 	// Format names how the model is stored: "safetensors", "gguf".
 	Format string
 	// Arch describes the model; it is nil, and Unknown says why, where Options.AnyModel let a model in that is not understood.
@@ -63,7 +68,7 @@ func Open(path string, o Options) (*Checkpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Checkpoint{Store: ck, Path: path, Dense: ck, Format: FormatSafetensors}
+	c := &Checkpoint{Store: ck, Path: path, Dense: ck, Directory: ck, Format: FormatSafetensors}
 	if err := c.rename(o.Rename); err != nil {
 		return nil, errors.Join(err, ck.Close())
 	}
@@ -150,8 +155,8 @@ func (c *Checkpoint) TorchDType() string {
 // StoredBytes is what the tensors take in their files.
 func (c *Checkpoint) StoredBytes() int64 {
 	total := int64(0)
-	if g, ok := c.Store.(*ggufStore); ok {
-		for _, t := range g.file.Tensors() {
+	if c.GGUF != nil {
+		for _, t := range c.GGUF.Tensors() {
 			if n, err := t.Bytes(); err == nil { // it was checked when the file was opened
 				total += n
 			}

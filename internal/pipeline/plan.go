@@ -289,7 +289,7 @@ func (p *planner) verdicts() error {
 	if c.Config, err = hf.EditConfig(p.s.ck.Config(), edits, nil); err != nil {
 		return err
 	}
-	if err := c.beside(p.s.ck); err != nil {
+	if err := c.beside(p.s); err != nil {
 		return err
 	}
 	p.o.Verdicts(Verdicts(c, p.r.Target))

@@ -75,11 +75,16 @@ const (
 // planned describes the result of a decision; q is nil where nothing is quantized. A decision that names no module holds for all.
 func planned(m *arch.Model, q *quantDecision) *Candidate {
 	c := &Candidate{Model: m}
-	if q == nil || q.Output != outputPacked {
+	if !q.packs() {
 		return c
 	}
-	f := WeightFormat{Method: methodCT, Layout: q.Output, Bits: q.Bits, Group: q.Group, Symmetric: q.Symmetric}
-	f.Scales, _ = formats.ParseDType(q.Store)
+	f := WeightFormat{Method: methodCT, Layout: q.Output, Bits: q.Bits, Group: q.Group, Symmetric: q.Symmetric, Scales: q.scales()}
+	switch q.Output {
+	case formatGPTQ, formatGPTQv2:
+		f.Method, f.Indexed = methodGPTQ, true
+	case formatAWQ:
+		f.Method = methodAWQ
+	}
 	c.Weights = func(lin arch.Linear) (WeightFormat, bool) {
 		ok := lin.Present() && (len(q.Modules) == 0 || q.has(lin.Module()))
 		return f, ok

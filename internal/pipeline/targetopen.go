@@ -95,29 +95,36 @@ func (f *WeightFormat) readScales(raw formats.Source, tensors []string) error {
 	return nil
 }
 
-// candidate describes an open directory.
+// candidate describes an open model.
 func (s *source) candidate() (*Candidate, error) {
 	c, err := NewCandidate(s.arch, s.ck.Config(), s.dense, s.ck)
 	if err != nil {
 		return nil, err
 	}
-	for _, f := range s.ck.Shards() {
-		c.Shards = append(c.Shards, ShardMetadata{File: f.Name(), Metadata: f.Metadata()})
+	c.GGUF = s.whole.GGUF != nil
+	if c.GGUF {
+		c.SplitGGUF = len(s.whole.GGUF.Files()) > 1
+	} else {
+		for _, f := range s.whole.Directory.Shards() {
+			c.Shards = append(c.Shards, ShardMetadata{File: f.Name(), Metadata: f.Metadata()})
+		}
 	}
-	return c, c.beside(s.ck)
+	return c, c.beside(s)
 }
 
 // beside looks at the files that lie with the weights.
-func (c *Candidate) beside(ck *hf.Checkpoint) error {
-	c.RemoteCode = ck.RemoteCode()
-	for _, f := range ck.Files() {
+func (c *Candidate) beside(s *source) error {
+	if d := s.whole.Directory; d != nil {
+		c.RemoteCode = d.RemoteCode()
+	}
+	for _, f := range s.ck.Files() {
 		switch {
 		case f.Kind == hf.KindTemplate:
 			c.ChatTemplate = true
 		case oneOf(f.Name, tokenizerName, "tokenizer.model", "tokenizer.model.v3", "tekken.json", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model"):
 			c.Tokenizer = true
 		case f.Name == "tokenizer_config.json":
-			raw, err := ck.ReadFile(f.Name, maxTokenizer)
+			raw, err := s.ck.ReadFile(f.Name, maxTokenizer)
 			if err != nil {
 				return err
 			}
