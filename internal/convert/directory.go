@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sort"
@@ -23,6 +24,7 @@ type directory struct {
 	plain  []string
 	tied   *bool
 	warn   []string
+	faults []error // modules that cannot be stored
 }
 
 // planDirectory decides what becomes of every tensor.
@@ -41,6 +43,9 @@ func planDirectory(o *Options, c *checkpoint.Checkpoint) (*directory, error) {
 		if err := d.tensor(t); err != nil {
 			return nil, err
 		}
+	}
+	if err := d.refused(); err != nil {
+		return nil, err
 	}
 	if o.Untie && c.Arch != nil && c.Arch.Tied {
 		if err := d.untie(); err != nil {
@@ -124,6 +129,11 @@ func (d *directory) tensor(t formats.TensorInfo) error {
 		return nil
 	}
 	set, carry, why, err := d.setting(t, w.lin)
+	var fault *formats.Error
+	if errors.As(err, &fault) {
+		d.faults = append(d.faults, err)
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -208,13 +218,13 @@ func (d *directory) setting(t formats.TensorInfo, lin arch.Linear) (set *setting
 			return nil, false, "", err
 		}
 		carry = stored && st.Grid && set.grid != nil && st.Code == set.bits && st.Group == set.size && st.Symmetric == set.symmetric && !st.Ordered
-		return set, carry, "", d.fits(set, lin)
+		return set, carry, "", set.fits(lin)
 	}
 	asked := d.o.Bits != 0 || d.o.Group != 0 || d.o.Asymmetric
 	if stored && st.Grid && !asked {
 		set, err = grids(d.o.Format, st.Code, st.Group, st.Symmetric, st.Ordered, scales)
 		if err == nil {
-			err = d.fits(set, lin)
+			err = set.fits(lin)
 		}
 		if err == nil {
 			return set, true, "", nil
@@ -236,7 +246,7 @@ func (d *directory) setting(t formats.TensorInfo, lin arch.Linear) (set *setting
 		return nil, false, "", usage("", "module %q: %v", lin.Module(), err)
 	}
 	carry = stored && st.Grid && st.Code == bits && st.Group == group && st.Symmetric == symmetric && !st.Ordered
-	return set, carry, why, d.fits(set, lin)
+	return set, carry, why, set.fits(lin)
 }
 
 // scaleType is the type of a module's scales: that of the values beside it where it can be, F16 or BF16 or F32.
@@ -253,8 +263,8 @@ func (d *directory) scaleType(t formats.TensorInfo) formats.DType {
 	return t.DType
 }
 
-// fits refuses a module that a setting cannot store.
-func (d *directory) fits(s *setting, lin arch.Linear) error {
+// fits says why a setting cannot store a module.
+func (s *setting) fits(lin arch.Linear) error {
 	var err error
 	if s.float != nil {
 		err = s.float.Check(int64(lin.Out), int64(lin.In))
@@ -262,10 +272,24 @@ func (d *directory) fits(s *setting, lin arch.Linear) error {
 		err = s.grid.Check(int64(lin.Out), int64(lin.In))
 	}
 	if err != nil {
-		return &pipeline.Error{Kind: pipeline.KindUsage, Err: formats.Errorf("", lin.Weight, "%s: %w", s.name, err),
-			Hint: "leave the module out with --ignore, or choose another group size or scheme"}
+		return formats.Errorf("", lin.Weight, "%s: %w", s.name, err)
 	}
 	return nil
+}
+
+// refused is the error for all modules that cannot be stored, nil where there are none.
+func (d *directory) refused() error {
+	const most = 10
+	n := len(d.faults)
+	if n == 0 {
+		return nil
+	}
+	list := d.faults[:min(n, most)]
+	if n > most {
+		list = append(slices.Clip(list), fmt.Errorf("and %d more", n-most))
+	}
+	return &pipeline.Error{Kind: pipeline.KindUsage, Err: fmt.Errorf("convert: %d modules cannot be stored as asked:\n%w", n, errors.Join(list...)),
+		Hint: "leave modules out with --ignore, or choose another group size or scheme"}
 }
 
 // scheme is a preset of compressed-tensors.

@@ -204,3 +204,11 @@ func CarriedPlan(path string, c *checkpoint.Checkpoint) ([]byte, error) {
 	}
 	return readLimited(filepath.Join(path, manifestName), manifest.MaxBytes)
 }
+
+// Abandon ends the work without removing what was written, as a killed process does.
+func (d *OutputDir) Abandon() {
+	if d.lock != nil {
+		d.lock.Close()
+		d.lock = nil
+	}
+}
