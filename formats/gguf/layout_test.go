@@ -113,7 +113,6 @@ func TestPlanRefuses(t *testing.T) {
 		{[]KV{{"", Uint8(1)}}, nil, Options{}, "the name is empty"},
 		{[]KV{{"a", Uint8(1)}, {"a", Uint8(1)}}, nil, Options{}, `key "a": it is there twice`},
 		{[]KV{{strings.Repeat("k", 1<<16), Uint8(1)}}, nil, Options{}, "the limit is 65535"},
-		{[]KV{{"k", String(strings.Repeat("k", MaxHeaderBytes))}}, nil, Options{}, "the metadata is over the limit"},
 		{splitKeys(0, 1, 1), nil, Options{}, `key "split.no" is the writer's`},
 		{align(Uint32(64)), nil, Options{Alignment: 32}, "alignment 32 is asked for"},
 		{align(Uint64(64)), nil, Options{}, "a uint32 is needed"},
@@ -124,6 +123,15 @@ func TestPlanRefuses(t *testing.T) {
 	} {
 		if _, err := Plan(c.kv, c.tensors, c.o); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%v, want %q", err, c.want)
+		}
+	}
+}
+
+func TestHeaderLimit(t *testing.T) {
+	kv := []KV{{"k", String("v")}} // 24 bytes before it, 22 of it
+	for limit, want := range map[int]bool{45: false, 46: true} {
+		if _, err := headerWithin(limit, kv, nil, 32); (err == nil) != want {
+			t.Errorf("limit %d: %v", limit, err)
 		}
 	}
 }

@@ -171,6 +171,29 @@ func TestExistingFiles(t *testing.T) {
 	}
 }
 
+// TestRenameFails has a directory in the place of the first file after that was checked.
+func TestRenameFails(t *testing.T) {
+	dir := t.TempDir()
+	w := createGolden(t, dir)
+	fill(t, w)
+	if err := w.finish(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "m-00001-of-00003.gguf"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.rename(); err == nil {
+		t.Error("no error")
+	}
+	if got := names(t, dir); got != "m-00001-of-00003.gguf m-00001-of-00003.gguf.partial" {
+		t.Error(got)
+	}
+	w.Abort()
+	if got := names(t, dir); got != "m-00001-of-00003.gguf" {
+		t.Error(got)
+	}
+}
+
 func TestCommitOfAnIncompleteModel(t *testing.T) {
 	dir := t.TempDir()
 	w := createGolden(t, dir)
