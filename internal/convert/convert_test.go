@@ -327,7 +327,8 @@ func TestPartialOutput(t *testing.T) {
 		t.Errorf("after an interrupted run: %v", err)
 	}
 	other := filepath.Join(dir, "other")
-	if err := os.MkdirAll(filepath.Join(other+".partial", "work"), 0o755); err != nil {
+	work := filepath.Join(other+".partial", "work")
+	if err := errors.Join(os.MkdirAll(work, 0o755), os.WriteFile(filepath.Join(work, "journal"), nil, 0o644)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Convert(t.Context(), options(src, Same, other)); pipeline.KindOf(err) != pipeline.KindExists {

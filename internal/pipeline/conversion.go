@@ -37,10 +37,8 @@ func CreateOutputDir(model, out string) (*OutputDir, error) {
 	}
 	d := &OutputDir{dir: a.dir, work: a.work, out: a.o.Out}
 	mark := filepath.Join(d.work, conversionMark)
-	if _, err := os.Lstat(d.dir); err == nil {
-		if _, err := os.Lstat(mark); err != nil {
-			return nil, errKind(KindExists, "finish that run, remove the directory, or choose another one with -o", "%s is there and is not a conversion's", filepath.Base(d.dir))
-		}
+	if !d.ours(mark) {
+		return nil, errKind(KindExists, "finish that run, remove the directory, or choose another one with -o", "%s is there and is not a conversion's", filepath.Base(d.dir))
 	}
 	if err := os.MkdirAll(d.work, 0o755); err != nil {
 		return nil, fmt.Errorf("pipeline: output: %w", formats.NoSpace(err))
@@ -56,6 +54,20 @@ func CreateOutputDir(model, out string) (*OutputDir, error) {
 		return nil, errors.Join(err, d.Discard())
 	}
 	return d, nil
+}
+
+// ours reports whether the directory is not there, is a conversion's, or holds nothing yet.
+func (d *OutputDir) ours(mark string) bool {
+	if _, err := os.Lstat(mark); err == nil {
+		return true
+	}
+	list, err := os.ReadDir(d.dir)
+	if err != nil {
+		return errors.Is(err, os.ErrNotExist)
+	}
+	inside, err := os.ReadDir(d.work)
+	return len(list) == 0 || len(list) == 1 && list[0].Name() == workDir && err == nil &&
+		(len(inside) == 0 || len(inside) == 1 && inside[0].Name() == lockName)
 }
 
 // empty removes everything but the lock.
