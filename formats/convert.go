@@ -6,6 +6,8 @@ import (
 	"math"
 	"sync"
 	"unsafe"
+
+	"modelpress/internal/num"
 )
 
 // Decode converts len(dst) little-endian values of type dt to float32. src must hold exactly that many. F64 rounds to
@@ -16,9 +18,9 @@ func Decode(dst []float32, src []byte, dt DType) error {
 	}
 	switch dt {
 	case BF16:
-		decodeBF16(dst, src)
+		num.DecodeBF16(dst, src)
 	case F16:
-		decodeF16(dst, src)
+		num.DecodeF16(dst, src)
 	case F32:
 		if raw := bytesOf(dst); raw != nil {
 			copy(raw, src)
@@ -44,9 +46,9 @@ func Encode(dst []byte, src []float32, dt DType) error {
 	}
 	switch dt {
 	case BF16:
-		encodeBF16(dst, src)
+		num.EncodeBF16(dst, src)
 	case F16:
-		encodeF16(dst, src)
+		num.EncodeF16(dst, src)
 	case F32:
 		if raw := bytesOf(src); raw != nil {
 			copy(dst, raw)

@@ -182,3 +182,27 @@ func pairsRow(dst, src unsafe.Pointer, n int)
 
 //go:noescape
 func micro32x32AMX(c []float32, ldc int, a []uint32, lda int, b []uint32, pairs, tiles int, add bool)
+
+//go:noescape
+func decodeBF16AVX2(dst, src unsafe.Pointer, n int)
+
+//go:noescape
+func decodeBF16AVX512(dst, src unsafe.Pointer, n int)
+
+//go:noescape
+func decodeF16AVX2(dst, src unsafe.Pointer, n int)
+
+//go:noescape
+func decodeF16AVX512(dst, src unsafe.Pointer, n int)
+
+//go:noescape
+func encodeBF16AVX2(dst, src unsafe.Pointer, n int)
+
+//go:noescape
+func encodeBF16AVX512(dst, src unsafe.Pointer, n int)
+
+//go:noescape
+func encodeF16AVX2(dst, src unsafe.Pointer, n int)
+
+//go:noescape
+func encodeF16AVX512(dst, src unsafe.Pointer, n int)

@@ -25,6 +25,7 @@ func TestLevels(t *testing.T) {
 				"upper": TestCholeskyUpper, "orthogonal": TestRandomOrthogonal, "vectors": TestVectors, "wide": TestAddWide, "outer": TestAddOuter16, "hadamard": TestHadamard, "rounding": TestRoundingCost, "lanes": TestRoundLanes, "exp": TestExp32,
 				"softmax": TestSoftmax, "norms": TestNorms, "masked norms": TestMaskedNorm, "whole norms": TestNormOverAllChannels, "activations": TestActivations,
 				"slopes": TestActivationBackIsTheSlope, "adamw": TestAdamW,
+				"stored": TestStored16, "stored rounding": TestStoredRounding,
 			} {
 				t.Run(fmt.Sprint(name, "/", l), test)
 			}

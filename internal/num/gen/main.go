@@ -29,6 +29,7 @@ func files() map[string][]byte {
 		"bf16_amd64.s":      bf16s(),
 		"micro_amd64.s":     micros(),
 		"peak_amd64.s":      peaks(),
+		"stored_amd64.s":    storeds(),
 		"symv_amd64.s":      symvs(),
 		"transpose_amd64.s": transposes(),
 		"vector_amd64.s":    vectors(),
