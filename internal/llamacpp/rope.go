@@ -33,7 +33,7 @@ func (d *describer) checkRope() {
 	}
 }
 
-// ropeKeys lists the keys of the rotary embedding. llama3 has none: its frequencies are a tensor.
+// ropeKeys lists the keys of the rotary embedding. Those of llama3 are for [Open] alone: llama.cpp reads its frequencies from a tensor.
 func (d *describer) ropeKeys() {
 	r := d.src.Rope
 	switch r.Type {
@@ -46,6 +46,12 @@ func (d *describer) ropeKeys() {
 		d.number(keyOriginal, r.OriginalMaxPosition)
 		if f := yarnAttention(r); f != 1 {
 			d.float(keyAttnFactor, f)
+		}
+	case "llama3":
+		d.number(keyOriginal, r.OriginalMaxPosition)
+		if r.LowFreqFactor != 1 || r.HighFreqFactor != 4 {
+			d.float(keyLowFreq, float32(r.LowFreqFactor))
+			d.float(keyHighFreq, float32(r.HighFreqFactor))
 		}
 	}
 	d.float(keyTheta, float32(r.Theta))

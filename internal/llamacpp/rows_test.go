@@ -77,8 +77,8 @@ func TestPermutation(t *testing.T) {
 	}
 }
 
-// ordered is the plain reading of what a tensor of the file holds.
-func ordered(t *testing.T, src *testmodel.Model, x *Tensor) []float32 {
+// plainly is the plain reading of what a tensor of the file holds.
+func plainly(t *testing.T, src *testmodel.Model, x *Tensor) []float32 {
 	t.Helper()
 	if x.From == "" {
 		return x.Values
@@ -125,7 +125,7 @@ func TestRowsAndBytes(t *testing.T) {
 // checkRows reads a tensor in pieces that do not divide it, as values and as bytes.
 func checkRows(t *testing.T, src *testmodel.Model, x *Tensor) {
 	t.Helper()
-	want := ordered(t, src, x)
+	want := plainly(t, src, x)
 	rows, columns := x.Size()
 	for first := int64(0); first < rows; {
 		n := min(1+first%7*3, rows-first)

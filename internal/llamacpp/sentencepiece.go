@@ -100,8 +100,11 @@ func (w *tokenWriter) spacePrefix(normalizer json.RawMessage) (bool, error) {
 		}
 		return n.prefix, nil
 	}
-	if w.pre.scheme == "first" {
-		w.warn("the tokenizer puts a space in front of text at its very start, llama.cpp after every special token too")
+	switch w.pre.scheme {
+	case "first":
+		w.warn("the tokenizer puts a space in front of text at its very start, unless it begins with one; llama.cpp always does, and after every special token too")
+	case "always":
+		w.warn("the tokenizer puts a space in front of text unless it begins with one, llama.cpp always does")
 	}
 	return w.pre.scheme != "never" || n.prefix, nil
 }
@@ -188,6 +191,9 @@ func (w *tokenWriter) compareMerges(kinds []int32) {
 			crossing++
 		}
 		for i := range token {
+			if i > maxPiece {
+				break
+			}
 			if i > 0 && normal(token[:i]) && normal(token[i:]) && !merged[[2]string{token[:i], token[i:]}] {
 				absent++
 				break

@@ -27,6 +27,15 @@ func (w *tokenWriter) special(doc object) error {
 	if err != nil {
 		return err
 	}
+	first, last, err := w.brackets(doc["post_processor"])
+	if err != nil {
+		return formats.Errorf(tokenizerFile, "", "post_processor: %w", err)
+	}
+	for role, id := range map[string]int{"bos": first, "eos": last} { // where no file names them
+		if _, named := ids[role]; !named && id >= 0 {
+			ids[role] = id
+		}
+	}
 	for _, s := range specials {
 		if id, ok := ids[s.role]; ok {
 			w.add(specialKey(s.key), gguf.Uint32(uint32(id)))
@@ -35,7 +44,7 @@ func (w *tokenWriter) special(doc object) error {
 	if _, ok := ids["eos"]; !ok {
 		w.warn("no file names the token that ends text; llama.cpp takes one of its own choice")
 	}
-	if err := w.around(doc["post_processor"], config, ids); err != nil {
+	if err := w.around(first, last, config, ids); err != nil {
 		return err
 	}
 	return w.template(config)
@@ -110,11 +119,7 @@ func firstID(raw json.RawMessage) (int, error) {
 }
 
 // around adds whether text gets a token in front and one behind: as tokenizer_config.json says, else as the post-processor does.
-func (w *tokenWriter) around(raw json.RawMessage, config object, ids map[string]int) error {
-	first, last, err := w.brackets(raw)
-	if err != nil {
-		return formats.Errorf(tokenizerFile, "", "post_processor: %w", err)
-	}
+func (w *tokenWriter) around(first, last int, config object, ids map[string]int) error {
 	for _, s := range []struct {
 		role, key string
 		token     int

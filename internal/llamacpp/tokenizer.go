@@ -142,6 +142,9 @@ func (w *tokenWriter) byteLevel(normalizer json.RawMessage) error {
 	if w.pre.prefixSpace {
 		w.warn("the tokenizer puts a space in front of text, llama.cpp does not")
 	}
+	if n := w.missingBytes(); n > 0 {
+		w.warn("%d bytes have no token, and llama.cpp does not take the unknown one for them", n)
+	}
 	kinds := w.kinds(nil)
 	w.add(keyTokens, gguf.Strings(w.padded()))
 	w.add(keyTokenType, gguf.Int32s(kinds))

@@ -18,7 +18,11 @@ func (w *tokenWriter) kinds(own func(token string) int32) []int32 {
 			kinds[id] = tokenNormal
 		}
 	}
+	spaced := 0
 	for _, t := range w.added {
+		if t.spaced {
+			spaced++
+		}
 		switch {
 		case kinds[t.id] == tokenUnknown: // stays what the model takes it for
 		case t.special || looksSpecial(t.content):
@@ -27,7 +31,27 @@ func (w *tokenWriter) kinds(own func(token string) int32) []int32 {
 			kinds[t.id] = tokenUser
 		}
 	}
+	if spaced > 0 {
+		w.warn("%d added tokens take white space beside them or stand between words alone, in llama.cpp none does", spaced)
+	}
 	return kinds
+}
+
+// missingBytes counts the bytes that the byte-level alphabet of the vocabulary lacks (GPT-2, encoder.py, bytes_to_unicode: printable
+// Latin-1 stands for itself, the others for U+0100 and up, in order).
+func (w *tokenWriter) missingBytes() int {
+	missing, next := 0, rune(0x100)
+	for b := range 256 {
+		r := rune(b)
+		if !(b >= '!' && b <= '~' || b >= 0xA1 && b <= 0xAC || b >= 0xAE) {
+			r = next
+			next++
+		}
+		if _, ok := w.model.ids[string(r)]; !ok {
+			missing++
+		}
+	}
+	return missing
 }
 
 // looksSpecial follows llama.cpp's converter, which takes some added tokens for control tokens although they are not marked as such

@@ -24,6 +24,7 @@ type addedToken struct {
 	id      int32
 	content string
 	special bool
+	spaced  bool // takes white space beside it, or stands alone between words
 }
 
 // parseModel reads the model section. Ids lie below vocab.
@@ -143,10 +144,12 @@ func parseAddedToken(raw json.RawMessage, m *bpeModel) (addedToken, error) {
 	if err != nil {
 		return addedToken{}, err
 	}
-	t, id := addedToken{}, int64(-1)
-	if err := errors.Join(o.get("id", &id), o.get("content", &t.content), o.get("special", &t.special)); err != nil {
+	t, id, flags := addedToken{}, int64(-1), [3]bool{}
+	if err := errors.Join(o.get("id", &id), o.get("content", &t.content), o.get("special", &t.special), o.get("lstrip", &flags[0]),
+		o.get("rstrip", &flags[1]), o.get("single_word", &flags[2])); err != nil {
 		return t, err
 	}
+	t.spaced = flags != [3]bool{}
 	if id < 0 || id >= int64(len(m.tokens)) {
 		return t, fmt.Errorf("id %d of %q, but the model has %d rows of embeddings", id, clip(t.content), len(m.tokens))
 	}
