@@ -42,6 +42,7 @@ type config struct {
 	GlobalCompressionRatio *float64        `json:"global_compression_ratio"`
 	Ignore                 []string        `json:"ignore"`
 	KVCacheScheme          *args           `json:"kv_cache_scheme"`
+	Quantization           json.RawMessage `json:"-"` // of hf_quant_config.json, which ModelOpt writes
 	QuantMethod            string          `json:"quant_method"`
 	QuantizationStatus     string          `json:"quantization_status"`
 	SparsityConfig         json.RawMessage `json:"sparsity_config"`
@@ -73,7 +74,7 @@ func Config(groups []GroupConfig, ignore []string) json.RawMessage {
 		ignore = []string{}
 	}
 	c := config{
-		Ignore: ignore, QuantMethod: "compressed-tensors", QuantizationStatus: "compressed",
+		Ignore: ignore, QuantMethod: methodOwn, QuantizationStatus: "compressed",
 		SparsityConfig: json.RawMessage("{}"), TransformConfig: json.RawMessage("{}"), Version: Version,
 	}
 	for i, g := range groups {

@@ -36,7 +36,7 @@ func (f Float) layout() (layout, error) {
 	case f.Format == FormatFloat && f.Strategy == StrategyChannel:
 		return layout{code: formats.F8E4M3, rows: 1}, checkScales(f.Scales)
 	case f.Format == FormatFloat && f.Strategy == StrategyBlock:
-		return layout{code: formats.F8E4M3, rows: blockSide, columns: blockSide}, checkScales(f.Scales)
+		return layout{code: formats.F8E4M3, rows: blockSide, columns: blockSide, cut: true}, checkScales(f.Scales)
 	case f.Format == FormatNVFP4 && f.Strategy == "":
 		return nvfp4(), nil
 	case f.Format == FormatMXFP4 && f.Strategy == "":

@@ -11,6 +11,7 @@ type layout struct {
 	code    formats.DType // F8_E4M3; U8 for two codes of E2M1
 	rows    int64         // that share a scale; 0 for all
 	columns int64         // that share a scale; 0 for all
+	cut     bool          // blocks at the edges may be smaller
 	scale   formats.DType // F8_E4M3, U8 (E8M0); Invalid for BF16, F16 or F32
 	show    formats.DType // the type of the dense weight; Invalid for that of the scales
 	codes   string        // suffix of the codes; "" for that of compressed-tensors
@@ -33,8 +34,7 @@ func (l layout) check(out, in int64) error {
 	if err := checkSize(out, in); err != nil {
 		return err
 	}
-	// Blocks of FP8 may be cut off at the edges, groups may not.
-	if l.rows == 1 && l.columns > 0 && in%l.columns != 0 {
+	if !l.cut && l.columns > 0 && in%l.columns != 0 {
 		return fmt.Errorf("%d columns do not divide into groups of %d", in, l.columns)
 	}
 	return nil

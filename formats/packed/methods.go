@@ -7,8 +7,9 @@ import (
 	"modelpress/formats"
 )
 
-// The other values of quant_method whose tensors are near enough to those of compressed-tensors to be read here.
+// The values of quant_method whose tensors are read here.
 const (
+	methodOwn      = "compressed-tensors"
 	methodFP8      = "fp8"      // DeepSeek-V3 and what follows it; AutoFP8
 	methodModelOpt = "modelopt" // NVIDIA Model Optimizer
 )
@@ -27,7 +28,7 @@ func parseFP8(raw json.RawMessage) (*rules, error) {
 	if format != "" && format != "e4m3" {
 		return nil, fmt.Errorf("fmt %.40q; supported: e4m3", format)
 	}
-	l := &layout{code: formats.F8E4M3, show: formats.BF16}
+	l := &layout{code: formats.F8E4M3, show: formats.BF16, cut: true}
 	if block != nil {
 		if len(block) != 2 || block[0] < 1 || block[1] < 1 || block[0] > maxGroup || block[1] > maxGroup {
 			return nil, fmt.Errorf("weight_block_size %v; two positive sizes are needed", block)
@@ -38,16 +39,23 @@ func parseFP8(raw json.RawMessage) (*rules, error) {
 }
 
 // parseModelOpt reads the config of quant_method "modelopt": quant_algo "NVFP4" has the codes of NVFP4 as weight, U8, and the reciprocal of its global
-// scale as weight_scale_2; "FP8" has one scale for a weight. Modules that are not quantized are known by their type.
+// scale as weight_scale_2; "FP8" has one scale for a weight. hf_quant_config.json has the same in an object of its own. Modules that are not quantized are
+// known by their type.
 func parseModelOpt(raw json.RawMessage) (*rules, error) {
 	var algo string
-	var cache any
-	if err := fields(raw, false, map[string]any{
-		"quant_algo": &algo, "kv_cache_scheme": &cache,
-	}); err != nil {
+	var cache, cacheAlgo any
+	keys := map[string]any{"quant_algo": &algo, "kv_cache_scheme": &cache, "kv_cache_quant_algo": &cacheAlgo}
+	var inner json.RawMessage
+	if err := fields(raw, false, map[string]any{"quantization": &inner}); err != nil {
 		return nil, err
 	}
-	if cache != nil {
+	if inner != nil {
+		raw = inner
+	}
+	if err := fields(raw, false, keys); err != nil {
+		return nil, err
+	}
+	if cache != nil || cacheAlgo != nil {
 		return nil, errCache
 	}
 	s := stored{format: formatModelOpt + " " + algo, static: true}

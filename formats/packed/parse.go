@@ -36,11 +36,11 @@ func parseRules(raw json.RawMessage) (*rules, error) {
 	if err := json.Unmarshal(raw, &c); err != nil {
 		return nil, err
 	}
-	switch c.QuantMethod {
-	case "compressed-tensors":
-	case methodFP8:
+	switch {
+	case c.QuantMethod == methodOwn:
+	case c.QuantMethod == methodFP8:
 		return parseFP8(raw)
-	case methodModelOpt:
+	case c.QuantMethod == methodModelOpt, c.QuantMethod == "" && c.Quantization != nil:
 		return parseModelOpt(raw)
 	default:
 		return nil, fmt.Errorf("quant_method %.40q; this reader knows compressed-tensors, fp8 and modelopt", c.QuantMethod)

@@ -41,8 +41,8 @@ func (f Float) Quantize(module string, w []float32, out, in int, absmax float32)
 		return fill(infos, mxfp4Data(w)), nil
 	}
 	codes, scales := f.fp8Data(w, out, in, absmax)
-	if err := formats.CheckRange("", name, scales, f.Scales, 0); err != nil {
-		return nil, err
+	if formats.CheckFinite("", name, scales, 0) != nil {
+		return nil, formats.Errorf("", name, "a scale of %v/%v is past the range of %s", own, formats.E4M3Max, f.Scales)
 	}
 	b := make([]byte, len(scales)*f.Scales.Size())
 	return fill(infos, [][]byte{codes, b}), formats.Encode(b, scales, f.Scales)

@@ -134,7 +134,7 @@ func (a *args) floats(format string) (*layout, error) {
 	case format == FormatFloat && strategy == strategyGroup:
 		l = layout{code: formats.F8E4M3, rows: 1, columns: int64(size)}
 	case format == FormatFloat && strategy == StrategyBlock:
-		l = layout{code: formats.F8E4M3}
+		l = layout{code: formats.F8E4M3, cut: true}
 		if l.rows, l.columns, err = a.block(); err != nil {
 			return nil, err
 		}
