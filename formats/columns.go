@@ -14,7 +14,7 @@ func ReadColumns(src Source, name string, first, n int, f func(row int, b []byte
 		return Errorf("", name, "no tensor of two dimensions")
 	}
 	rows, width, size := t.Shape[0], t.Shape[1], int64(t.DType.Size())
-	if first < 0 || n <= 0 || int64(first)+int64(n) > width || size == 0 {
+	if first < 0 || n <= 0 || int64(n) > width-int64(first) || size == 0 {
 		return Errorf("", name, "columns [%d, %d+%d) of %s %v", first, first, n, t.DType, t.Shape)
 	}
 	part := int64(n) * size

@@ -28,26 +28,19 @@ func (f Format) Encode(module string, m *formats.Affine) ([]formats.Tensor, erro
 	}, nil
 }
 
-// pack returns the word of eight signed fields, those of consecutive rows, stride apart.
-func pack(v []int8, stride int) uint32 {
-	var w uint32
-	for i, r := range order {
-		w |= uint32(v[r*stride]+middle) & 15 << (bits * i)
-	}
-	return w
-}
-
-// tile is how many columns are packed at a time: as many as lie in one line of the cache.
-const tile = 64
-
 // encodeCodes returns the data of qweight.
 func encodeCodes(m *formats.Affine) []byte {
-	width := m.Out / fields
+	codes, width := formats.Int8Bytes(m.Codes), m.Out/fields
 	b := make([]byte, 4*width*m.In)
-	for first := 0; first < m.In; first += tile {
+	var words [fields]uint32
+	for first := 0; first < m.In; first += line {
 		for c := range width {
-			for i := first; i < min(first+tile, m.In); i++ {
-				binary.LittleEndian.PutUint32(b[4*(i*width+c):], pack(m.Codes[c*fields*m.In+i:], m.In))
+			for at := first; at < min(first+line, m.In); at += fields {
+				w := words[:min(fields, m.In-at)]
+				pack(w, codes[c*fields*m.In+at:], m.In)
+				for i, v := range w {
+					binary.LittleEndian.PutUint32(b[4*((at+i)*width+c):], v)
+				}
 			}
 		}
 	}
@@ -58,15 +51,17 @@ func encodeCodes(m *formats.Affine) []byte {
 func encodeZeros(m *formats.Affine, groups int) []byte {
 	g := m.Groups()
 	b := make([]byte, 0, groups*m.Out/fields*4)
-	var zeros [fields]int8
+	var zeros [fields]byte
+	var word [1]uint32
 	for k := range groups {
 		for o := 0; o < m.Out; o += fields {
 			for j := range zeros {
 				if m.Zeros != nil {
-					zeros[j] = m.Zeros[(o+j)*g+k*g/groups]
+					zeros[j] = byte(m.Zeros[(o+j)*g+k*g/groups])
 				}
 			}
-			b = binary.LittleEndian.AppendUint32(b, pack(zeros[:], 1))
+			pack(word[:], zeros[:], 1)
+			b = binary.LittleEndian.AppendUint32(b, word[0])
 		}
 	}
 	return b

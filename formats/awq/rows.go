@@ -13,24 +13,34 @@ func (m *module) rows(first, n int) (*formats.Affine, error) {
 		Out: n, In: m.in, Bits: bits, Group: m.Group, Scale: m.scale,
 		Codes: make([]int8, n*m.in), Scales: make([]float32, n*m.groups),
 	}
-	if err := m.unpack(a.Codes, suffixCodes, m.in, first, n); err != nil {
+	if err := m.fields(a.Codes, suffixCodes, m.in, first, n); err != nil {
 		return nil, err
 	}
 	if err := formats.ReadColumnsF32(m.src, where, m.name+suffixScales, a.Scales, first, n); err != nil || m.Symmetric {
 		return a, err
 	}
 	a.Zeros = make([]int8, n*m.groups)
-	return a, m.unpack(a.Zeros, suffixZeros, m.groups, first, n)
+	return a, m.fields(a.Zeros, suffixZeros, m.groups, first, n)
 }
 
-// unpack fills dst, [n, width], with the signed fields of n rows of the weight, from a tensor that has them as its columns.
-func (m *module) unpack(dst []int8, suffix string, width, first, n int) error {
-	return formats.ReadColumns(m.src, m.name+suffix, first/fields, n/fields, func(i int, b []byte) {
-		for c := range n / fields {
-			w := binary.LittleEndian.Uint32(b[4*c:])
-			part := dst[c*fields*width+i:]
-			for k, r := range order {
-				part[r*width] = int8(w>>(bits*k)&15) - middle
+// line is how many columns of a row are unpacked at a time: as many as lie in one line of the cache.
+const line = 64
+
+// fields fills dst, [n, width], with the signed fields of n rows of the weight, from a tensor that has them as its columns.
+func (m *module) fields(dst []int8, suffix string, width, first, n int) error {
+	codes, words := formats.Int8Bytes(dst), n/fields
+	held := make([]uint32, words*line) // the words of some columns of the weight for all rows: [words, line]
+	return formats.ReadColumns(m.src, m.name+suffix, first/fields, words, func(i int, b []byte) {
+		at := i % line
+		for c := range words {
+			held[c*line+at] = binary.LittleEndian.Uint32(b[4*c:])
+		}
+		if at < line-1 && i < width-1 {
+			return
+		}
+		for c := range words {
+			for k := 0; k <= at; k += fields {
+				unpack(codes[c*fields*width+i-at+k:], width, held[c*line+k:c*line+min(k+fields, at+1)])
 			}
 		}
 	})

@@ -116,20 +116,19 @@ const tile = 64
 // codes returns the data of qweight.
 func (e *encoder) codes() []byte {
 	m, u := e.m, unitOf(e.Bits)
-	bias := int8(-1 << (e.Bits - 1)) // as int8 -2^7, which is 2^7 modulo 2^8
+	bias := uint8(1) << (e.Bits - 1)
+	src := formats.Int8Bytes(m.Codes)
 	b := make([]byte, m.In/32*e.Bits*m.Out*4)
-	var fields [block]uint8
 	var w [3]uint32
 	for first := 0; first < m.Out; first += tile {
-		for at := 0; at < m.In; at += u.codes {
-			row := at / u.codes * u.words
+		for at := 0; at < m.In; at += line {
 			for o := first; o < min(first+tile, m.Out); o++ {
-				for j, q := range m.Codes[o*m.In+at:][:u.codes] {
-					fields[j] = uint8(q - bias)
-				}
-				u.pack(w[:], &fields)
-				for k := range u.words {
-					binary.LittleEndian.PutUint32(b[4*((row+k)*m.Out+o):], w[k])
+				for i := at; i < min(at+line, m.In); i += u.codes {
+					u.pack(w[:], src[o*m.In+i:], bias)
+					row := i / u.codes * u.words
+					for k := range u.words {
+						binary.LittleEndian.PutUint32(b[4*((row+k)*m.Out+o):], w[k])
+					}
 				}
 			}
 		}
@@ -145,18 +144,17 @@ func (e *encoder) zeros() []byte {
 		bias--
 	}
 	b := make([]byte, 0, e.groups*m.Out/32*e.Bits*4)
-	var fields [block]uint8
+	var zeros [block]byte
 	var w [3]uint32
 	for k := range e.groups {
 		src := e.group(k)
 		for o := 0; o < m.Out; o += u.codes {
-			for j := range u.codes {
-				fields[j] = bias
-				if m.Zeros != nil {
-					fields[j] += uint8(m.Zeros[(o+j)*g+src])
+			if m.Zeros != nil {
+				for j := range u.codes {
+					zeros[j] = uint8(m.Zeros[(o+j)*g+src])
 				}
 			}
-			u.pack(w[:], &fields)
+			u.pack(w[:], zeros[:], bias)
 			for _, v := range w[:u.words] {
 				b = binary.LittleEndian.AppendUint32(b, v)
 			}

@@ -27,35 +27,43 @@ func (m *module) rows(first, n int) (*formats.Affine, error) {
 	bias := uint8(1) << (m.Bits - 1)
 	at := first * m.Bits / 32
 	return a, m.eachZeros(at, n*m.Bits/32, func(g int, w []uint32) {
-		var fields [block]uint8
+		var zeros [block]byte
 		for k := 0; k < len(w); k += u.words {
-			u.unpack(&fields, w[k:])
-			for j, z := range fields[:u.codes] {
-				a.Zeros[(k/u.words*u.codes+j)*m.groups+g] = int8(z - bias)
+			u.unpack(zeros[:], w[k:], bias)
+			for j, z := range zeros[:u.codes] {
+				a.Zeros[(k/u.words*u.codes+j)*m.groups+g] = int8(z)
 			}
 		}
 	})
 }
 
+// line is how many codes of a row are unpacked at a time: as many as lie in one line of the cache.
+const line = 64
+
 // readCodes fills dst with the signed codes of rows [first, first+n).
 func (m *module) readCodes(dst []int8, first, n int) error {
 	u := unitOf(m.Bits)
 	bias := uint8(1) << (m.Bits - 1)
-	held := make([]uint32, u.words*n) // the words of a unit for each row, one row after the other
-	var fields [block]uint8
+	codes := formats.Int8Bytes(dst)
+	high, last := line/u.codes*u.words, m.in*m.Bits/32-1
+	held := make([]uint32, high*n) // the words of some units for each row: [high, n]
+	w := make([]uint32, high)
 	return formats.ReadColumns(m.src, m.name+suffixCodes, first, n, func(row int, b []byte) {
-		k := row % u.words
+		k := row % high
 		for o := range n {
-			held[o*u.words+k] = binary.LittleEndian.Uint32(b[4*o:])
+			held[k*n+o] = binary.LittleEndian.Uint32(b[4*o:])
 		}
-		if k < u.words-1 {
+		if k < high-1 && row < last {
 			return
 		}
-		at := row / u.words * u.codes
+		at := row / high * line
 		for o := range n {
-			u.unpack(&fields, held[o*u.words:])
-			for j := range u.codes {
-				dst[o*m.in+at+j] = int8(fields[j] - bias)
+			for i := range k + 1 {
+				w[i] = held[i*n+o]
+			}
+			part := codes[o*m.in+at:]
+			for i := 0; i <= k; i += u.words {
+				u.unpack(part[i/u.words*u.codes:], w[i:], bias)
 			}
 		}
 	})

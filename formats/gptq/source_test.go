@@ -1,9 +1,12 @@
 package gptq
 
 import (
+	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -121,4 +124,31 @@ func read(t testing.TB, src formats.Source, name string) []float32 {
 		t.Fatal(err)
 	}
 	return v
+}
+
+// loadFile reads a trusted file of testdata; the strict reader lives in a package that this one may not import.
+func loadFile(t *testing.T, path string) memory {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 8 + binary.LittleEndian.Uint64(b)
+	var header map[string]struct {
+		DType   string   `json:"dtype"`
+		Shape   []int64  `json:"shape"`
+		Offsets [2]int64 `json:"data_offsets"`
+	}
+	if err := json.Unmarshal(b[8:n], &header); err != nil {
+		t.Fatal(err)
+	}
+	m := memory{}
+	for name, h := range header {
+		dt, err := formats.ParseDType(h.DType)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.put(name, dt, b[n:][h.Offsets[0]:h.Offsets[1]], h.Shape...)
+	}
+	return m
 }

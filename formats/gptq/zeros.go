@@ -34,13 +34,13 @@ func upgrade(w []uint32, bits int) {
 		return
 	}
 	u := unitOf(bits)
-	var fields [block]uint8
+	var zeros [block]byte
 	for i := 0; i < len(w); i += u.words {
-		u.unpack(&fields, w[i:])
-		for j := range fields {
-			fields[j] = (fields[j] + 1) & 7
+		u.unpack(zeros[:], w[i:], 0)
+		for j := range zeros {
+			zeros[j] = (zeros[j] + 1) & 7
 		}
-		u.pack(w[i:i+u.words], &fields)
+		u.pack(w[i:], zeros[:], 0)
 	}
 }
 
@@ -53,7 +53,7 @@ func (m *module) readZeros(f *findings) error {
 	symmetric := [2][]uint32{u.repeat(middle - 1), u.repeat(middle)} // as stored in versions 1 and 2
 	is := [2]bool{true, true}
 	wraps := false
-	var fields [block]uint8
+	var zeros [block]byte
 	if err := m.eachZeros(0, m.out*m.Bits/32, func(_ int, w []uint32) {
 		for k := 0; k < len(w); k += u.words {
 			part := w[k : k+u.words]
@@ -61,8 +61,8 @@ func (m *module) readZeros(f *findings) error {
 				is[v] = is[v] && slices.Equal(part, symmetric[v])
 			}
 			if !is[0] && !is[1] && !wraps {
-				u.unpack(&fields, part)
-				wraps = slices.Contains(fields[:u.codes], 1<<m.Bits-1)
+				u.unpack(zeros[:], part, 0)
+				wraps = slices.Contains(zeros[:u.codes], 1<<m.Bits-1)
 			}
 		}
 	}); err != nil {
