@@ -32,10 +32,10 @@ type ShardMetadata struct {
 
 // WeightFormat is how a weight is stored, in terms that all formats share.
 type WeightFormat struct {
-	Method      string // "compressed-tensors", "gptq", "awq", "fp8", "gguf"
+	Method      string // "compressed-tensors", "gptq", "awq", "fp8", "modelopt", "gguf"
 	Layout      string // of the method: "pack-quantized", "int-quantized", "float-quantized", "gptq", "gptq_v2", "Q4_K"
 	Bits        int    // of a code
-	Group       int    // inputs that share a scale; -1 for a whole row, 0 for a whole tensor
+	Group       int    // inputs that share a scale, the side of the block for FP8 in blocks; -1 for a whole row, 0 for a whole tensor
 	Symmetric   bool   // no zero points
 	ActOrder    bool   // columns belong to groups in an order of their own
 	Indexed     bool   // the group of each column is stored, in order or not
@@ -53,23 +53,24 @@ func (f WeightFormat) integer() bool {
 
 // block reports whether scales belong to square blocks.
 func (f WeightFormat) block() bool {
-	return f.Method == methodFP8 || f.Layout == layoutFloat && f.Group > 0
+	return f.Group > 0 && (f.Method == methodFP8 || f.Layout == layoutFloat)
 }
 
 // The methods and layouts that rules name.
 const (
-	methodCT   = "compressed-tensors"
-	methodGPTQ = "gptq"
-	methodAWQ  = "awq"
-	methodFP8  = "fp8"
-	methodGGUF = "gguf"
+	methodCT       = "compressed-tensors"
+	methodGPTQ     = "gptq"
+	methodAWQ      = "awq"
+	methodFP8      = "fp8"
+	methodModelOpt = "modelopt"
+	methodGGUF     = "gguf"
 
-	layoutPack   = outputPacked
-	layoutInt    = "int-quantized"
-	layoutFloat  = "float-quantized"
-	layoutNVFP4  = "nvfp4-pack-quantized"
-	layoutMXFP4  = "mxfp4-pack-quantized"
-	layoutGPTQv2 = "gptq_v2"
+	layoutPack  = outputPacked
+	layoutInt   = "int-quantized"
+	layoutFloat = "float-quantized"
+	layoutNVFP4 = "nvfp4-pack-quantized"
+	layoutMXFP4 = "mxfp4-pack-quantized"
+	layoutMXFP8 = "mxfp8-quantized"
 )
 
 // planned describes the result of a decision; q is nil where nothing is quantized. A decision that names no module holds for all.

@@ -9,6 +9,10 @@ const plainFix = "use bits 2 or 3 (written as plain weights)"
 
 // compressed checks what readers of compressed-tensors ask for.
 func (c *checker) compressed(u use) {
+	if u.Layout == layoutMXFP8 && !c.is("llama.cpp", "mlx") {
+		c.unsure(ruleMethod, u.at, "use FP8 in blocks of 128", "whether it reads compressed-tensors %s has not been looked at", u.Layout)
+		return
+	}
 	if !c.m.PackedModules {
 		c.refuse(ruleConv1D, u.at, plainFix+", or a family of nn.Linear modules", "%s holds its projections in Conv1D modules, which compressed-tensors cannot name", c.m.Family)
 	}

@@ -1,7 +1,5 @@
 package pipeline
 
-import "modelpress/internal/arch"
-
 // gptq checks what readers of GPTQ weights ask for.
 func (c *checker) gptq(u use) {
 	c.zeroLabel(u)
@@ -94,30 +92,6 @@ func (c *checker) awqKernels(u use) {
 				c.require(ruleHalf, atTensor(lin.Weight), "serve with --dtype half", "%d x %d is left to the kernels of AWQ itself, which compute in float16 alone", lin.Out, lin.In)
 				return
 			}
-		}
-	}
-}
-
-// fp8 checks FP8 in blocks of 128 with quant_method fp8.
-func (c *checker) fp8(u use) {
-	switch c.target {
-	case "hf":
-		c.require(ruleFP8GPU, u.at, "use such a GPU", "it computes FP8 on GPUs of compute capability 8.9 and later only")
-	case "vllm", "sglang":
-		c.note("FP8 arithmetic needs GPUs of compute capability 8.9")
-	case "mlx":
-		c.refuse(ruleNoReader, u.at, "convert it to plain weights", "no reader of quant_method fp8 is known for %s", c.target)
-	}
-}
-
-// fusedBlocks checks FP8 blocks of projections that are fused: each but the last has to end with a block.
-func (c *checker) fusedBlocks(lins *[arch.NumRoles]arch.Linear, roles []arch.Role) {
-	if !c.is("vllm", "sglang") {
-		return
-	}
-	for _, r := range roles[:len(roles)-1] {
-		if f, ok := c.c.stored(lins[r]); ok && f.block() && lins[r].Out%f.Group != 0 {
-			c.refuse(ruleFP8Block, atTensor(lins[r].Weight), "keep the fused projections in 16 bits, or scale by rows", "its %d outputs do not end with a block of %d, and others follow in the fused matrix", lins[r].Out, f.Group)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"encoding/json"
+	"math"
 	"slices"
 	"strings"
 
@@ -49,7 +50,10 @@ func NewCandidate(m *arch.Model, config []byte, view, raw formats.Source) (*Cand
 func formatOf(st formats.Storage) WeightFormat {
 	f := WeightFormat{Method: methodGGUF, Layout: st.Format, Bits: st.Code, Group: st.Group, Symmetric: st.Symmetric, ActOrder: st.Ordered}
 	f.Indexed = slices.ContainsFunc(st.Tensors, func(name string) bool { return strings.HasSuffix(name, "g_idx") })
+	algo, modelopt := strings.CutPrefix(st.Format, methodModelOpt+" ")
 	switch {
+	case modelopt:
+		f.Method, f.Layout = methodModelOpt, map[string]string{"NVFP4": layoutNVFP4, "FP8": layoutFloat}[algo]
 	case st.Format == methodFP8:
 		f.Method = methodFP8
 	case strings.HasPrefix(st.Format, methodGPTQ):
@@ -59,11 +63,21 @@ func formatOf(st formats.Storage) WeightFormat {
 	case strings.HasSuffix(st.Format, "-quantized"):
 		f.Method = methodCT
 	}
+	if f.Layout == "naive-quantized" {
+		f.Layout = layoutFloat
+		if st.Grid {
+			f.Layout = layoutInt
+		}
+	}
 	if f.Bits == 0 && f.Method != methodGGUF {
 		f.Bits = 8
-		if st.Format == layoutNVFP4 || st.Format == layoutMXFP4 {
+		if f.Layout == layoutNVFP4 || f.Layout == layoutMXFP4 {
 			f.Bits = 4
 		}
+	}
+	// The weights of a square block share a scale, and rules go by its side.
+	if side := int(math.Sqrt(float64(max(0, f.Group)))); f.block() && side*side == f.Group {
+		f.Group = side
 	}
 	return f
 }
@@ -71,7 +85,7 @@ func formatOf(st formats.Storage) WeightFormat {
 // readScales finds the type of the scales among the tensors that a weight is stored in, and reads the one of the whole tensor.
 func (f *WeightFormat) readScales(raw formats.Source, tensors []string) error {
 	for _, name := range tensors {
-		global := strings.HasSuffix(name, "global_scale") && !strings.HasSuffix(name, "input_global_scale")
+		global := strings.HasSuffix(name, ".weight_global_scale") || strings.HasSuffix(name, ".weight_scale_2")
 		if !global && !strings.HasSuffix(name, ".scales") && !strings.HasSuffix(name, ".weight_scale") && !strings.HasSuffix(name, ".weight_scale_inv") {
 			continue
 		}

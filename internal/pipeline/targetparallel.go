@@ -84,7 +84,7 @@ func (c *Candidate) columns(a *arch.Layer, tp int, r arch.Role, outs []int) (ten
 // rowStep is what the inputs of a shard have to be multiples of.
 func (f WeightFormat) rowStep() int {
 	switch {
-	case f.Method == methodAWQ, f.Layout == layoutNVFP4, f.Layout == layoutMXFP4, f.block():
+	case f.Method == methodAWQ, oneOf(f.Layout, layoutNVFP4, layoutMXFP4, layoutMXFP8), f.block():
 		return max(1, f.Group)
 	case f.integer():
 		return max(128, f.Group)

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"sort"
 	"strings"
-
-	"modelpress/formats/planfile"
 )
 
 // What a verdict says.
@@ -95,15 +93,6 @@ func (c *checker) verdict() Verdict {
 		v.MinVersion = c.minVersion()
 	}
 	return v
-}
-
-// Target is the verdict as plans have it.
-func (v Verdict) Target() planfile.Target {
-	t := planfile.Target{Name: v.Name, Loads: v.Loads, Notes: v.Notes}
-	for _, f := range v.Violations {
-		t.Violations = append(t.Violations, planfile.Violation{Tensor: f.Tensor, Rule: f.text(), Fix: f.Fix})
-	}
-	return t
 }
 
 // text is the rule with the key that it is about.

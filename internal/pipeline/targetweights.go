@@ -31,6 +31,8 @@ func (c *checker) weights() {
 			c.awq(u)
 		case methodFP8:
 			c.fp8(u)
+		case methodModelOpt:
+			c.modelOpt(u)
 		}
 	}
 	c.layers()
