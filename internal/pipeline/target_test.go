@@ -79,7 +79,7 @@ func ct(layout string, bits, group int, symmetric bool) WeightFormat {
 	return WeightFormat{Method: methodCT, Layout: layout, Bits: bits, Group: group, Symmetric: symmetric}
 }
 
-func gptq(bits, group int, symmetric bool) WeightFormat {
+func gptqOf(bits, group int, symmetric bool) WeightFormat {
 	return WeightFormat{Method: methodGPTQ, Layout: methodGPTQ, Bits: bits, Group: group, Symmetric: symmetric, Indexed: true}
 }
 

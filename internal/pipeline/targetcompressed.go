@@ -65,7 +65,7 @@ func (c *checker) kernels(u use) {
 		}
 	}
 	if u.ActOrder {
-		c.note("columns in the order of activations: every rank keeps all scales of o_proj and down_proj")
+		c.note("columns in the order of activations: every rank keeps all scales of projections that are split by inputs")
 	}
 }
 
