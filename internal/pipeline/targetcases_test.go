@@ -31,7 +31,7 @@ func shapeCases() []ruleCase {
 		{id: ruleHeadDim, target: "sglang", level: levelCondition, where: "head_dim", rule: "null", fix: "write the number", edit: func(c *Candidate) {
 			c.Config = []byte(`{"head_dim": null, "tie_word_embeddings": false}`)
 		}},
-		{id: ruleTied, target: "mlx", where: "tie_word_embeddings", rule: "drops lm_head", fix: "false", edit: func(c *Candidate) {
+		{id: ruleTied, target: "mlx", where: "tie_word_embeddings", rule: "drops the head", fix: "false", edit: func(c *Candidate) {
 			c.Config = []byte(`{"head_dim": 64}`)
 		}},
 		{id: ruleLlamaSlide, target: "vllm", level: levelCondition, where: "sliding_window", rule: "transformers does not", fix: "remove sliding_window", config: `"sliding_window": 128`},
