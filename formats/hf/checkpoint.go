@@ -100,6 +100,24 @@ func (c *Checkpoint) openWeights() error {
 		c.tensors = f.Tensors()
 		return nil
 	}
+	return c.noWeights()
+}
+
+// noWeights is the error of a directory without weights, or with shards that no index describes.
+func (c *Checkpoint) noWeights() error {
+	entries, err := c.dir.list(".")
+	if err != nil {
+		return formats.Errorf(c.name, "", "%w", underlying(err))
+	}
+	var shards []string
+	for _, e := range entries {
+		if shardName.MatchString(e.Name()) {
+			shards = append(shards, e.Name())
+		}
+	}
+	if len(shards) > 0 {
+		return formats.Errorf(indexName, "", "it is not there, and without it no loader knows what is in the %d weight files (the first is %s)", len(shards), quote(shards[0]))
+	}
 	return formats.Errorf(c.name, "", "neither %s nor %s is in the directory", singleName, indexName)
 }
 

@@ -31,7 +31,7 @@ func shapeCases() []ruleCase {
 		{id: ruleHeadDim, target: "sglang", level: levelCondition, where: "head_dim", rule: "null", fix: "write the number", edit: func(c *Candidate) {
 			c.Config = []byte(`{"head_dim": null, "tie_word_embeddings": false}`)
 		}},
-		{id: ruleTied, target: "mlx", where: "tie_word_embeddings", rule: "drops the output head", fix: "false", edit: func(c *Candidate) {
+		{id: ruleTied, target: "mlx", where: "tie_word_embeddings", rule: "drops the head", fix: "false", edit: func(c *Candidate) {
 			c.Config = []byte(`{"head_dim": 64}`)
 		}},
 		{id: ruleLlamaSlide, target: "vllm", level: levelCondition, where: "sliding_window", rule: "transformers does not", fix: "remove sliding_window", config: `"sliding_window": 128`},
@@ -67,13 +67,13 @@ func quantCases() []ruleCase {
 		{id: ruleMethod, target: "sglang", level: levelUnsure, rule: "mxfp8", weights: all(ct(layoutMXFP8, 8, 32, true))},
 		{id: ruleNoReader, target: "mlx", rule: "compressed-tensors pack-quantized is known for mlx", fix: "remove the target", weights: all(pack4)},
 		{id: ruleNoReader, target: "tensorrt-llm", rule: "compressed-tensors pack-quantized is known for tensorrt-llm", weights: all(pack4)},
-		{id: ruleNoReader, target: "tensorrt-llm", level: levelCondition, rule: "quant_method gptq", fix: "latest", weights: all(gptqOf(4, 128, true))},
-		{id: ruleNoReader, target: "tensorrt-llm", rule: "groups of 64 or 128", weights: all(gptqOf(8, 128, true))},
+		{id: ruleNoReader, target: "tensorrt-llm", level: levelCondition, rule: "quant_method gptq", fix: "latest", weights: all(gptq(4, 128, true))},
+		{id: ruleNoReader, target: "tensorrt-llm", rule: "groups of 64 or 128", weights: all(gptq(8, 128, true))},
 		{id: ruleNoReader, target: "tensorrt-llm", rule: "AWQ", weights: all(awq4)},
-		{id: ruleNoReader, target: "mlx", rule: "packed as AWQ", fix: "convert it", weights: all(gptqOf(4, 128, true))},
+		{id: ruleNoReader, target: "mlx", rule: "packed as AWQ", fix: "convert it", weights: all(gptq(4, 128, true))},
 		{id: ruleNoReader, target: "mlx", rule: "quant_method fp8", weights: all(fp8ds)},
 		{id: ruleNoReader, target: "mlx", rule: "modelopt", weights: all(WeightFormat{Method: methodModelOpt, Layout: layoutNVFP4, Bits: 4, Group: 16})},
-		{id: ruleOrder, target: "tensorrt-llm", rule: "order of activations", fix: "without activation order", weights: all(gptqOf(4, 128, true).with(func(f *WeightFormat) { f.ActOrder = true }))},
+		{id: ruleOrder, target: "tensorrt-llm", rule: "order of activations", fix: "without activation order", weights: all(gptq(4, 128, true).with(func(f *WeightFormat) { f.ActOrder = true }))},
 		{id: ruleFused, target: "vllm", where: "0.self_attn.v_proj", rule: "kept while " + q0, fix: "all of the fused", weights: part(pack4, arch.Q, arch.K)},
 		{id: ruleFused, target: "sglang", where: "1.mlp.up_proj", rule: "pack-quantized of 8 bits in groups of 128 while model.layers.1.mlp.gate_proj.weight", fix: "one scheme",
 			weights: mix(func(l int, r arch.Role) (WeightFormat, bool) {
@@ -96,16 +96,16 @@ func quantCases() []ruleCase {
 		{id: ruleTransform, target: "hf", where: "transform_config", rule: "does not transform", config: online, weights: all(pack4)},
 		{id: ruleTransform, target: "sglang", level: levelUnsure, where: "transform_config", config: online, weights: all(pack4)},
 		{id: ruleGroups, target: "vllm", rule: "not 256", fix: "32, 64, 128 or -1", weights: all(ct(layoutPack, 4, 256, true))},
-		{id: ruleShapes, target: "sglang", where: q0, rule: "not 288 x 288", fix: "quantize.ignore", model: testmodel.Options{D: 288, H: 4, G: 4, K: 72, F: 512}, weights: all(gptqOf(4, 32, true))},
+		{id: ruleShapes, target: "sglang", where: q0, rule: "not 288 x 288", fix: "quantize.ignore", model: testmodel.Options{D: 288, H: 4, G: 4, K: 72, F: 512}, weights: all(gptq(4, 32, true))},
 		{id: ruleZeros, target: "vllm", level: levelCondition, rule: "8-bit codes with zero points", fix: "Hopper", weights: all(ct(layoutPack, 8, 128, false))},
 		{id: ruleZeros, target: "sglang", level: levelUnsure, rule: "8-bit codes with zero points", weights: all(ct(layoutPack, 8, 128, false))},
-		{id: ruleKernel, target: "vllm", rule: "not gptq of 3 bits in groups of 128", fix: "4 or 8 symmetric bits", weights: all(gptqOf(3, 128, true))},
-		{id: ruleKernel, target: "vllm", rule: "with zero points", weights: all(gptqOf(4, 128, false))},
-		{id: ruleHalf, target: "sglang", level: levelCondition, rule: "gptq of 2 bits", fix: "--dtype half", weights: all(gptqOf(2, 128, true))},
+		{id: ruleKernel, target: "vllm", rule: "not gptq of 3 bits in groups of 128", fix: "4 or 8 symmetric bits", weights: all(gptq(3, 128, true))},
+		{id: ruleKernel, target: "vllm", rule: "with zero points", weights: all(gptq(4, 128, false))},
+		{id: ruleHalf, target: "sglang", level: levelCondition, rule: "gptq of 2 bits", fix: "--dtype half", weights: all(gptq(2, 128, true))},
 		{id: ruleHalf, target: "vllm", level: levelCondition, where: "0.mlp.gate_proj", rule: "520 x 256", fix: "--dtype half", model: testmodel.Options{D: 256, H: 4, G: 2, K: 64, F: 520}, weights: all(awq4)},
 		{id: ruleHalf, target: "sglang", level: levelCondition, rule: "groups of 16", weights: all(awq4.with(func(f *WeightFormat) { f.Group = 16 }))},
 		{id: ruleZeroLabel, target: "hf", where: "checkpoint_format", rule: "those of gptq_v2", fix: "set it to gptq_v2", config: `"quantization_config":{"quant_method":"gptq","checkpoint_format":"gptq"}`,
-			weights: all(gptqOf(4, 128, true).with(func(f *WeightFormat) { f.Layout = "gptq_v2" }))},
+			weights: all(gptq(4, 128, true).with(func(f *WeightFormat) { f.Layout = "gptq_v2" }))},
 		{id: ruleInt8Inputs, target: "vllm", rule: "quantized inputs only", fix: "pack the codes", weights: all(ct(layoutInt, 8, -1, true))},
 		{id: ruleInt8Zeros, target: "sglang", rule: "without zero points", fix: "symmetrically", weights: all(int8s.with(func(f *WeightFormat) { f.Symmetric = false }))},
 		{id: ruleInt8AsFP8, target: "tensorrt-llm", rule: "these are int8", fix: "FP8", weights: all(int8s)},

@@ -1,6 +1,10 @@
 package pipeline
 
-import "strings"
+import (
+	"strings"
+
+	"modelpress/formats"
+)
 
 func join(list []string) string { return strings.Join(list, ", ") }
 
@@ -64,8 +68,16 @@ func (c *checker) kernels(u use) {
 			c.unsure(ruleZeros, u.at, "quantize symmetrically", "its Marlin kernels have no 8-bit codes with zero points, and it does not look before the first token")
 		}
 	}
+	c.rounded(u)
 	if u.ActOrder {
-		c.note("columns in the order of activations: every rank keeps all scales of projections that are split by inputs")
+		c.note("columns in the order of activations: every rank keeps all scales of the matrices that are split by inputs")
+	}
+}
+
+// rounded notes scales that lose digits: they are read into the type that the model computes in.
+func (c *checker) rounded(u use) {
+	if c.m.TorchDType == "bfloat16" && (u.Scales == formats.F16 || u.Scales == formats.F32) {
+		c.note("scales of type %s are rounded to bfloat16, the type that the model computes in; --dtype half keeps those of F16", u.Scales)
 	}
 }
 

@@ -1,6 +1,11 @@
 package pipeline
 
-import "testing"
+import (
+	"testing"
+
+	"modelpress/formats"
+	"modelpress/internal/testmodel"
+)
 
 func converterCases() []ruleCase {
 	return []ruleCase{
@@ -59,6 +64,7 @@ func TestVerdictLoads(t *testing.T) {
 		{ruleCase{target: "vllm", weights: all(nvfp4s)}, notKnown, "16 bits"},
 		{ruleCase{target: "vllm", weights: all(gptqOf(8, -1, true).with(func(f *WeightFormat) { f.ActOrder = true }))}, notKnown, "every rank keeps all scales"},
 		{ruleCase{target: "sglang", weights: all(awq4)}, notKnown, ""},
+		{ruleCase{target: "sglang", model: testmodel.Options{D: 256, H: 4, G: 2, K: 64, F: 512, DType: formats.BF16}, weights: all(awq4.with(func(f *WeightFormat) { f.Scales = formats.F16 }))}, notKnown, "scales of type F16 are rounded to bfloat16"},
 		{ruleCase{target: "vllm", weights: all(fp8ds)}, notKnown, "8.9"},
 		{ruleCase{target: "tensorrt-llm", weights: all(fp8row)}, notKnown, ""},
 		{ruleCase{target: "tensorrt-llm", weights: all(fp8blk)}, notKnown, ""},

@@ -79,6 +79,7 @@ func (c *checker) awq(u use) {
 
 // awqKernels finds weights that the Marlin kernels do not take: the kernels of AWQ itself compute in float16 alone.
 func (c *checker) awqKernels(u use) {
+	c.rounded(u)
 	if !containsInt(groupSizes, u.Group) {
 		c.require(ruleHalf, u.at, "serve with --dtype half", "groups of %d are left to the kernels of AWQ itself, which compute in float16 alone", u.Group)
 		return

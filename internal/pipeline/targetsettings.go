@@ -9,7 +9,7 @@ func (c *checker) settings() {
 	}
 	f := c.c.facts()
 	if c.is("mlx") && c.m.Rope != nil && !c.m.Tied && f.missing("tie_word_embeddings") && (c.m.Family == "llama" || c.m.Family == "mistral") {
-		c.refuse(ruleTied, atKey("tie_word_embeddings"), "write tie_word_embeddings: false", "it takes the missing key for true and drops the output head; transformers takes it for false")
+		c.refuse(ruleTied, atKey("tie_word_embeddings"), "write tie_word_embeddings: false", "it takes the missing key for true and drops the head; transformers takes it for false")
 	}
 	if c.is("sglang") && f.null("head_dim") {
 		c.require(ruleHeadDim, atKey("head_dim"), "write the number", "its older releases take null for the width of a head")

@@ -179,7 +179,7 @@ func (c *checker) transforms() {
 	at, fix := atKey("quantization_config.transform_config"), "rotate offline alone: by weight_input and weight_output"
 	switch c.target {
 	case "vllm":
-		c.require(ruleTransform, at, "use a release with vLLM #22486, and not for inputs of the last projection of an FFN (#33661), or "+fix, "it transforms activations at run time (%s)", join(online))
+		c.require(ruleTransform, at, "use a release with vLLM #22486, and not for the inputs of the last projection of an FFN (#33661), or "+fix, "it transforms activations at run time (%s)", join(online))
 	case "hf", "llama.cpp", "mlx":
 		c.refuse(ruleTransform, at, fix, "it does not transform activations at run time (%s)", join(online))
 	default:
