@@ -10,7 +10,7 @@ import (
 // wider than those of the format if these divide them. It returns a [formats.Inexact] where the format cannot hold the weight as it is:
 // scales that F16 does not hold, zero points in a symmetric format or of 0 in version 1, columns in an order of their own without ActOrder.
 //
-// GPTQModel loads asymmetric weights of version 1 only where it wrote them itself: write version 2 for those.
+// AutoGPTQ knows version 1 alone. GPTQModel loads asymmetric weights of version 1 only where it wrote them itself: write version 2 for those.
 //
 // Peak memory: that of the result.
 func (f Format) Encode(module string, m *formats.Affine) ([]formats.Tensor, error) {
