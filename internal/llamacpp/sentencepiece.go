@@ -10,7 +10,7 @@ import (
 	"modelpress/formats/gguf"
 )
 
-// noScore is the score of tokens that no merge makes: below those of all others.
+// noScore is the score of tokens that no merge makes: below those of all others, so that text that looks like one is joined last.
 const noScore = -1e9
 
 // sentencePiece writes BPE with byte fallback as a SentencePiece model. llama.cpp joins the two neighbours that make the token of the
@@ -73,9 +73,6 @@ func (w *tokenWriter) scores(kinds []int32) []float32 {
 	scores := make([]float32, w.vocab)
 	for id := range scores {
 		scores[id] = noScore
-		if kinds[id] == tokenByte || kinds[id] == tokenUnknown {
-			scores[id] = 0
-		}
 	}
 	for rank, m := range w.model.merges {
 		if id, ok := w.model.ids[m[0]+m[1]]; ok && kinds[id] == tokenNormal && scores[id] == noScore {

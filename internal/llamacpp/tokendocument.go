@@ -62,7 +62,11 @@ func (d *tokenDocument) byteLevel(pre preTokenizer, prefix bool) {
 			stages = append(stages, level(true))
 			break
 		}
-		stages = append(stages, ordered{{"type", "Split"}, {"pattern", ordered{{"Regex", p}}}, {"behavior", "Isolated"}, {"invert", false}})
+		if p == reDigit {
+			stages = append(stages, ordered{{"type", "Digits"}, {"individual_digits", true}})
+		} else {
+			stages = append(stages, ordered{{"type", "Split"}, {"pattern", ordered{{"Regex", p}}}, {"behavior", "Isolated"}, {"invert", false}})
+		}
 		if i == len(pre.patterns)-1 {
 			stages = append(stages, level(false))
 		}

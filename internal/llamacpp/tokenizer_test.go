@@ -108,7 +108,7 @@ func TestTokenizerSentencePiece(t *testing.T) {
 		token string
 		kind  int32
 		score float32
-	}{0: {"<unk>", 2, 0}, 1: {"<s>", 3, noScore}, 3: {"<0x00>", 6, 0}, 259: {"▁", 1, noScore}, 262: {"▁a", 1, 0}, 263: {"ab", 1, -1},
+	}{0: {"<unk>", 2, noScore}, 1: {"<s>", 3, noScore}, 3: {"<0x00>", 6, noScore}, 259: {"▁", 1, noScore}, 262: {"▁a", 1, 0}, 263: {"ab", 1, -1},
 		264: {"▁ab", 1, -2}, 265: {" user", 4, noScore}} {
 		if tokens[id] != want.token || kinds[id] != want.kind || scores[id] != want.score {
 			t.Errorf("token %d: %q of type %d, score %g, want %v", id, tokens[id], kinds[id], scores[id], want)
