@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"modelpress/formats"
+	"modelpress/internal/num"
 )
 
 // Quantize stores src, rows of row values, in blocks of t. Types are F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K and Q6_K; dst
@@ -26,8 +27,8 @@ func Quantize(t Type, dst []byte, src []float32, row int, importance []float32) 
 	if err := checkQuantize(t, dst, src, row, importance); err != nil {
 		return fmt.Errorf("ggml: quantize: %w", err)
 	}
-	if err := formats.CheckFinite("", "", src, 0); err != nil {
-		return fmt.Errorf("ggml: quantize: %w", err)
+	if num.MagnitudeBits(src) >= infinity {
+		return fmt.Errorf("ggml: quantize: %w", formats.CheckFinite("", "", src, 0))
 	}
 	switch t {
 	case F32:
@@ -42,12 +43,12 @@ func Quantize(t Type, dst []byte, src []float32, row int, importance []float32) 
 		q.plain(dst, src)
 		return q.check(t, dst)
 	}
-	weights := balance(importance, q.part)
-	for n := row / t.Block() * t.Size(); len(src) > 0; src, dst = src[row:], dst[n:] {
-		q.weighted(dst[:n], src[:row], weights)
-	}
+	q.weighted(dst, src, balance(importance, q.part))
 	return q.check(t, dst)
 }
+
+// infinity has the bits of +Inf.
+const infinity = 0x7f800000
 
 func encode(dst []byte, src []float32, dt formats.DType) error {
 	if err := formats.CheckRange("", "", src, dt, 0); err != nil {
@@ -56,7 +57,7 @@ func encode(dst []byte, src []float32, dt formats.DType) error {
 	return formats.Encode(dst, src, dt)
 }
 
-// quantizer is how a type is written. Plain takes any blocks, weighted one row.
+// quantizer is how a type is written. Plain takes any blocks, weighted whole rows.
 type quantizer struct {
 	plain    func(dst []byte, src []float32)
 	weighted func(dst []byte, src, importance []float32)
@@ -69,7 +70,7 @@ var quantizers = map[Type]quantizer{
 	Q4_1: {quantizeQ4_1, weightedQ4_1, []int{0, 2}, 32},
 	Q5_0: {quantizeQ5_0, weightedQ5_0, []int{0}, 32},
 	Q5_1: {quantizeQ5_1, weightedQ5_1, []int{0, 2}, 32},
-	Q8_0: {quantizeQ8_0, nil, []int{0}, 32},
+	Q8_0: {func(dst []byte, src []float32) { num.QuantizeQ8(dst, src) }, nil, []int{0}, 32},
 	Q4_K: {func(dst []byte, src []float32) { quantizeQ4K(dst, src, nil) }, quantizeQ4K, []int{0, 2}, 32},
 	Q5_K: {func(dst []byte, src []float32) { quantizeQ5K(dst, src, nil) }, quantizeQ5K, []int{0, 2}, 32},
 	Q6_K: {func(dst []byte, src []float32) { quantizeQ6K(dst, src, nil) }, quantizeQ6K, []int{208}, 16},
