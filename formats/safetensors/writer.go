@@ -107,7 +107,7 @@ func createShard(path string, s *Shard, header []byte) (*shardFile, bool, error)
 	if err != nil {
 		return nil, false, err
 	}
-	err = reserve(f, start+s.DataBytes())
+	err = formats.Reserve(f, start+s.DataBytes())
 	if err == nil {
 		_, err = f.WriteAt(header, 0)
 	}

@@ -1,16 +1,14 @@
-package safetensors
+package formats
 
 import (
 	"errors"
 	"os"
 
 	"golang.org/x/sys/unix"
-
-	"modelpress/formats"
 )
 
-// reserve gives a new file its size, with blocks behind it where the file system can do that and sparse where it cannot.
-func reserve(f *os.File, size int64) error {
+// Reserve gives a new file its size, with blocks behind it where the file system can do that and sparse where it cannot.
+func Reserve(f *os.File, size int64) error {
 	for {
 		err := unix.Fallocate(int(f.Fd()), 0, 0, size)
 		switch {
@@ -19,6 +17,6 @@ func reserve(f *os.File, size int64) error {
 		case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOSYS):
 			return f.Truncate(size)
 		}
-		return formats.NoSpace(err)
+		return NoSpace(err)
 	}
 }
