@@ -68,17 +68,26 @@ func (m *Affine) Dequantize(dst []float32, first int) {
 			zeros = m.Zeros[row*g : (row+1)*g]
 		}
 		out := dst[r*m.In : (r+1)*m.In]
-		width := m.In / g
-		for i, q := range codes {
-			k := i / width
-			if m.GIdx != nil {
-				k = int(m.GIdx[i])
+		if m.GIdx != nil {
+			for i, q := range codes {
+				k, z := m.GIdx[i], 0
+				if zeros != nil {
+					z = int(zeros[k])
+				}
+				out[i] = float32(int(q)-z) * scales[k]
 			}
+			continue
+		}
+		width := m.In / g
+		for k, s := range scales {
 			z := 0
 			if zeros != nil {
 				z = int(zeros[k])
 			}
-			out[i] = float32(int(q)-z) * scales[k]
+			part := out[k*width : (k+1)*width]
+			for i, q := range codes[k*width : (k+1)*width] {
+				part[i] = float32(int(q)-z) * s
+			}
 		}
 	}
 }

@@ -6,19 +6,25 @@ import (
 	"math"
 	"sync"
 	"unsafe"
+
+	"modelpress/internal/num"
 )
 
 // Decode converts len(dst) little-endian values of type dt to float32. src must hold exactly that many. F64 rounds to
-// nearest even, the others convert exactly; types for which [DType.IsFloat] is false are an error.
+// nearest even, the others convert exactly; types for which [DType.Converts] is false are an error.
 func Decode(dst []float32, src []byte, dt DType) error {
 	if err := checkConversion(len(dst), len(src), dt); err != nil {
 		return fmt.Errorf("decode: %w", err)
 	}
 	switch dt {
+	case F8E4M3:
+		decode8(dst, src, &e4m3Table)
+	case F8E5M2:
+		decode8(dst, src, &e5m2Table)
 	case BF16:
-		decodeBF16(dst, src)
+		num.DecodeBF16(dst, src)
 	case F16:
-		decodeF16(dst, src)
+		num.DecodeF16(dst, src)
 	case F32:
 		if raw := bytesOf(dst); raw != nil {
 			copy(raw, src)
@@ -36,17 +42,21 @@ func Decode(dst []float32, src []byte, dt DType) error {
 }
 
 // Encode converts src to little-endian values of type dt, rounding to nearest with ties to even. dst must have exactly
-// the bytes for them; types for which [DType.IsFloat] is false are an error. Values past the range of F16 become
-// infinities: see [CheckRange].
+// the bytes for them; types for which [DType.Converts] is false are an error. Values past the range of F16 and F8_E5M2 become
+// infinities, those past the range of F8_E4M3 its largest value: see [CheckRange].
 func Encode(dst []byte, src []float32, dt DType) error {
 	if err := checkConversion(len(src), len(dst), dt); err != nil {
 		return fmt.Errorf("encode: %w", err)
 	}
 	switch dt {
+	case F8E4M3:
+		encode8(dst, src, E4M3FromF32)
+	case F8E5M2:
+		encode8(dst, src, E5M2FromF32)
 	case BF16:
-		encodeBF16(dst, src)
+		num.EncodeBF16(dst, src)
 	case F16:
-		encodeF16(dst, src)
+		num.EncodeF16(dst, src)
 	case F32:
 		if raw := bytesOf(src); raw != nil {
 			copy(dst, raw)
@@ -73,7 +83,7 @@ func bytesOf(v []float32) []byte {
 }
 
 func checkConversion(values, bytes int, dt DType) error {
-	if !dt.IsFloat() {
+	if !dt.Converts() {
 		return fmt.Errorf("no float32 conversion for dtype %s", dt)
 	}
 	if values > math.MaxInt/dt.Size() || bytes != values*dt.Size() {
@@ -97,8 +107,8 @@ func ReadF32(src Source, name string, dst []float32, elemOff int64) error {
 	if err != nil {
 		return Errorf("", name, "%w", err)
 	}
-	if !t.DType.IsFloat() {
-		return Errorf("", name, "dtype %s where a float type (F16, BF16, F32, F64) is needed", t.DType)
+	if !t.DType.Converts() {
+		return Errorf("", name, "dtype %s where a float type (F8_E4M3, F8_E5M2, F16, BF16, F32, F64) is needed", t.DType)
 	}
 	if elemOff < 0 || elemOff > n || int64(len(dst)) > n-elemOff {
 		return Errorf("", name, "read of elements [%d, %d+%d) of %d", elemOff, elemOff, len(dst), n)

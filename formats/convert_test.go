@@ -39,7 +39,7 @@ func TestBulkEqualsScalar(t *testing.T) {
 		for i := range v {
 			v[i] = math.Float32frombits(rng.Uint32())
 		}
-		for _, dt := range []DType{F16, BF16, F32, F64} {
+		for _, dt := range []DType{F8E4M3, F8E5M2, F16, BF16, F32, F64} {
 			raw := bytes.Repeat([]byte{0xee}, n*dt.Size()+8)
 			p := raw[4 : 4+n*dt.Size()]
 			if err := Encode(p, v, dt); err != nil {
@@ -55,6 +55,10 @@ func TestBulkEqualsScalar(t *testing.T) {
 			for i, f := range v {
 				want := f
 				switch dt {
+				case F8E4M3:
+					want = E4M3ToF32(E4M3FromF32(f))
+				case F8E5M2:
+					want = E5M2ToF32(E5M2FromF32(f))
 				case F16:
 					want = F16ToF32(F16FromF32(f))
 				case BF16:
@@ -69,7 +73,7 @@ func TestBulkEqualsScalar(t *testing.T) {
 }
 
 func TestConversionErrors(t *testing.T) {
-	for _, dt := range []DType{Invalid, Bool, U8, I8, F8E4M3, F8E5M2, F8E8M0, I16, U16, I32, U32, C64, I64, U64, 200} {
+	for _, dt := range []DType{Invalid, Bool, U8, I8, F8E8M0, I16, U16, I32, U32, C64, I64, U64, 200} {
 		if err := Decode(nil, nil, dt); err == nil {
 			t.Errorf("Decode accepts %s", dt)
 		}
@@ -180,6 +184,8 @@ func TestCheckRange(t *testing.T) {
 		{F16, 65519.996, true}, {F16, 65520, false}, {F16, -65520, false}, {F16, 1e-30, true},
 		{BF16, math.Float32frombits(0x7f7f7fff), true}, {BF16, math.Float32frombits(0x7f7f8000), false},
 		{F32, math.MaxFloat32, true}, {F16, float32(math.Inf(1)), true},
+		{F8E5M2, 61439.996, true}, {F8E5M2, 61440, false}, {F8E5M2, -61440, false},
+		{F8E4M3, 464, true}, {F8E4M3, math.Nextafter32(464, 500), false}, {F8E4M3, -1e9, false},
 	} {
 		err := CheckRange("f", "w", []float32{0, c.v}, c.dt, 0)
 		if (err == nil) != c.ok {
@@ -192,6 +198,12 @@ func TestCheckRange(t *testing.T) {
 		back := make([]float32, 1)
 		if err := Decode(back, p[:c.dt.Size()], c.dt); err != nil {
 			t.Fatal(err)
+		}
+		if c.dt == F8E4M3 {
+			if math.Abs(float64(back[0])) != E4M3Max {
+				t.Errorf("%s stores %v as %v", c.dt, c.v, back[0])
+			}
+			continue
 		}
 		if c.ok == math.IsInf(float64(back[0]), 0) && !math.IsInf(float64(c.v), 0) {
 			t.Errorf("%s stores %v as %v", c.dt, c.v, back[0])

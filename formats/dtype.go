@@ -65,7 +65,11 @@ func ParseDType(name string) (DType, error) {
 	return Invalid, fmt.Errorf("unknown dtype %q", name)
 }
 
-// IsFloat reports whether values of the type convert to float32 by [Decode].
+// IsFloat reports whether weights are computed with in this type: F16, BF16, F32, F64. The 8-bit floats are not among them, since their values
+// mean a weight only together with a scale.
 func (d DType) IsFloat() bool {
 	return d == F16 || d == BF16 || d == F32 || d == F64
 }
+
+// Converts reports whether [Decode] and [Encode] know the type: those of IsFloat, F8_E4M3 and F8_E5M2.
+func (d DType) Converts() bool { return d.IsFloat() || d == F8E4M3 || d == F8E5M2 }

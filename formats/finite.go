@@ -52,7 +52,8 @@ func CheckFiniteTensor(src Source, name string) error {
 	return nil
 }
 
-// CheckRange returns an error that names the first finite value which would become infinite when it is stored as dt.
+// CheckRange returns an error that names the first finite value which would become infinite when it is stored as dt. F8_E4M3 has no infinities: there it
+// is a value more than half a step above the largest.
 func CheckRange(file, tensor string, v []float32, dt DType, base int64) error {
 	// The largest float32 below each bound still rounds to the largest finite value of the type.
 	var bound float32
@@ -61,6 +62,10 @@ func CheckRange(file, tensor string, v []float32, dt DType, base int64) error {
 		bound = 65520
 	case BF16:
 		bound = math.Float32frombits(0x7f7f8000)
+	case F8E5M2:
+		bound = 61440
+	case F8E4M3:
+		bound = math.Nextafter32(464, 465) // 464 itself lies halfway between 448 and 480 and rounds to even
 	default:
 		return nil
 	}

@@ -80,6 +80,30 @@ func crashes(t *testing.T, steps string) {
 	}
 }
 
+// TestConvertCrashes: a conversion that is killed leaves nothing that looks whole, and the next one is as if it had not been.
+func TestConvertCrashes(t *testing.T) {
+	dir := t.TempDir()
+	src := filepath.Join(dir, "src")
+	if err := writeModel(src, testmodel.New(testmodel.Options{Layers: 3, D: 256, H: 8, G: 4, F: 256, V: 256, Seed: 9}), 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, to := range [][]string{{"compressed-tensors", "--scheme", "w4a16"}, {"gguf", "--type", "q6_k"}} {
+		convert := func(out string) []string { return append([]string{"convert", src, "-o", out, "--to"}, to...) }
+		start := time.Now()
+		whole, out := filepath.Join(dir, "whole-"+to[0]), filepath.Join(dir, "killed-"+to[0])
+		mustRun(t, exitOK, convert(whole)...)
+		kills := killRandomly(t, convert(out), out, time.Since(start))
+		os.RemoveAll(out)
+		mustRun(t, exitOK, convert(out)...)
+		if got, want := tree(t, out), tree(t, whole); got != want {
+			t.Errorf("%s: after %d kills the result differs:\n%s\nwant\n%s", to[0], kills, got, want)
+		}
+		if left, _ := filepath.Glob(out + ".*"); len(left) > 0 {
+			t.Errorf("%s: %v is still there", to[0], left)
+		}
+	}
+}
+
 // killRandomly starts the program again and again and kills each run at a random moment, twenty times. A run that ends
 // before its moment has its output removed, so that the next one starts from nothing.
 func killRandomly(t *testing.T, args []string, out string, took time.Duration) int {

@@ -81,32 +81,6 @@ func (a *app) verifyCmd() *cobra.Command {
 	}
 }
 
-func (a *app) inspectCmd() *cobra.Command {
-	var detail func() (bool, error)
-	var remote bool
-	c := &cobra.Command{
-		Use:     "inspect DIR",
-		Short:   "Say what is in a checkpoint and where it loads",
-		Example: "  compress inspect llama --detail=tensor",
-		Args:    exactArgs("DIR"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			tensors, err := detail()
-			if err != nil {
-				return err
-			}
-			i, err := pipeline.Inspect(args[0], remote)
-			if err != nil {
-				return err
-			}
-			a.showInspection(i, tensors)
-			return nil
-		},
-	}
-	detail = detailFlag(c)
-	c.Flags().BoolVar(&remote, "allow-remote-code", false, "accept checkpoints that bring Python code")
-	return c
-}
-
 func (a *app) showCmd() *cobra.Command {
 	var detail func() (bool, error)
 	c := &cobra.Command{

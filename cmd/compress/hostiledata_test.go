@@ -167,9 +167,9 @@ var hostileData = []hostile{
 			return nil
 		})
 	}, code: 0},
-	{name: "quantized already by gptq", damage: quantizedModule, code: 4, want: qWeight + "|quantized|unquantized checkpoint"},
-	{name: "quantized already by config", damage: configEdit(`"use_cache"`, `"quantization_config": {"quant_method": "gptq", "bits": 4}, "use_cache"`), code: 4, want: "config.json|quant_method|start from the checkpoint that is not quantized"},
-	{name: "quantized already by this program", damage: quantizedByUs, code: 4, want: "config.json|quantized already; plan on the original weights"},
+	{name: "quantized already by gptq", damage: quantizedModule, code: 4, want: "config.json|packed (.qweight)|quantize_config.json"},
+	{name: "quantized already by config", damage: configEdit(`"use_cache"`, `"quantization_config": {"quant_method": "gptq", "bits": 4}, "use_cache"`), code: 4, want: "config.json|bits and group_size|start from the checkpoint that is not quantized"},
+	{name: "quantized already by this program", damage: quantizedByUs, code: 0},
 }
 
 func copyRows(w []float32, n int) {

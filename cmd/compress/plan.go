@@ -47,8 +47,9 @@ func (a *app) planCmd() *cobra.Command {
 			}
 			env := a.env()
 			env.StateFile = out + ".state"
-			plan, err := pipeline.Plan(cmd.Context(), pipeline.PlanOptions{ModelDir: model, Recipe: r, RecipeDigest: digest,
-				Data: data, AllowRemoteCode: remote, Tool: tool(), Env: env})
+			var verdicts []pipeline.Verdict
+			plan, err := pipeline.Plan(cmd.Context(), pipeline.PlanOptions{ModelDir: model, Recipe: r, RecipeDigest: digest, Data: data,
+				AllowRemoteCode: remote, Tool: tool(), Env: env, Verdicts: func(list []pipeline.Verdict) { verdicts = list }})
 			if err != nil {
 				return err
 			}
@@ -60,6 +61,7 @@ func (a *app) planCmd() *cobra.Command {
 				return err
 			}
 			a.showPlan(plan, false)
+			a.showConditions(verdicts)
 			a.next(fmt.Sprintf("Saved %s (plan_id %s).", out, short(plan.PlanID)), applyCommand(plan, out, model, data, remote))
 			if detailed && plan.Changed() {
 				return errChanges

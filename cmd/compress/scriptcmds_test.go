@@ -15,6 +15,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
+	"modelpress/formats"
 	"modelpress/internal/testmodel"
 )
 
@@ -23,6 +24,7 @@ var scriptModels = map[string]testmodel.Options{
 	"llama": {D: 64, H: 4, G: 2, F: 128, V: 128, Seed: 1},
 	"wide":  {D: 128, H: 4, G: 2, F: 256, V: 128, Seed: 2},
 	"odd":   {D: 96, H: 4, G: 2, F: 136, V: 128, Seed: 3},
+	"serve": {D: 256, H: 4, G: 2, F: 512, V: 128, DType: formats.BF16, Seed: 12}, // shapes that kernels of servers take
 	"long":  {Layers: 24, D: 64, H: 4, G: 2, F: 128, V: 128, Seed: 4},
 	"twin":  {D: 64, H: 4, G: 2, F: 128, V: 128, Seed: 11}, // llama with other weights
 	"tied":  {D: 64, H: 4, G: 2, F: 128, V: 128, Tied: true, Seed: 5},

@@ -107,37 +107,3 @@ func (a *app) showVerification(dir string, v *pipeline.Verification) error {
 func (a *app) showEvaluation(e *pipeline.Evaluation) {
 	a.ui.Show(ui.Result{Name: "evaluation", Data: e, Lines: e.Lines()})
 }
-
-func (a *app) showInspection(i *pipeline.Inspection, detail bool) {
-	lines := []string{
-		fmt.Sprintf("%s  %s, %d layers, hidden %d, %d heads (%d kv) of %d, ffn %d, vocabulary %d, context %d", i.Name, i.Architecture, i.Layers,
-			i.Hidden, i.Heads, i.KVHeads, i.HeadDim, i.FFN, i.Vocabulary, i.MaxPosition),
-		fmt.Sprintf("%d tensors, %d parameters, %s, tied %t, quantized %t", len(i.Tensors), i.Parameters, ui.Bytes(i.Bytes), i.Tied, i.Quantized),
-		fmt.Sprintf("KV cache %s per token in bf16", ui.Bytes(i.KVBytesToken)),
-	}
-	for _, w := range i.Warnings {
-		lines = append(lines, "warning: "+w)
-	}
-	for _, t := range i.Targets {
-		lines = append(lines, targetLine(t))
-	}
-	r := ui.Result{Name: "inspection", Data: i, Lines: lines}
-	if detail {
-		r.Table = &ui.Table{Head: []string{"tensor", "dtype", "shape", "bytes"}, Right: []bool{false, false, false, true}}
-		for _, t := range i.Tensors {
-			r.Table.Rows = append(r.Table.Rows, []string{t.Name, t.DType, shape(t.Shape), strconv.FormatInt(t.Bytes, 10)})
-		}
-	}
-	a.ui.Show(r)
-}
-
-func targetLine(t planfile.Target) string {
-	if t.Loads {
-		return "loads in " + t.Name
-	}
-	var why []string
-	for _, v := range t.Violations {
-		why = append(why, v.Rule)
-	}
-	return "does not load in " + t.Name + ": " + strings.Join(why, "; ")
-}

@@ -12,20 +12,17 @@ var errDone = errors.New("the writer was committed or aborted before")
 
 // Commit flushes all files to the disk and gives them their names, the first file last, so that a model whose first file is there is
 // whole; then it flushes the directory. It fails, and leaves nothing, if fewer bytes of a tensor were written than it has, if a file has
-// appeared in the place of one of these, or if another process has replaced a temporary file.
+// appeared in the place of one of these, or if another process has replaced a temporary file. A process that dies between two names leaves later
+// files without a first; Create then names them as existing.
 func (w *Writer) Commit() error {
 	if w.done {
 		return w.wrap("commit", errDone)
 	}
-	if err := w.finish(); err != nil {
-		w.Abort()
-		return w.wrap("commit", err)
+	err := w.finish()
+	if err == nil {
+		err = w.rename()
 	}
-	renamed, err := w.rename()
 	if err != nil {
-		for _, o := range renamed {
-			os.Remove(o.path)
-		}
 		w.Abort()
 		return w.wrap("commit", err)
 	}
@@ -89,16 +86,18 @@ func (o *output) ready() error {
 	return absent(o.path)
 }
 
-// rename gives the files their names, from the last to the first, and returns those that have theirs.
-func (w *Writer) rename() (renamed []*output, err error) {
+// rename gives the files their names, from the last to the first. If one cannot have its name, those that have theirs are removed.
+func (w *Writer) rename() error {
 	for i := len(w.files) - 1; i >= 0; i-- {
 		o := w.files[i]
 		if err := os.Rename(formats.TempName(o.path), o.path); err != nil {
-			return renamed, formats.NoSpace(err)
+			for _, done := range w.files[i+1:] {
+				os.Remove(done.path)
+			}
+			return formats.NoSpace(err)
 		}
-		renamed = append(renamed, o)
 	}
-	return renamed, nil
+	return nil
 }
 
 // Abort closes and removes the temporary files. After Commit or Abort it does nothing.

@@ -42,10 +42,13 @@ func (c *cursor) peek(n int) ([]byte, error) {
 		return nil, err
 	}
 	p, err := c.r.Peek(n)
-	if errors.Is(err, io.EOF) {
-		err = errShorter
+	switch {
+	case err == nil:
+		return p, nil
+	case errors.Is(err, io.EOF):
+		return nil, errShorter
 	}
-	return p, underlying(err)
+	return nil, underlying(err)
 }
 
 // skip passes n bytes that peek returned.
@@ -85,6 +88,15 @@ func (c *cursor) str(limit uint64) (string, error) {
 	}
 	if err := c.need(n, 1); err != nil {
 		return "", err
+	}
+	if n <= chunk {
+		p, err := c.peek(int(n))
+		if err != nil {
+			return "", err
+		}
+		s := string(p)
+		c.skip(len(p))
+		return s, nil
 	}
 	var b strings.Builder
 	b.Grow(int(n))

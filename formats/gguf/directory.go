@@ -70,6 +70,8 @@ func (d *directory) open(name string) (*os.File, error) {
 		return nil, formats.Errorf(name, "", "symbolic link to a file that does not exist: %w", fs.ErrNotExist)
 	case link:
 		return nil, formats.Errorf(name, "", "symbolic link out of the model's directory: %w", underlying(err))
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, formats.Errorf(name, "", "a part of the model is missing: %w", fs.ErrNotExist)
 	}
 	return nil, formats.Errorf(name, "", "%w", underlying(err))
 }

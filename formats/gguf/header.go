@@ -10,6 +10,11 @@ import (
 // tensors one after another, and zeros up to the alignment, a power of two from 8 to MaxAlignment. It fails for what a reader would refuse.
 // The bytes are those that gguf-py writes for the same keys and tensors.
 func Header(kv []KV, tensors []Tensor, alignment uint32) ([]byte, error) {
+	return headerWithin(MaxHeaderBytes, kv, tensors, alignment)
+}
+
+// headerWithin is Header with another limit of its bytes.
+func headerWithin(limit int, kv []KV, tensors []Tensor, alignment uint32) ([]byte, error) {
 	if err := checkAlignment(alignment); err != nil {
 		return nil, err
 	}
@@ -31,8 +36,8 @@ func Header(kv []KV, tensors []Tensor, alignment uint32) ([]byte, error) {
 			return nil, err
 		}
 	}
-	if len(b) > MaxHeaderBytes {
-		return nil, fmt.Errorf("gguf: the metadata is over the limit of %d bytes", MaxHeaderBytes)
+	if len(b) > limit {
+		return nil, fmt.Errorf("gguf: the metadata is over the limit of %d bytes", limit)
 	}
 	for len(b)%int(alignment) != 0 {
 		b = append(b, 0)

@@ -48,7 +48,8 @@ func parseHeader(r io.ReaderAt, file string, size, budget int64, index map[strin
 	if err != nil {
 		return nil, p.wrap("", err)
 	}
-	p.keys = map[string]int{}
+	// Both counts are bounded by the bytes that the file has.
+	p.kv, p.keys, p.tensors = make([]KV, 0, keys), make(map[string]int, keys), make([]placed, 0, tensors)
 	for range keys {
 		if err := p.readKV(); err != nil {
 			return nil, err

@@ -25,6 +25,7 @@ type Checkpoint struct {
 	name     string
 	config   []byte
 	members  []member
+	quant    json.RawMessage     // of a file beside config.json
 	files    []*safetensors.File // sorted by name
 	owner    map[string]*safetensors.File
 	tensors  []formats.TensorInfo
@@ -62,6 +63,7 @@ func Open(dir string, opts ...Option) (*Checkpoint, error) {
 		c.openConfig,
 		func() error { return c.openSide(o.remoteCode) },
 		c.openWeights,
+		c.openQuantConfig,
 	} {
 		if err := step(); err != nil {
 			c.Close()
@@ -97,6 +99,24 @@ func (c *Checkpoint) openWeights() error {
 		}
 		c.tensors = f.Tensors()
 		return nil
+	}
+	return c.noWeights()
+}
+
+// noWeights is the error of a directory without weights, or with shards that no index describes.
+func (c *Checkpoint) noWeights() error {
+	entries, err := c.dir.list(".")
+	if err != nil {
+		return formats.Errorf(c.name, "", "%w", underlying(err))
+	}
+	var shards []string
+	for _, e := range entries {
+		if shardName.MatchString(e.Name()) {
+			shards = append(shards, e.Name())
+		}
+	}
+	if len(shards) > 0 {
+		return formats.Errorf(indexName, "", "it is not there, and without it no loader knows what is in the %d weight files (the first is %s)", len(shards), quote(shards[0]))
 	}
 	return formats.Errorf(c.name, "", "neither %s nor %s is in the directory", singleName, indexName)
 }
@@ -226,17 +246,29 @@ func (c *Checkpoint) Shard(tensor string) string {
 // Shards returns the open weight files, sorted by name.
 func (c *Checkpoint) Shards() []*safetensors.File { return slices.Clone(c.files) }
 
+// ShardNames returns the names of the weight files, in order.
+func (c *Checkpoint) ShardNames() []string {
+	names := make([]string, len(c.files))
+	for i, f := range c.files {
+		names[i] = f.Name()
+	}
+	return names
+}
+
 // Config returns config.json byte for byte. It has been checked as strict JSON: an object, no duplicate keys, no NaN.
 // The caller must not change it.
 func (c *Checkpoint) Config() []byte { return c.config }
 
 // QuantizationConfig returns the value of quantization_config in config.json (compression_config in checkpoints of older
-// compressed-tensors releases), nil where the weights are not quantized.
+// compressed-tensors releases), or a file beside it in which GPTQ and AWQ programs wrote it, nil where the weights are not quantized.
 func (c *Checkpoint) QuantizationConfig() json.RawMessage {
 	if q := lookup(c.config, c.members, "quantization_config"); q != nil {
 		return q
 	}
-	return lookup(c.config, c.members, "compression_config")
+	if q := lookup(c.config, c.members, "compression_config"); q != nil {
+		return q
+	}
+	return c.quant
 }
 
 // Warnings returns what is odd about the checkpoint without making it unusable.

@@ -160,6 +160,7 @@ func TestHostileDirectories(t *testing.T) {
 	}{
 		{"no config", "config.json", "", "not exist", single.with(tree{"config.json": ""})},
 		{"no weights", "x", "", "neither", single.with(tree{"model.safetensors": ""})},
+		{"shards and no index", indexName, "", "2 weight files (the first is \"model-00001-of-00002.safetensors\")", single.with(tree{"model.safetensors": "", "model-00001-of-00002.safetensors": "x", "model-00002-of-00002.safetensors": "x"})},
 		{"pickled weights", "x", "", "neither", single.with(tree{"model.safetensors": "", "pytorch_model.bin": "x"})},
 		{"damaged weights", "model.safetensors", "", "too few", single.with(tree{"model.safetensors": "x"})},
 		{"two sets of weights", indexName, "", "unclear", sharded.with(tree{"model.safetensors": weights("a", "b", "c")})},

@@ -69,7 +69,7 @@ func TestPackTailIsZero(t *testing.T) {
 }
 
 func TestTensors(t *testing.T) {
-	got := Tensors("model.layers.0.mlp.down_proj", 256, 704, Scheme{4, 64, false}, formats.BF16)
+	got := PackQuantized{Scheme: Scheme{4, 64, false}, Scales: formats.BF16}.Tensors("model.layers.0.mlp.down_proj", 256, 704)
 	want := []formats.TensorInfo{
 		{Name: "model.layers.0.mlp.down_proj.weight_packed", DType: formats.I32, Shape: []int64{256, 88}},
 		{Name: "model.layers.0.mlp.down_proj.weight_scale", DType: formats.BF16, Shape: []int64{256, 11}},
@@ -81,7 +81,7 @@ func TestTensors(t *testing.T) {
 	}) {
 		t.Errorf("got %v", got)
 	}
-	if n := len(Tensors("m", 3, 5, Scheme{8, -1, true}, formats.F16)); n != 3 {
+	if n := len(PackQuantized{Scheme: Scheme{8, -1, true}, Scales: formats.F16}.Tensors("m", 3, 5)); n != 3 {
 		t.Errorf("symmetric weight has %d tensors", n)
 	}
 }

@@ -1,6 +1,11 @@
 package packed
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"fmt"
+
+	"modelpress/formats"
+)
 
 // Version is the release of compressed-tensors whose schema [Config] follows. Readers record it and do not act on it.
 const Version = "0.18.0"
@@ -37,6 +42,7 @@ type config struct {
 	GlobalCompressionRatio *float64        `json:"global_compression_ratio"`
 	Ignore                 []string        `json:"ignore"`
 	KVCacheScheme          *args           `json:"kv_cache_scheme"`
+	Quantization           json.RawMessage `json:"-"` // of hf_quant_config.json, which ModelOpt writes
 	QuantMethod            string          `json:"quant_method"`
 	QuantizationStatus     string          `json:"quantization_status"`
 	SparsityConfig         json.RawMessage `json:"sparsity_config"`
@@ -44,35 +50,46 @@ type config struct {
 	Version                string          `json:"version"`
 }
 
-const (
-	packQuantized = "pack-quantized"
-	intQuantized  = "int-quantized"
-)
+// Setting is one of [PackQuantized], [IntQuantized] and [Float].
+type Setting interface {
+	// Check reports why a weight [out, in] cannot be stored, nil if it can.
+	Check(out, in int64) error
+	// Tensors lists what is stored for the weight of a linear module, sorted by name. The weight must have passed Check.
+	Tensors(module string, out, in int64) []formats.TensorInfo
+	group() group
+}
 
-// Config returns the value of the key quantization_config of config.json for a checkpoint in which every Linear module is
-// packed under the scheme except those in ignore (module names, class names or "re:" patterns). All keys are written, in
-// sorted order. Two settings need a word: actorder stays null since groups lie in column order on disk whatever order
-// they were quantized in, and scale_dtype null means the type of the scales as stored.
-func Config(s Scheme, ignore []string) json.RawMessage {
-	ptr := func(v string) *string { return &v }
-	w := &args{
-		BlockStructure: json.RawMessage("null"), Dynamic: json.RawMessage("false"), NumBits: s.Bits,
-		Observer: ptr("memoryless_minmax"), ObserverKwargs: json.RawMessage("{}"), Strategy: ptr("channel"),
-		Symmetric: &s.Symmetric, Type: ptr("int"),
-	}
-	if s.GroupSize != -1 {
-		w.Strategy, w.GroupSize = ptr("group"), &s.GroupSize
-	}
-	if !s.Symmetric {
-		w.ZPDType = ptr("torch.int8")
-	}
+// GroupConfig is an entry of config_groups: the modules that a setting is for.
+type GroupConfig struct {
+	Targets []string // module names, class names or "re:" patterns; nil for all of class Linear
+	Setting Setting
+}
+
+// Config returns the value of the key quantization_config of config.json for a checkpoint whose modules are stored as groups say, the first that names
+// a module, except those in ignore (module names, class names or "re:" patterns). There must be one group at least. All keys are written, in sorted order.
+// The format of groups that differ in it is "mixed-precision". Two settings need a word: actorder is null without an order of columns on disk, whatever
+// order they were quantized in, and scale_dtype null means the type of the scales as stored.
+func Config(groups []GroupConfig, ignore []string) json.RawMessage {
 	if ignore == nil {
 		ignore = []string{}
 	}
 	c := config{
-		ConfigGroups: orderedGroups{{"group_0", group{Format: ptr(packQuantized), Targets: []string{"Linear"}, Weights: w}}},
-		Format:       packQuantized, Ignore: ignore, QuantMethod: "compressed-tensors", QuantizationStatus: "compressed",
+		Ignore: ignore, QuantMethod: methodOwn, QuantizationStatus: "compressed",
 		SparsityConfig: json.RawMessage("{}"), TransformConfig: json.RawMessage("{}"), Version: Version,
+	}
+	for i, g := range groups {
+		e := namedGroup{fmt.Sprintf("group_%d", i), g.Setting.group()}
+		e.Targets = g.Targets
+		if e.Targets == nil {
+			e.Targets = []string{"Linear"}
+		}
+		if i == 0 {
+			c.Format = *e.Format
+		}
+		if c.Format != *e.Format {
+			c.Format = formatMixed
+		}
+		c.ConfigGroups = append(c.ConfigGroups, e)
 	}
 	b, err := json.Marshal(c)
 	if err != nil {

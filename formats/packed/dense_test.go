@@ -92,7 +92,7 @@ func sample(t *testing.T, out, in int, s Scheme, dt formats.DType) (codes []int8
 			zeros[i] = code()
 		}
 	}
-	list, err := Encode("m", int64(out), int64(in), s, dt, codes, scales, zeros)
+	list, err := PackQuantized{Scheme: s, Scales: dt}.Encode("m", &formats.Affine{Out: out, In: in, Bits: s.Bits, Group: s.GroupSize, Scale: dt, Codes: codes, Scales: scales, Zeros: zeros})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,6 +106,11 @@ func sample(t *testing.T, out, in int, s Scheme, dt formats.DType) (codes []int8
 	return codes, scales, zeros, src
 }
 
+// configOf returns the config of one scheme.
+func configOf(s Scheme, ignore []string) json.RawMessage {
+	return Config([]GroupConfig{{Setting: PackQuantized{Scheme: s, Scales: formats.BF16}}}, ignore)
+}
+
 func TestEncodeThenDense(t *testing.T) {
 	for _, dt := range []formats.DType{formats.BF16, formats.F16, formats.F32} {
 		for _, s := range []Scheme{{4, 32, true}, {4, 32, false}, {8, 64, true}, {8, 64, false}, {4, -1, true}, {8, -1, false}} {
@@ -114,7 +119,7 @@ func TestEncodeThenDense(t *testing.T) {
 				in = 77 // rows that end inside a word
 			}
 			codes, scales, zeros, src := sample(t, out, in, s, dt)
-			view, err := Dense(src, Config(s, nil))
+			view, err := Dense(src, configOf(s, nil))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -156,7 +161,7 @@ func TestDenseColumnOrder(t *testing.T) {
 		idx[i] = int32(i % 2)
 	}
 	src.put("m.weight_g_idx", formats.I32, wordBytes(idx), 64)
-	cfg := bytes.Replace(Config(s, nil), []byte(`"actorder":null`), []byte(`"actorder":"group"`), 1)
+	cfg := bytes.Replace(configOf(s, nil), []byte(`"actorder":null`), []byte(`"actorder":"group"`), 1)
 	view, err := Dense(src, cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -177,7 +182,7 @@ func TestDenseRefusesNonFiniteScales(t *testing.T) {
 	if err := formats.Encode(src["m.weight_scale"].Data[12:16], []float32{float32(math.Inf(1))}, formats.F32); err != nil {
 		t.Fatal(err)
 	}
-	view, err := Dense(src, Config(Scheme{4, 32, true}, nil))
+	view, err := Dense(src, configOf(Scheme{4, 32, true}, nil))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -113,7 +113,7 @@ func (g *group) UnmarshalJSON(data []byte) error {
 func (c *config) UnmarshalJSON(data []byte) error {
 	return fields(data, false, map[string]any{
 		"config_groups": &c.ConfigGroups, "format": &c.Format, "ignore": &c.Ignore, "kv_cache_scheme": &c.KVCacheScheme,
-		"quant_method": &c.QuantMethod, "quantization_status": &c.QuantizationStatus,
+		"quantization": &c.Quantization, "quant_method": &c.QuantMethod, "quantization_status": &c.QuantizationStatus,
 		"sparsity_config": &c.SparsityConfig, "transform_config": &c.TransformConfig, "version": &c.Version,
 	})
 }

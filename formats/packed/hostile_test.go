@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,7 +15,7 @@ import (
 
 func TestConfigHasEveryField(t *testing.T) {
 	var got, want any
-	if err := json.Unmarshal(Config(Scheme{4, 128, true}, []string{"lm_head"}), &got); err != nil {
+	if err := json.Unmarshal(configOf(Scheme{4, 128, true}, []string{"lm_head"}), &got); err != nil {
 		t.Fatal(err)
 	}
 	const text = `{"config_groups":{"group_0":{"format":"pack-quantized","input_activations":null,"output_activations":null,
@@ -29,7 +30,7 @@ func TestConfigHasEveryField(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v", got)
 	}
-	channel := string(Config(Scheme{8, -1, false}, nil))
+	channel := string(configOf(Scheme{8, -1, false}, nil))
 	for _, part := range []string{`"group_size":null`, `"strategy":"channel"`, `"zp_dtype":"torch.int8"`, `"ignore":[]`} {
 		if !strings.Contains(channel, part) {
 			t.Errorf("no %s in %s", part, channel)
@@ -56,7 +57,7 @@ func TestRules(t *testing.T) {
 }
 
 func TestHostileConfig(t *testing.T) {
-	good := string(Config(Scheme{4, 32, true}, nil))
+	good := string(configOf(Scheme{4, 32, true}, nil))
 	for _, c := range []struct{ name, from, to string }{
 		{"not JSON", good, "{"},
 		{"not an object", good, "[]"},
@@ -141,7 +142,7 @@ func TestHostileTensors(t *testing.T) {
 	} {
 		_, _, _, src := sample(t, 8, 64, c.s, formats.F32)
 		c.spoil(src)
-		_, err := Dense(src, Config(c.s, nil))
+		_, err := Dense(src, configOf(c.s, nil))
 		var e *formats.Error
 		if !errors.As(err, &e) || e.Tensor != c.tensor {
 			t.Errorf("%s: error %v, want one about %s", c.name, err, c.tensor)
@@ -149,21 +150,130 @@ func TestHostileTensors(t *testing.T) {
 	}
 }
 
-// FuzzDense feeds arbitrary configs to a small checkpoint: an error or a readable view, never a panic.
-func FuzzDense(f *testing.F) {
-	for _, s := range []Scheme{{4, 32, true}, {8, -1, false}} {
-		f.Add([]byte(Config(s, []string{"lm_head", "re:.*x"})))
+func TestHostileFloatConfig(t *testing.T) {
+	config := func(f Float) string { return string(Config([]GroupConfig{{Setting: f}}, nil)) }
+	block, tensor := config(Float{FormatFloat, StrategyBlock, formats.BF16}), config(Float{FormatFloat, StrategyTensor, formats.BF16})
+	nv, mx := config(Float{Format: FormatNVFP4}), config(Float{Format: FormatMXFP4})
+	fp8 := `{"quant_method":"fp8","fmt":"e4m3","activation_scheme":"dynamic","weight_block_size":[128,128]}`
+	opt := `{"quant_method":"modelopt","quant_algo":"NVFP4","kv_cache_scheme":null}`
+	own := `{"producer":{"name":"modelopt"},"quantization":{"quant_algo":"FP8","kv_cache_quant_algo":null}}`
+	for _, c := range []struct{ name, good, from, to string }{
+		{"no block structure", block, `"block_structure":[128,128]`, `"block_structure":null`},
+		{"block structure of one", block, `"block_structure":[128,128]`, `"block_structure":[128]`},
+		{"negative block", block, `"block_structure":[128,128]`, `"block_structure":[128,-128]`},
+		{"enormous block", block, `"block_structure":[128,128]`, `"block_structure":[128,4294967296]`},
+		{"block of a half", block, `"block_structure":[128,128]`, `"block_structure":[128,0.5]`},
+		{"block in words", block, `"block_structure":[128,128]`, `"block_structure":"128 by 128"`},
+		{"integer codes", block, `"type":"float","zp_dtype":null}}}`, `"type":"int","zp_dtype":null}}}`},
+		{"4 bits of FP8", tensor, `"num_bits":8`, `"num_bits":4`},
+		{"zero points of FP8", tensor, `"symmetric":true`, `"symmetric":false`},
+		{"an order of FP8", tensor, `"weights":{"actorder":null`, `"weights":{"actorder":"group"`},
+		{"tensor with a group size", tensor, `"weights":{"actorder":null,"block_structure":null,"dynamic":false,"group_size":null`, `"weights":{"actorder":null,"block_structure":null,"dynamic":false,"group_size":64`},
+		{"tokens of weights", tensor, `"strategy":"tensor"`, `"strategy":"token"`},
+		{"local activations of FP8", tensor, `"dynamic":true`, `"dynamic":"local"`},
+		{"dynamic of another kind", tensor, `"dynamic":true`, `"dynamic":3`},
+		{"groups of 32 in NVFP4", nv, `"group_size":16`, `"group_size":32`},
+		{"plain groups in NVFP4", nv, `"strategy":"tensor_group"`, `"strategy":"group"`},
+		{"8 bits in NVFP4", nv, `"num_bits":4`, `"num_bits":8`},
+		{"zero points in NVFP4", nv, `"symmetric":true`, `"symmetric":false`},
+		{"groups of 16 in MXFP4", mx, `"group_size":32`, `"group_size":16`},
+		{"static activations in MXFP4", mx, `"input_activations":null`, `"input_activations":{"num_bits":4,"type":"float","dynamic":false}`},
+		{"mixed format of a group", mx, `"format":"mxfp4-pack-quantized","input`, `"format":"mixed-precision","input`},
+		{"no format of a group", strings.Replace(mx, `"format":"mxfp4-pack-quantized","global`, `"format":"mixed-precision","global`, 1), `"format":"mxfp4-pack-quantized","input`, `"format":null,"input`},
+		{"no weights", mx, `"weights":{`, `"weights":null,"old":{`},
+		{"other FP8", fp8, `"fmt":"e4m3"`, `"fmt":"e5m2"`},
+		{"block of three", fp8, `[128,128]`, `[128,128,128]`},
+		{"block of zero", fp8, `[128,128]`, `[0,128]`},
+		{"block of the wrong type", fp8, `[128,128]`, `"128x128"`},
+		{"keys given twice", fp8, `"fmt":"e4m3"`, `"fmt":"e4m3","fmt":"e4m3"`},
+		{"other algorithm", opt, `"NVFP4"`, `"W4A8_AWQ"`},
+		{"no algorithm", opt, `"quant_algo"`, `"algo"`},
+		{"KV cache of ModelOpt", opt, `"kv_cache_scheme":null`, `"kv_cache_scheme":{"num_bits":8}`},
+		{"KV cache of hf_quant_config.json", own, `"kv_cache_quant_algo":null`, `"kv_cache_quant_algo":"FP8"`},
+		{"quantization of the wrong type", own, `"quantization":{`, `"quantization":[],"old":{`},
+	} {
+		at := strings.LastIndex(c.good, c.from) // weights stand behind activations
+		if at < 0 {
+			t.Fatalf("%s: nothing to replace in %s", c.name, c.good)
+		}
+		bad := c.good[:at] + c.to + c.good[at+len(c.from):]
+		var e *formats.Error
+		if _, err := Dense(memory{}, json.RawMessage(bad)); !errors.As(err, &e) {
+			t.Errorf("%s: error %v", c.name, err)
+		}
+		if _, err := Dense(memory{}, json.RawMessage(c.good)); err != nil {
+			t.Errorf("%s: the config itself: %v", c.name, err)
+		}
 	}
-	f.Fuzz(func(t *testing.T, config []byte) {
-		_, _, _, src := sample(t, 8, 64, Scheme{4, 32, true}, formats.F32)
-		view, err := Dense(src, config)
+}
+
+// What configs of other writers may say, and is read.
+func TestConfigsOfOthers(t *testing.T) {
+	tensor := func(dt formats.DType, extra ...string) memory {
+		m := memory{}
+		m.put("m.weight", formats.F8E4M3, []byte{0x38, 0xb8, 0x7e, 1}, 2, 2)
+		scale := make([]byte, dt.Size())
+		if err := formats.Encode(scale, []float32{0.5}, dt); err != nil {
+			t.Fatal(err)
+		}
+		m.put("m.weight_scale", dt, scale)
+		for _, name := range extra {
+			m.put("m."+name, formats.F32, f32Bytes(2), 1)
+		}
+		return m
+	}
+	args := `"weights":{"num_bits":8,"type":"float"}`
+	ct := func(inside string) string {
+		return `{"quant_method":"compressed-tensors","format":"float-quantized","config_groups":{"a":{"targets":["Linear"],` + inside + `}}}`
+	}
+	for _, c := range []struct {
+		name, config string
+		src          memory
+		show         formats.DType
+	}{
+		{"a tensor without a strategy", ct(args), tensor(formats.F16), formats.F16},
+		{"static activations", ct(args + `,"input_activations":{"num_bits":8,"type":"float","dynamic":false}`), tensor(formats.BF16, "input_scale"), formats.BF16},
+		{"static activations by default", ct(args + `,"input_activations":{"num_bits":8,"type":"float"}`), tensor(formats.F32, "input_scale"), formats.F32},
+		{"static activations that are not there", ct(args + `,"input_activations":{"num_bits":8,"type":"float"}`), tensor(formats.F32), formats.F32},
+		{"AutoFP8", `{"quant_method":"fp8","activation_scheme":"static"}`, tensor(formats.F32, "input_scale"), formats.BF16},
+		{"ModelOpt FP8", `{"quant_method":"modelopt","quant_algo":"FP8","ignore":["lm_head"]}`, tensor(formats.F32, "input_scale"), formats.BF16},
+		{"hf_quant_config.json", `{"producer":{"name":"modelopt"},"quantization":{"quant_algo":"FP8","exclude_modules":["lm_head"]}}`, tensor(formats.F32, "input_scale"), formats.BF16},
+	} {
+		c.src.put("lm_head.weight", formats.BF16, []byte{0, 0}, 1, 1)
+		view, err := Dense(c.src, json.RawMessage(c.config))
 		if err != nil {
-			return
+			t.Errorf("%s: %v", c.name, err)
+			continue
 		}
-		for _, info := range view.Tensors() {
-			if info.Name == "m.weight" {
-				readAll(t, view, info.Name)
-			}
+		if list := view.Tensors(); len(list) != 2 || list[1].DType != c.show {
+			t.Errorf("%s: shows %v", c.name, list)
 		}
-	})
+		got := make([]float32, 4)
+		if err := formats.ReadF32(view, "m.weight", got, 0); err != nil || got[0] != 0.5 || got[1] != -0.5 || got[2] != 224 || got[3] != 0x1p-10 {
+			t.Errorf("%s: %v, %v", c.name, got, err)
+		}
+		if st, ok := view.Storage("m.weight"); !ok || st.Grid || st.Group != 0 || st.Bits != 8+8*float64(c.src["m.weight_scale"].DType.Size())/4 {
+			t.Errorf("%s: storage %+v", c.name, st)
+		}
+		if _, ok := view.Storage("lm_head.weight"); ok {
+			t.Errorf("%s: a plain tensor has a storage", c.name)
+		}
+		if _, err := view.Affine("m.weight"); err == nil {
+			t.Errorf("%s: floats as integers", c.name)
+		}
+	}
+	// Blocks as old releases wrote them.
+	e := `{"quant_method":"compressed-tensors","format":"float-quantized","config_groups":{"a":{"targets":["Linear"],
+		"weights":{"num_bits":8,"type":"float","strategy":"block","block_structure":"1x2"}}}}`
+	src := memory{}
+	src.put("m.weight", formats.F8E4M3, []byte{0x38, 0x38, 0x38, 0x38, 0x38, 0x38}, 2, 3)
+	src.put("m.weight_scale", formats.F32, f32Bytes(1, 2, 3, 4), 2, 2)
+	view, err := Dense(src, json.RawMessage(e))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make([]float32, 6)
+	if err := formats.ReadF32(view, "m.weight", got, 0); err != nil || !slices.Equal(got, []float32{1, 1, 2, 3, 3, 4}) {
+		t.Errorf("blocks of 1x2: %v, %v", got, err)
+	}
 }

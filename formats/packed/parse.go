@@ -11,6 +11,7 @@ import (
 // rules say which modules of a checkpoint are quantized, and how.
 type rules struct {
 	groups []ruleGroup
+	halves bool // weights of type U8 hold codes of 4 bits
 	ignore []target
 }
 
@@ -22,9 +23,11 @@ type ruleGroup struct {
 
 // stored is how the modules of a group lie in the file.
 type stored struct {
-	Scheme
 	format  string
-	ordered bool // actorder "group": column i belongs to group g_idx[i]
+	Scheme          // of integer codes
+	ordered bool    // actorder "group": column i belongs to group g_idx[i]
+	float   *layout // of codes that are floats
+	static  bool    // activations have scales in the file
 }
 
 // parseRules reads quantization_config and refuses all that a dense view of the weights would not be faithful to.
@@ -33,8 +36,14 @@ func parseRules(raw json.RawMessage) (*rules, error) {
 	if err := json.Unmarshal(raw, &c); err != nil {
 		return nil, err
 	}
-	if c.QuantMethod != "compressed-tensors" {
-		return nil, fmt.Errorf("quant_method %.40q; this reader knows compressed-tensors", c.QuantMethod)
+	switch {
+	case c.QuantMethod == methodOwn:
+	case c.QuantMethod == methodFP8:
+		return parseFP8(raw)
+	case c.QuantMethod == methodModelOpt, c.QuantMethod == "" && c.Quantization != nil:
+		return parseModelOpt(raw)
+	default:
+		return nil, fmt.Errorf("quant_method %.40q; this reader knows compressed-tensors, fp8 and modelopt", c.QuantMethod)
 	}
 	if err := c.unsupported(); err != nil {
 		return nil, err
@@ -60,12 +69,14 @@ func parseRules(raw json.RawMessage) (*rules, error) {
 	return r, nil
 }
 
+var errCache = errors.New("kv_cache_scheme: a quantized KV cache has no dense form")
+
 func (c *config) unsupported() error {
 	if s := c.QuantizationStatus; s != "" && s != "compressed" {
 		return fmt.Errorf("quantization_status %.40q; weights are readable in status compressed", s)
 	}
 	if c.KVCacheScheme != nil {
-		return errors.New("kv_cache_scheme: a quantized KV cache has no dense form")
+		return errCache
 	}
 	if !emptyObject(c.SparsityConfig) {
 		var sparse struct {
@@ -106,67 +117,6 @@ func (c *config) onlineTransforms() error {
 func emptyObject(raw json.RawMessage) bool {
 	s := strings.Join(strings.Fields(string(raw)), "")
 	return s == "" || s == "null" || s == "{}"
-}
-
-// stored checks a group against what this package reads.
-func (g *group) stored(top string) (stored, error) {
-	format := top
-	if g.Format != nil {
-		format = *g.Format
-	}
-	w := g.Weights
-	switch {
-	case format != packQuantized && format != intQuantized:
-		return stored{}, fmt.Errorf("format %.40q; supported: %s, %s", format, packQuantized, intQuantized)
-	case w == nil:
-		return stored{}, errors.New("weights is missing")
-	case g.OutputActivations != nil:
-		return stored{}, errors.New("quantized output activations are not supported")
-	case g.InputActivations != nil && string(g.InputActivations.Dynamic) != "true":
-		return stored{}, errors.New("statically quantized input activations are not supported")
-	case w.Type != nil && *w.Type != "int":
-		return stored{}, fmt.Errorf("weights of type %.40q; supported: int", *w.Type)
-	case w.Dynamic != nil && string(w.Dynamic) != "false":
-		return stored{}, errors.New("dynamically quantized weights are not supported")
-	case format == intQuantized && w.NumBits != 8:
-		return stored{}, fmt.Errorf("%s with %d bits; supported: 8", intQuantized, w.NumBits)
-	}
-	s := stored{format: format, Scheme: Scheme{Bits: w.NumBits, GroupSize: -1, Symmetric: w.Symmetric == nil || *w.Symmetric}}
-	if err := w.groupSize(&s.Scheme); err != nil {
-		return stored{}, err
-	}
-	if w.ActOrder != nil {
-		switch *w.ActOrder {
-		case "group", "dynamic":
-			s.ordered = true
-		case "weight", "static":
-		default:
-			return stored{}, fmt.Errorf("actorder %.40q is unknown", *w.ActOrder)
-		}
-	}
-	probe := int64(max(1, s.GroupSize))
-	return s, s.Scheme.Check(1, probe)
-}
-
-func (a *args) groupSize(s *Scheme) error {
-	size := -1
-	if a.GroupSize != nil {
-		size = *a.GroupSize
-	}
-	strategy := "group"
-	if a.Strategy != nil {
-		strategy = *a.Strategy
-	} else if size == -1 {
-		strategy = "channel"
-	}
-	switch {
-	case strategy == "channel" && size == -1:
-	case strategy == "group" && size > 0:
-		s.GroupSize = size
-	default:
-		return fmt.Errorf("strategy %.40q with group_size %d; supported: group with a positive size, channel", strategy, size)
-	}
-	return nil
 }
 
 // target matches modules by name, by class ("Linear") or by a pattern.

@@ -14,7 +14,7 @@ import (
 )
 
 // memory is a Source of tensors held in memory.
-type memory map[string]Tensor
+type memory map[string]formats.Tensor
 
 func (m memory) Tensors() []formats.TensorInfo {
 	var list []formats.TensorInfo
@@ -43,7 +43,7 @@ func (m memory) ReadAt(name string, p []byte, off int64) error {
 }
 
 func (m memory) put(name string, dt formats.DType, data []byte, shape ...int64) {
-	m[name] = Tensor{formats.TensorInfo{Name: name, DType: dt, Shape: shape}, data}
+	m[name] = formats.Tensor{TensorInfo: formats.TensorInfo{Name: name, DType: dt, Shape: shape}, Data: data}
 }
 
 // loadFile reads a trusted file of testdata; the strict reader lives in a package that this one may not import.

@@ -174,3 +174,33 @@ func TestDocumentedExitCodes(t *testing.T) {
 		}
 	}
 }
+
+// Every rule of a loader stands in docs/TARGETS.md, and nothing else does.
+func TestDocumentedTargetRules(t *testing.T) {
+	doc, err := os.ReadFile(filepath.Join(root, "docs", "TARGETS.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, err := os.ReadFile(filepath.Join(root, "internal", "pipeline", "targetrules.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^\trule\w+ += "(\w+)"$`).FindAllStringSubmatch(string(code), -1) {
+		rules[m[1]] = true
+	}
+	if len(rules) < 40 {
+		t.Fatalf("only %d rules found", len(rules))
+	}
+	documented := map[string]bool{}
+	for _, m := range regexp.MustCompile("(?m)^\\| `(\\w+)` \\| ").FindAllStringSubmatch(string(doc), -1) {
+		if documented[m[1]] = true; !rules[m[1]] {
+			t.Errorf("docs/TARGETS.md explains %s, which is no rule", m[1])
+		}
+	}
+	for id := range rules {
+		if !documented[id] {
+			t.Errorf("docs/TARGETS.md does not explain the rule %s", id)
+		}
+	}
+}

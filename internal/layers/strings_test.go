@@ -16,6 +16,9 @@ var tensorNames = []string{
 	"embed_tokens", "input_layernorm", "post_attention_layernorm", "c_attn", "c_proj", "c_fc", "model.layers", "model.norm",
 }
 
+// keys are names of tensors that are also keys of a format which a package owns.
+var keys = map[string]string{"formats/gptq": "lm_head"}
+
 func TestTensorNamesStayInArch(t *testing.T) {
 	for _, s := range sources(t) {
 		if s.test || under(s.pkg, "internal/arch", "internal/testmodel", "internal/layers") {
@@ -32,7 +35,7 @@ func TestTensorNamesStayInArch(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, name := range tensorNames {
-				if strings.Contains(text, name) {
+				if strings.Contains(text, name) && keys[s.pkg] != name {
 					t.Errorf("%s:%d: string %q holds the tensor name %q", s.path, fset.Position(lit.Pos()).Line, text, name)
 				}
 			}

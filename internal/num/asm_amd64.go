@@ -182,3 +182,81 @@ func pairsRow(dst, src unsafe.Pointer, n int)
 
 //go:noescape
 func micro32x32AMX(c []float32, ldc int, a []uint32, lda int, b []uint32, pairs, tiles int, add bool)
+
+//go:noescape
+func decodeBF16AVX2(dst, src unsafe.Pointer, n int)
+
+//go:noescape
+func decodeBF16AVX512(dst, src unsafe.Pointer, n int)
+
+//go:noescape
+func decodeF16AVX2(dst, src unsafe.Pointer, n int)
+
+//go:noescape
+func decodeF16AVX512(dst, src unsafe.Pointer, n int)
+
+//go:noescape
+func encodeBF16AVX2(dst, src unsafe.Pointer, n int)
+
+//go:noescape
+func encodeBF16AVX512(dst, src unsafe.Pointer, n int)
+
+//go:noescape
+func encodeF16AVX2(dst, src unsafe.Pointer, n int)
+
+//go:noescape
+func encodeF16AVX512(dst, src unsafe.Pointer, n int)
+
+//go:noescape
+func magnitudeBitsAVX2(src unsafe.Pointer, n int) uint32
+
+//go:noescape
+func magnitudeBitsAVX512(src unsafe.Pointer, n int) uint32
+
+//go:noescape
+func quantizeQ8AVX2(dst, src unsafe.Pointer, blocks int) uint32
+
+//go:noescape
+func quantizeQ8AVX512(dst, src unsafe.Pointer, blocks int) uint32
+
+//go:noescape
+func blockExtremesAVX2(dst, src unsafe.Pointer, blocks int)
+
+//go:noescape
+func blockExtremesAVX512(dst, src unsafe.Pointer, blocks int)
+
+//go:noescape
+func blockBoundsAVX2(least, largest, src unsafe.Pointer, blocks int)
+
+//go:noescape
+func blockBoundsAVX512(least, largest, src unsafe.Pointer, blocks int)
+
+//go:noescape
+func blockCodesAVX2(dst, src, base, inv unsafe.Pointer, blocks int, add float32, top int32)
+
+//go:noescape
+func blockCodesAVX512(dst, src, base, inv unsafe.Pointer, blocks int, add float32, top int32)
+
+//go:noescape
+func partCodesAVX2(dst, src, add, step unsafe.Pointer, parts int, lo, hi, bias int32)
+
+//go:noescape
+func partCodesAVX512(dst, src, add, step unsafe.Pointer, parts int, lo, hi, bias int32)
+
+//go:noescape
+func affineSearchAVX2(s *AffineSearch, n int, top float32, tries []float32)
+
+//go:noescape
+func affineSearchAVX512(s *AffineSearch, n int, top float32, tries []float32)
+
+//go:noescape
+func scaleSearchAVX2(s *ScaleSearch, n int, top float32, tries []float32, tiny float32)
+
+//go:noescape
+func scaleSearchAVX512(s *ScaleSearch, n int, top float32, tries []float32, tiny float32)
+
+//go:noescape
+func rootWeightsAVX2(w, x, importance unsafe.Pointer, n int, sigma2 float32)
+
+//go:noescape
+func rootWeightsAVX512(w, x, importance unsafe.Pointer, n int, sigma2 float32)

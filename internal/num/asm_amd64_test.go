@@ -25,6 +25,8 @@ func TestLevels(t *testing.T) {
 				"upper": TestCholeskyUpper, "orthogonal": TestRandomOrthogonal, "vectors": TestVectors, "wide": TestAddWide, "outer": TestAddOuter16, "hadamard": TestHadamard, "rounding": TestRoundingCost, "lanes": TestRoundLanes, "exp": TestExp32,
 				"softmax": TestSoftmax, "norms": TestNorms, "masked norms": TestMaskedNorm, "whole norms": TestNormOverAllChannels, "activations": TestActivations,
 				"slopes": TestActivationBackIsTheSlope, "adamw": TestAdamW,
+				"stored": TestStored16, "q8": TestQuantizeQ8, "blocks": TestBlockKernels, "searches": TestSearches, "root weights": TestRootWeights, "load": TestSearchLoad,
+				"stored rounding": TestStoredRounding,
 			} {
 				t.Run(fmt.Sprint(name, "/", l), test)
 			}

@@ -19,6 +19,10 @@ func expSum(dst, src []float32, shift float32) float32 { return expSumGeneric(ds
 func siluMul(y, gate, up []float32)                    { siluMulGeneric(y, gate, up) }
 func add(y, x []float32)                               { addGeneric(y, x) }
 func adamW(p, g, m, v []float32, f *adamFactors)       { f.step(p, g, m, v) }
+func decodeBF16(dst []float32, src []byte) int         { return 0 }
+func decodeF16(dst []float32, src []byte) int          { return 0 }
+func encodeBF16(dst []byte, src []float32) int         { return 0 }
+func encodeF16(dst []byte, src []float32) int          { return 0 }
 func siluMulBack(dgate, dup, dy, gate, up []float32) {
 	siluMulBackGeneric(dgate, dup, dy, gate, up)
 }

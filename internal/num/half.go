@@ -25,12 +25,7 @@ func F32ToBF16(dst []uint16, src []float32) {
 	checkLen("F32ToBF16", "dst", len(dst), len(src))
 	dst = dst[:len(src)]
 	for i, f := range src {
-		b := math.Float32bits(f)
-		if b&0x7fffffff > 0x7f800000 {
-			dst[i] = uint16(b>>16) | 0x40
-			continue
-		}
-		dst[i] = uint16((b + 0x7fff + (b >> 16 & 1)) >> 16)
+		dst[i] = f32ToBF16(f)
 	}
 }
 
@@ -44,6 +39,15 @@ func F32ToF16(dst []uint16, src []float32) {
 }
 
 func bf16ToF32(h uint16) float32 { return math.Float32frombits(uint32(h) << 16) }
+
+func f32ToBF16(f float32) uint16 {
+	b := math.Float32bits(f)
+	if b&0x7fffffff > 0x7f800000 {
+		return uint16(b>>16) | 0x40
+	}
+	// Adding just under half of the last kept bit, plus that bit itself, carries exactly when the value is to round up.
+	return uint16((b + 0x7fff + b>>16&1) >> 16)
+}
 
 // f16ToF32 moves the 15 magnitude bits into place and rescales by 2^112, which also normalises subnormals exactly.
 func f16ToF32(h uint16) float32 {

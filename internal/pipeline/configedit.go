@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 
 	"modelpress/formats/hf"
-	"modelpress/formats/packed"
 	"modelpress/internal/arch"
 )
 
@@ -19,9 +18,12 @@ func configEdits(config []byte, m, view *arch.Model, kept []int, q *quantDecisio
 		return nil, err
 	}
 	var set []hf.KV
-	if q != nil && q.Output == outputPacked {
-		ignore := append([]string{headModule}, q.Ignored...)
-		set = append(set, hf.KV{Key: "quantization_config", Value: packed.Config(q.packedScheme(), ignore)})
+	if q.packs() {
+		c, err := q.config()
+		if err != nil {
+			return nil, err
+		}
+		set = append(set, hf.KV{Key: "quantization_config", Value: c})
 	}
 	if m.Tied != view.Tied || m.Rope != nil && missingKey(have, "tie_word_embeddings") {
 		set = append(set, hf.KV{Key: "tie_word_embeddings", Value: view.Tied})

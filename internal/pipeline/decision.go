@@ -84,10 +84,7 @@ func exactly(v float64) json.Number {
 func decideQuantize(m *arch.Model, r *Recipe, store formats.DType) (*quantDecision, error) {
 	s := r.Quantize
 	q := &quantDecision{Method: s.Method, Bits: s.Bits, Group: s.GroupSize, Symmetric: *s.Symmetric, Clip: *s.Clip, ActOrder: s.ActOrder,
-		Damp: exactly(s.Damp), Output: outputPacked, Store: store.String()}
-	if s.Bits == 2 || s.Bits == 3 {
-		q.Output = outputDequantized
-	}
+		Damp: exactly(s.Damp), Output: s.output(), Store: store.String()}
 	if s.Rotate != "none" {
 		q.Rotation = &rotation{Kind: s.Rotate, Seed: r.Seed, R2: true}
 	}
@@ -95,8 +92,13 @@ func decideQuantize(m *arch.Model, r *Recipe, store formats.DType) (*quantDecisi
 		q.Importance = &tokenImportance{Min: exactly(s.Importance.Min), Max: exactly(s.Importance.Max)}
 	}
 	var err error
-	q.Modules, q.Ignored, err = chooseModules(m, "quantize", s.Ignore)
-	return q, err
+	if q.Modules, q.Ignored, err = chooseModules(m, "quantize", s.Ignore); err != nil || !q.packs() {
+		return q, err
+	}
+	if _, err := q.config(); err != nil {
+		return nil, errKind(KindUsage, "change quantize.ignore, or quantize.format", "recipe: %w", err)
+	}
+	return q, nil
 }
 
 // chooseModules returns the linear modules of a model that a section's rules leave, and those that they name.

@@ -10,6 +10,7 @@ import (
 	"modelpress/formats"
 	"modelpress/formats/hf"
 	"modelpress/formats/planfile"
+	"modelpress/internal/checkpoint"
 )
 
 // fingerprint hashes every tensor and side file of a checkpoint, and refuses weights that are not finite, in one read of
@@ -55,13 +56,13 @@ func sumDigest(b []byte) string {
 
 // finite is a checkpoint whose reads fail on NaNs and infinities.
 type finite struct {
-	*hf.Checkpoint
+	checkpoint.Store
 	scratch *sync.Pool
 }
 
 // ReadAt reads whole elements.
 func (f finite) ReadAt(name string, p []byte, off int64) error {
-	if err := f.Checkpoint.ReadAt(name, p, off); err != nil {
+	if err := f.Store.ReadAt(name, p, off); err != nil {
 		return err
 	}
 	t, _ := f.Lookup(name)

@@ -68,6 +68,11 @@ func (a *applier) sideFiles() error {
 			return err
 		}
 	}
+	for name, data := range a.q.configFiles() {
+		if err := formats.WriteFileAtomic(filepath.Join(a.dir, name), data); err != nil {
+			return err
+		}
+	}
 	config, err := a.config(nil)
 	if err != nil {
 		return err

@@ -26,13 +26,24 @@ type Inspection struct {
 	KVBytesToken  int64             `json:"kv_bytes_per_token"`
 	Tensors       []planfile.Tensor `json:"tensors"`
 	Modules       []string          `json:"modules"` // linear modules of decoder blocks
-	Targets       []planfile.Target `json:"targets"`
+	Targets       []Verdict         `json:"targets"`
 	Warnings      []string          `json:"warnings"`
 	HeadersDigest string            `json:"headers_digest"`
 }
 
-// Inspect reads the configuration and the headers of a checkpoint, and no weights.
-func Inspect(dir string, allowRemoteCode bool) (*Inspection, error) {
+// Inspect reads the configuration and the headers of a checkpoint, and no weights but scales that are a single number. The verdicts are
+// those of the targets that are named; of all that are known where none is.
+func Inspect(dir string, allowRemoteCode bool, targets []string) (*Inspection, error) {
+	if len(targets) == 0 {
+		targets = knownTargets
+	}
+	var f faults
+	for _, t := range targets {
+		f.add(!oneOf(t, knownTargets...), "target %q: known are %s", t, KnownTargets())
+	}
+	if len(f) > 0 {
+		return nil, &Error{Kind: KindUsage, Err: sortedJoin(f)}
+	}
 	s, err := openSource(dir, allowRemoteCode)
 	if err != nil {
 		return nil, err
@@ -58,8 +69,23 @@ func Inspect(dir string, allowRemoteCode bool) (*Inspection, error) {
 		i.Parameters += n
 	}
 	i.Modules, i.KVBytesToken = modules(m), kvBytesPerToken(m)
-	i.Targets = targetRows(knownTargets, preflight(m, knownTargets, nil), nil)
+	c, err := s.candidate()
+	if err != nil {
+		return nil, err
+	}
+	i.Targets = Verdicts(c, targets)
 	return i, nil
+}
+
+// NotLoading lists the targets that do not load the checkpoint.
+func (i *Inspection) NotLoading() []string {
+	var names []string
+	for _, v := range i.Targets {
+		if !v.Loads {
+			names = append(names, v.Name)
+		}
+	}
+	return names
 }
 
 func modules(m *arch.Model) []string {

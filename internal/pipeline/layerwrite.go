@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"modelpress/formats"
-	"modelpress/formats/packed"
 	"modelpress/internal/arch"
 	"modelpress/internal/nn"
 	"modelpress/quantize"
@@ -49,7 +48,8 @@ func (r *blockRunner) encode(into map[string][]byte, weight string, b *nn.Block,
 		if lin.Weight != weight {
 			continue
 		}
-		list, err := packed.Encode(lin.Module(), int64(lin.Out), int64(lin.In), r.q.packedScheme(), r.q.store(), m.Codes, m.Scales, m.Zeros)
+		list, err := r.q.grid().Encode(lin.Module(), &formats.Affine{Out: lin.Out, In: lin.In, Bits: r.q.Bits, Group: r.q.Group,
+			Scale: r.q.scales(), Codes: m.Codes, Scales: m.Scales, Zeros: m.Zeros})
 		if err != nil {
 			return err
 		}

@@ -3,7 +3,6 @@ package pipeline
 import (
 	"fmt"
 	"math/bits"
-	"sort"
 
 	"modelpress/internal/arch"
 )
@@ -13,11 +12,11 @@ import (
 func mergedRules(m, t *arch.Model, targets []string, k *KVMerge) []violation {
 	var vs []violation
 	for _, target := range uniqueStrings(append([]string{}, targets...)) {
-		c := checker{target: target, m: t}
+		c := (&Candidate{Model: t}).checker(target)
 		c.mergedHeads(m, k.TensorParallel)
-		vs = append(vs, c.found...)
+		vs = append(vs, c.violations()...)
 	}
-	sort.SliceStable(vs, func(i, j int) bool { return vs[i].String() < vs[j].String() })
+	sortViolations(vs)
 	return vs
 }
 
@@ -29,12 +28,12 @@ func (c *checker) mergedHeads(before *arch.Model, parallel []int) {
 		}
 		k := a.Linears[arch.K].Weight
 		if oneOf(c.target, "vllm", "sglang", "tensorrt-llm") && bits.OnesCount(uint(a.G)) != 1 {
-			c.fail(k, fmt.Sprintf("merge to %d or a smaller power of two", 1<<bits.TrailingZeros(uint(before.Layers[l].G))), "%d KV heads: its parallel layouts take powers of two", a.G)
+			c.refuse(ruleMergedPower, atTensor(k), fmt.Sprintf("merge to %d or a smaller power of two", 1<<bits.TrailingZeros(uint(before.Layers[l].G))), "%d KV heads: its parallel layouts take powers of two", a.G)
 			return
 		}
 		for _, tp := range parallel {
 			if a.H%tp != 0 || a.G >= tp && a.G%tp != 0 || a.G < tp && tp%a.G != 0 {
-				c.fail(k, "choose another number of KV heads, or drop the size from kvmerge.tensor_parallel", "%d query and %d KV heads do not divide over %d ranks", a.H, a.G, tp)
+				c.refuse(ruleMergedParallel, atTensor(k), "choose another number of KV heads, or drop the size from kvmerge.tensor_parallel", "%d query and %d KV heads do not divide over %d ranks", a.H, a.G, tp)
 				return
 			}
 		}

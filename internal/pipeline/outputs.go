@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"modelpress/formats"
-	"modelpress/formats/packed"
 	"modelpress/internal/arch"
 )
 
@@ -78,15 +77,38 @@ func planOutputs(st *stored, view formats.Source, m *arch.Model, sp *sparsifyDec
 	if !m.Tied {
 		o.plain(m.LMHead, partEpilogue, reasonRotated)
 	}
+	storing := packedTensors(view)
 	for _, t := range st.copies.Tensors() {
-		if _, gone := st.gone[st.origin(t.Name)]; !gone && !o.taken[t.Name] {
-			o.list = append(o.list, outTensor{TensorInfo: t, kind: outCopy, from: t.Name, part: partEpilogue, reason: reasonUntouched})
+		if _, gone := st.gone[st.origin(t.Name)]; gone || o.taken[t.Name] {
+			continue
 		}
+		reason := reasonUntouched
+		if storing[t.Name] {
+			reason = reasonKept
+		}
+		o.list = append(o.list, outTensor{TensorInfo: t, kind: outCopy, from: t.Name, part: partEpilogue, reason: reason})
 	}
 	for i := range o.list {
 		o.list[i].origin = st.origin(o.list[i].from)
 	}
 	return o.list, nil
+}
+
+// packedTensors are those that the quantized weights of a view are stored in.
+func packedTensors(view formats.Source) map[string]bool {
+	q, ok := view.(formats.Quantized)
+	if !ok {
+		return nil
+	}
+	set := map[string]bool{}
+	for _, t := range q.Tensors() {
+		if st, ok := q.Storage(t.Name); ok {
+			for _, name := range st.Tensors {
+				set[name] = true
+			}
+		}
+	}
+	return set
 }
 
 func (o *outputs) layer(l int, a *arch.Layer) error {
@@ -117,8 +139,11 @@ func (o *outputs) plain(name, part, changed string) {
 	if name == "" || o.taken[name] {
 		return
 	}
-	o.taken[name] = true
 	own, inSource := o.own(name)
+	if !inSource && (o.q == nil || o.q.Rotation == nil) {
+		return // a quantized weight, which is copied as it is stored
+	}
+	o.taken[name] = true
 	t := outTensor{TensorInfo: own, kind: outCopy, from: name, part: part, reason: reasonKept}
 	if o.q != nil && o.q.Rotation != nil {
 		if !inSource {
@@ -163,11 +188,11 @@ func (o *outputs) linear(lin arch.Linear, part string) error {
 		return nil
 	}
 	o.taken[lin.Weight] = true
-	scheme := o.q.packedScheme()
-	if err := scheme.Check(int64(lin.Out), int64(lin.In)); err != nil {
+	grid := o.q.grid()
+	if err := grid.Check(int64(lin.Out), int64(lin.In)); err != nil {
 		return formats.Errorf("model", lin.Weight, "%w", err)
 	}
-	for _, t := range packed.Tensors(lin.Module(), int64(lin.Out), int64(lin.In), scheme, o.q.store()) {
+	for _, t := range grid.Tensors(lin.Module(), int64(lin.Out), int64(lin.In)) {
 		o.list = append(o.list, outTensor{TensorInfo: t, kind: outPacked, from: lin.Weight, part: part, reason: reasonPacked, step: stepQuantize})
 	}
 	return nil
@@ -181,10 +206,6 @@ func (o *outputs) dense(lin arch.Linear, part, reason, step string) {
 	o.taken[lin.Weight] = true
 	own, _ := o.own(lin.Weight)
 	o.list = append(o.list, outTensor{TensorInfo: own, kind: outDequant, from: lin.Weight, part: part, reason: reason, step: step})
-}
-
-func (q *quantDecision) packedScheme() packed.Scheme {
-	return packed.Scheme{Bits: q.Bits, GroupSize: q.Group, Symmetric: q.Symmetric}
 }
 
 // store returns the dtype of scales and of rotated tensors that the source lacks.

@@ -9,6 +9,7 @@ import (
 
 	"modelpress/calib"
 	"modelpress/formats"
+	"modelpress/formats/hf"
 	"modelpress/formats/planfile"
 	"modelpress/formats/safetensors"
 	"modelpress/internal/arch"
@@ -24,6 +25,8 @@ type PlanOptions struct {
 	AllowRemoteCode bool
 	Tool            planfile.Tool
 	Env             Env
+	// Verdicts, if there, is told what the targets make of the result, once that is decided. The plan has what they refuse and notes.
+	Verdicts func([]Verdict)
 }
 
 // Plan looks at a checkpoint, decides everything, and writes nothing. The rules of the targets are checked before any
@@ -37,11 +40,11 @@ func Plan(ctx context.Context, o PlanOptions) (*planfile.Plan, error) {
 		return nil, err
 	}
 	defer s.close()
-	if s.ck.QuantizationConfig() != nil {
-		return nil, formats.Errorf("config.json", "", "the checkpoint is quantized already; plan on the original weights")
-	}
-	for _, w := range s.ck.Warnings() {
+	for _, w := range append(s.ck.Warnings(), s.whole.Notes()...) {
 		o.Env.warn("%s", w)
+	}
+	if s, err = s.changeable(o.Recipe); err != nil {
+		return nil, err
 	}
 	p := &planner{o: o, s: s, r: o.Recipe}
 	plan, err := p.plan(ctx)
@@ -269,7 +272,28 @@ func (p *planner) assemble() (*planfile.Plan, error) {
 	if _, err := planfile.Encode(plan); err != nil {
 		return nil, err
 	}
-	return plan, nil
+	return plan, p.verdicts()
+}
+
+// verdicts tells what the targets make of the result: its shapes and weights, the config.json that it will have, and the files that it
+// takes over.
+func (p *planner) verdicts() error {
+	if p.o.Verdicts == nil {
+		return nil
+	}
+	c := planned(p.view, p.q)
+	edits, err := configEdits(p.s.ck.Config(), p.s.arch, p.view, p.pr.layers(), p.q)
+	if err != nil {
+		return formats.Errorf(configName, "", "%w", err)
+	}
+	if c.Config, err = hf.EditConfig(p.s.ck.Config(), edits, nil); err != nil {
+		return err
+	}
+	if err := c.beside(p.s); err != nil {
+		return err
+	}
+	p.o.Verdicts(Verdicts(c, p.r.Target))
+	return nil
 }
 
 func (p *planner) addSteps(plan *planfile.Plan) error {
@@ -359,6 +383,9 @@ func (p *planner) outputFiles(shards int) []planfile.OutputFile {
 	}
 	if p.h != nil {
 		files = append(files, planfile.OutputFile{Name: manifestName, Origin: "written"})
+	}
+	for _, name := range sortedKeys(p.q.configFiles()) {
+		files = append(files, planfile.OutputFile{Name: name, Origin: "written"})
 	}
 	for _, f := range p.src.Files {
 		if !skippedSide(f.Name) {

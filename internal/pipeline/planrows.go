@@ -72,8 +72,8 @@ func changeRows(st *stored, outs []outTensor, embed string) ([]planfile.Change, 
 // outputLayout states the exact files of the result.
 func outputLayout(l safetensors.Layout, q *quantDecision, files []planfile.OutputFile) planfile.Output {
 	out := planfile.Output{Format: "safetensors", Files: files}
-	if q != nil && q.Output == outputPacked {
-		out.Quantization = "compressed-tensors/" + outputPacked
+	if q.packs() {
+		out.Quantization = q.formatName()
 	}
 	for i := range l.Shards {
 		s := &l.Shards[i]

@@ -69,9 +69,9 @@ func (z *quantizer) matrix(b *nn.Block, r arch.Role, h []float64) (*quantize.Mat
 	var m *quantize.Matrix
 	var rep quantize.Report
 	if h == nil {
-		m, err = quantize.RTN(w, lin.Out, lin.In, z.d.scheme(), z.d.store(), par)
+		m, err = quantize.RTN(w, lin.Out, lin.In, z.d.scheme(), z.d.scales(), par)
 	} else {
-		m, rep, err = quantize.GPTQ(w, lin.Out, lin.In, h, z.d.scheme(), z.d.store(), par)
+		m, rep, err = quantize.GPTQ(w, lin.Out, lin.In, h, z.d.scheme(), z.d.scales(), par)
 		note.Metric, note.Damp, note.DeadColumns = "output", rep.Damp, rep.DeadColumns
 		if rep.FellBack {
 			note.FellBack = rep.Reason
@@ -94,7 +94,7 @@ func (z *quantizer) matrix(b *nn.Block, r arch.Role, h []float64) (*quantize.Mat
 		return nil, note, formats.Errorf("model", lin.Weight, "its values, or those of its inputs, are too large to quantize: the error is %v", note.Loss)
 	}
 	note.Loss, note.Damp = rounded(note.Loss), rounded(note.Damp)
-	return m, note, b.SetWeight(r, deq, z.d.store())
+	return m, note, b.SetWeight(r, deq, z.d.scales())
 }
 
 // relativeError is ‖W−Ŵ‖²/‖W‖², 0 for a matrix of zeros.

@@ -52,7 +52,8 @@ type Retrieval struct {
 
 // Quantize plans low-bit weights.
 type Quantize struct {
-	Method     string      `yaml:"method" json:"method"` // rtn, gptq, rsq
+	Method     string      `yaml:"method" json:"method"`           // rtn, gptq, rsq
+	Format     string      `yaml:"format" json:"format,omitempty"` // compressed-tensors, gptq, gptq_v2, awq
 	Bits       int         `yaml:"bits" json:"bits"`
 	GroupSize  int         `yaml:"group_size" json:"group_size"` // -1 per channel
 	Symmetric  *bool       `yaml:"symmetric" json:"symmetric"`
@@ -307,6 +308,15 @@ func (q *Quantize) check(f *faults) {
 		f.add(!(m.Min > 0 && m.Min <= m.Max && m.Max <= 1e6), "quantize.importance: want 0 < min <= max, have %v and %v", m.Min, m.Max)
 	}
 	checkIgnore(f, "quantize", q.Ignore)
+	q.checkFormat(f)
+}
+
+// checkFormat checks what a format of quantized weights can hold, of what does not depend on the model.
+func (q *Quantize) checkFormat(f *faults) {
+	f.add(!oneOf(q.format(), formatPacked, formatGPTQ, formatGPTQv2, formatAWQ), "quantize.format %q: known are %s, %s, %s, %s", q.Format, formatPacked, formatGPTQ, formatGPTQv2, formatAWQ)
+	f.add(q.Format == formatAWQ && q.Bits != 4, "quantize.format awq has 4 bits, not %d", q.Bits)
+	f.add(q.Format == formatAWQ && q.GroupSize == -1, "quantize.format awq has groups of columns, not whole channels")
+	f.add(q.Format == formatGPTQ && !*q.Symmetric, "quantize.format gptq cannot store a zero point of 0: set symmetric, or format gptq_v2")
 }
 
 // checkIgnore checks the rules that name modules in a section.

@@ -29,7 +29,9 @@ type Report struct {
 	Quality       *quality      `json:"quality,omitempty"`
 	Sparsity      *sparsity     `json:"sparsity,omitempty"`
 	Matrices      []tensorNote  `json:"matrices"`
-	Files         []fileSum     `json:"files"` // every file of the result but this one, sorted by name
+	// Conversion is what a conversion says of itself; it has no plan.
+	Conversion json.RawMessage `json:"conversion,omitempty"`
+	Files      []fileSum       `json:"files"` // every file of the result but this one, sorted by name
 }
 
 // fileSum is a file of the result.

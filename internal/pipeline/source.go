@@ -7,9 +7,9 @@ import (
 	"modelpress/calib"
 	"modelpress/formats"
 	"modelpress/formats/hf"
-	"modelpress/formats/packed"
 	"modelpress/heads/kvmerge"
 	"modelpress/internal/arch"
+	"modelpress/internal/checkpoint"
 	"modelpress/internal/device"
 	"modelpress/internal/nn"
 	"modelpress/quantize"
@@ -94,60 +94,47 @@ func counter(p Progress, name string) (tick func(done, total int), stop func()) 
 	}
 }
 
-// source is an opened checkpoint with its description. dense shows every weight in its logical form; it is the
-// checkpoint itself unless that is quantized.
+// source is an opened model with its description. dense shows every weight in its logical form; it is the
+// store itself unless that is quantized.
 type source struct {
 	dir   string
-	ck    *hf.Checkpoint
+	ck    checkpoint.Store
 	dense formats.Source
 	arch  *arch.Model
+	whole *checkpoint.Checkpoint // what was opened
 }
 
-// openSource opens a checkpoint directory for planning or evaluation.
-func openSource(dir string, allowRemoteCode bool) (*source, error) {
-	var opts []hf.Option
-	if allowRemoteCode {
-		opts = append(opts, hf.AllowRemoteCode())
+// openSource opens a model for planning or evaluation.
+func openSource(path string, allowRemoteCode bool) (*source, error) {
+	c, err := checkpoint.Open(path, checkpoint.Options{AllowRemoteCode: allowRemoteCode})
+	if errors.Is(err, checkpoint.ErrQuantization) {
+		return nil, &Error{Kind: KindInput, Err: err, Hint: "start from the checkpoint that is not quantized"}
 	}
-	ck, err := hf.Open(dir, opts...)
 	if err != nil {
 		return nil, err
 	}
-	s := &source{dir: dir, ck: ck, dense: ck}
-	if q := ck.QuantizationConfig(); q != nil {
-		if s.dense, err = packed.Dense(ck, q); err != nil {
-			err = &Error{Kind: KindInput, Err: err, Hint: "start from the checkpoint that is not quantized"}
-			return nil, errors.Join(err, ck.Close())
-		}
-	}
-	if s.arch, err = arch.Describe(ck.Config(), s.dense); err != nil {
-		nameFiles(err, ck)
-		return nil, errors.Join(err, ck.Close())
-	}
-	return s, nil
+	return sourceOf(c), nil
 }
 
-// nameFiles adds the file to every fault of a tensor that does not name one: its shard, or what lists the tensors where no
-// file holds it.
-func nameFiles(err error, ck *hf.Checkpoint) {
-	switch e := err.(type) {
-	case *formats.Error:
-		if e.Tensor == "" || e.File != "" {
-			return
-		}
-		if e.File = ck.Shard(e.Tensor); e.File == "" {
-			e.File = indexName
-			if list := ck.Shards(); len(list) == 1 {
-				e.File = list[0].Name()
-			}
-		}
-	case interface{ Unwrap() []error }:
-		for _, one := range e.Unwrap() {
-			nameFiles(one, ck)
-		}
-	case interface{ Unwrap() error }:
-		nameFiles(e.Unwrap(), ck)
+func sourceOf(c *checkpoint.Checkpoint) *source {
+	return &source{dir: c.Path, ck: c.Store, dense: c.Dense, arch: c.Arch, whole: c}
+}
+
+// changeable returns the source that steps work on: with plain weights where a step changes some, or where no directory holds them.
+func (s *source) changeable(r *Recipe) (*source, error) {
+	if s.whole.Format == checkpoint.FormatSafetensors && (s.whole.Quantized == nil || !r.changesWeights()) {
+		return s, nil
 	}
+	c, err := s.whole.Dequantized()
+	if err != nil {
+		return nil, err
+	}
+	return sourceOf(c), nil
+}
+
+// changesWeights reports whether a step of the recipe does more than look at the model.
+func (r *Recipe) changesWeights() bool {
+	return r.Prune != nil || r.KVMerge != nil || r.Distill != nil || r.Sparsify != nil || r.Quantize != nil
 }
 
 // checkPositions refuses sequences that are longer than a table of learned positions. Rotary positions have no end.

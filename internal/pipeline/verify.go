@@ -12,6 +12,7 @@ import (
 	"modelpress/formats"
 	"modelpress/formats/hf"
 	"modelpress/formats/manifest"
+	"modelpress/internal/checkpoint"
 )
 
 // Verification is what verify found. Faults are sorted; none means that the result is what its report says.
@@ -86,17 +87,18 @@ func (v *Verification) files(ctx context.Context, dir string) error {
 
 // model opens the result as a runtime would and compares digests.
 func (v *Verification) model(ctx context.Context, dir string, env Env) error {
-	s, err := openSource(dir, true)
+	// A conversion may be of a model that nothing else here understands.
+	s, err := checkpoint.Open(dir, checkpoint.Options{AllowRemoteCode: true, AnyModel: v.Report.Conversion != nil})
 	if err != nil {
 		return err
 	}
-	defer s.close()
-	digests, err := digest(ctx, s.ck, env, "verifying")
+	defer s.Close()
+	digests, err := digest(ctx, s.Store, env, "verifying")
 	if err != nil {
 		return err
 	}
-	d := modelDigests{weights: hf.WeightsDigest(digests), headers: hf.HeadersDigest(s.ck.Tensors())}
-	if d.config, err = configDigest(s.ck.Config()); err != nil {
+	d := modelDigests{weights: hf.WeightsDigest(digests), headers: hf.HeadersDigest(s.Store.Tensors())}
+	if d.config, err = configDigest(s.Config()); err != nil {
 		return err
 	}
 	for _, c := range []struct{ what, have, want string }{
@@ -108,7 +110,7 @@ func (v *Verification) model(ctx context.Context, dir string, env Env) error {
 			v.addf("%s is %s, the report says %s", c.what, c.have, c.want)
 		}
 	}
-	return v.attention(dir, s.ck.Config(), d)
+	return v.attention(dir, s.Config(), d)
 }
 
 // attention checks the attention plan that config.json points to.

@@ -27,8 +27,10 @@ func main() {
 func files() map[string][]byte {
 	return map[string][]byte{
 		"bf16_amd64.s":      bf16s(),
+		"blocks_amd64.s":    blocks(),
 		"micro_amd64.s":     micros(),
 		"peak_amd64.s":      peaks(),
+		"stored_amd64.s":    storeds(),
 		"symv_amd64.s":      symvs(),
 		"transpose_amd64.s": transposes(),
 		"vector_amd64.s":    vectors(),

@@ -1,0 +1,326 @@
+package convert
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sort"
+
+	"modelpress/formats"
+	"modelpress/formats/packed"
+	"modelpress/internal/arch"
+	"modelpress/internal/checkpoint"
+	"modelpress/internal/pipeline"
+)
+
+// directory decides a conversion to a directory of safetensors files.
+type directory struct {
+	o      *Options
+	c      *checkpoint.Checkpoint
+	known  map[string]weight
+	keep   map[string]bool // stored tensors of quantized weights
+	pieces []piece
+	used   []moduleSetting
+	plain  []string
+	tied   *bool
+	warn   []string
+	faults []error // modules that cannot be stored
+}
+
+// planDirectory decides what becomes of every tensor.
+func planDirectory(o *Options, c *checkpoint.Checkpoint) (*directory, error) {
+	d := &directory{o: o, c: c, known: weights(c.Arch, o.Head), keep: map[string]bool{}}
+	if err := d.possible(); err != nil {
+		return nil, err
+	}
+	if o.Format == Same {
+		for _, t := range c.DataOrder() {
+			d.pieces = append(d.pieces, copied{src: c.Store, info: t, as: t.Name})
+		}
+		return d, nil
+	}
+	for _, t := range d.order() {
+		if err := d.tensor(t); err != nil {
+			return nil, err
+		}
+	}
+	if err := d.refused(); err != nil {
+		return nil, err
+	}
+	if o.Untie && c.Arch != nil && c.Arch.Tied {
+		if err := d.untie(); err != nil {
+			return nil, err
+		}
+	}
+	sort.SliceStable(d.used, func(i, j int) bool { return d.layerOf(d.used[i].module) < d.layerOf(d.used[j].module) })
+	return d, nil
+}
+
+// possible refuses what no tensor needs to be looked at for.
+func (d *directory) possible() error {
+	if d.o.Format == Same && d.c.Format == checkpoint.FormatGGUF {
+		return usage("choose --to safetensors or another format", "a GGUF file's tensors are in no form that safetensors has")
+	}
+	if d.o.Format == Same || d.o.Format == Safetensors {
+		return nil
+	}
+	if d.c.Arch == nil {
+		return usage("convert with --to same or --to safetensors, which look at no names", "which tensors of the model are linear modules is not known: %v", d.c.Unknown)
+	}
+	if !d.c.Arch.PackedModules {
+		return usage("convert with --to gguf, or --to safetensors", "%s holds its projections in Conv1D modules, which %s cannot name", d.c.Arch.Family, d.o.Format)
+	}
+	return nil
+}
+
+func usage(hint, format string, args ...any) error {
+	return &pipeline.Error{Kind: pipeline.KindUsage, Err: fmt.Errorf("convert: "+format, args...), Hint: hint}
+}
+
+// order lists the tensors of the dense view in the order in which they lie in the files.
+func (d *directory) order() []formats.TensorInfo {
+	q := d.c.Quantized
+	if q == nil {
+		return d.c.DataOrder()
+	}
+	weightOf := map[string]string{}
+	for _, t := range q.Tensors() {
+		if s, ok := q.Storage(t.Name); ok {
+			for _, name := range s.Tensors {
+				weightOf[name] = t.Name
+			}
+		}
+	}
+	var list []formats.TensorInfo
+	seen := map[string]bool{}
+	for _, t := range d.c.DataOrder() {
+		name := t.Name
+		if w, ok := weightOf[name]; ok {
+			name = w
+		}
+		shown, ok := q.Lookup(name)
+		if ok && !seen[name] {
+			list = append(list, shown)
+			seen[name] = true
+		}
+	}
+	for _, t := range q.Tensors() {
+		if !seen[t.Name] {
+			list = append(list, t)
+		}
+	}
+	return list
+}
+
+// tensor decides what becomes of one tensor of the dense view.
+func (d *directory) tensor(t formats.TensorInfo) error {
+	w := d.known[t.Name]
+	if w.dropped {
+		d.warn = append(d.warn, fmt.Sprintf("%s is a copy of the embedding, which config.json ties it to: left out", t.Name))
+		return nil
+	}
+	if !w.lin.Present() {
+		d.other(t)
+		return nil
+	}
+	if d.o.Format == Safetensors || d.o.ignores(w.lin.Module()) {
+		d.plain = append(d.plain, w.lin.Module())
+		d.other(t)
+		return nil
+	}
+	set, carry, why, err := d.setting(t, w.lin)
+	var fault *formats.Error
+	if errors.As(err, &fault) {
+		d.faults = append(d.faults, err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	from := storage(d.c.Dense, d.c.Quantized, t.Name)
+	d.used = append(d.used, moduleSetting{w.lin.Module(), set})
+	if set.float != nil {
+		d.pieces = append(d.pieces, floated{src: d.c.Dense, weight: t.Name, module: w.lin.Module(), out: w.lin.Out, in: w.lin.In, set: set, from: from, fused: w.fused})
+		return nil
+	}
+	g := gridded{src: d.c.Dense, weight: t.Name, module: w.lin.Module(), out: w.lin.Out, in: w.lin.In, set: set, from: from, why: why}
+	if carry {
+		g.quant = d.c.Quantized
+	}
+	d.pieces = append(d.pieces, g)
+	return nil
+}
+
+// other adds a tensor that is written with plain values.
+func (d *directory) other(t formats.TensorInfo) {
+	_, packed := d.storedAs(t.Name)
+	to := t
+	if want, ok := dtypes[d.o.DType]; ok && t.DType.IsFloat() {
+		to.DType = want
+	} else if packed && t.DType == formats.F32 {
+		to.DType = checkpoint.ModelDType(d.c.TorchDType())
+	}
+	how := Cast
+	switch {
+	case packed:
+		how = Dequantized
+	case to.DType == t.DType:
+		d.pieces = append(d.pieces, copied{src: d.c.Dense, info: t, as: t.Name})
+		return
+	}
+	d.pieces = append(d.pieces, cast{src: d.c.Dense, name: t.Name, from: storage(d.c.Dense, d.c.Quantized, t.Name), how: how, to: to})
+}
+
+var dtypes = map[string]formats.DType{"f32": formats.F32, "f16": formats.F16, "bf16": formats.BF16}
+
+func (d *directory) storedAs(name string) (formats.Storage, bool) {
+	if d.c.Quantized == nil {
+		return formats.Storage{}, false
+	}
+	return d.c.Quantized.Storage(name)
+}
+
+// untie writes the embedding once more, as the output head.
+func (d *directory) untie() error {
+	e, ok := d.c.Dense.Lookup(d.c.Arch.Embed)
+	if !ok {
+		return formats.Errorf("", d.c.Arch.Embed, "no such tensor")
+	}
+	no := false
+	d.tied = &no
+	if d.c.Quantized != nil {
+		if _, packed := d.c.Quantized.Storage(e.Name); packed {
+			to := e
+			to.Name = arch.HeadModule + ".weight"
+			d.pieces = append(d.pieces, cast{src: d.c.Dense, name: e.Name, from: storage(d.c.Dense, d.c.Quantized, e.Name), how: Dequantized, to: to})
+			return nil
+		}
+	}
+	d.pieces = append(d.pieces, copied{src: d.c.Dense, info: e, as: arch.HeadModule + ".weight"})
+	return nil
+}
+
+// layerOf is the layer of a module, the number of layers for the output head.
+func (d *directory) layerOf(module string) int {
+	l := d.c.Arch.LayerOf(module + ".weight")
+	if l < 0 {
+		return len(d.c.Arch.Layers)
+	}
+	return l
+}
+
+// setting chooses how a module is stored, and whether its codes are carried over; why says what speaks against that.
+func (d *directory) setting(t formats.TensorInfo, lin arch.Linear) (set *setting, carry bool, why string, err error) {
+	scales := d.scaleType(t)
+	st, stored := d.storedAs(t.Name)
+	if d.o.Format == Packed && d.o.Scheme != "" {
+		if set, err = scheme(d.o.Scheme, scales); err != nil {
+			return nil, false, "", err
+		}
+		carry = stored && st.Grid && set.grid != nil && st.Code == set.bits && st.Group == set.size && st.Symmetric == set.symmetric && !st.Ordered
+		return set, carry, "", set.fits(lin)
+	}
+	asked := d.o.Bits != 0 || d.o.Group != 0 || d.o.Asymmetric
+	if stored && st.Grid && !asked {
+		set, err = grids(d.o.Format, st.Code, st.Group, st.Symmetric, st.Ordered, scales)
+		if err == nil {
+			err = set.fits(lin)
+		}
+		if err == nil {
+			return set, true, "", nil
+		}
+		why = err.Error()
+	}
+	bits, group := d.o.Bits, d.o.Group
+	if bits == 0 {
+		bits = 4
+	}
+	if group == 0 && stored && st.Grid && slices.Contains([]int{32, 64, 128}, st.Group) {
+		group = st.Group
+	}
+	if group == 0 {
+		group = 128
+	}
+	symmetric := !d.o.Asymmetric
+	if set, err = grids(d.o.Format, bits, group, symmetric, false, scales); err != nil {
+		return nil, false, "", usage("", "module %q: %v", lin.Module(), err)
+	}
+	carry = stored && st.Grid && st.Code == bits && st.Group == group && st.Symmetric == symmetric && !st.Ordered
+	return set, carry, why, set.fits(lin)
+}
+
+// scaleType is the type of a module's scales: that of the values beside it where it can be, F16 or BF16 or F32.
+func (d *directory) scaleType(t formats.TensorInfo) formats.DType {
+	if want, ok := dtypes[d.o.DType]; ok {
+		return want
+	}
+	if st, ok := d.storedAs(t.Name); ok && st.Grid && t.DType == formats.F32 { // scales in F16, which views of GPTQ, AWQ and GGUF do not show
+		return formats.F16
+	}
+	if t.DType == formats.F64 {
+		return formats.F32
+	}
+	return t.DType
+}
+
+// fits says why a setting cannot store a module.
+func (s *setting) fits(lin arch.Linear) error {
+	var err error
+	if s.float != nil {
+		err = s.float.Check(int64(lin.Out), int64(lin.In))
+	} else {
+		err = s.grid.Check(int64(lin.Out), int64(lin.In))
+	}
+	if err != nil {
+		return formats.Errorf("", lin.Weight, "%s: %w", s.name, err)
+	}
+	return nil
+}
+
+// refused is the error for all modules that cannot be stored, nil where there are none.
+func (d *directory) refused() error {
+	const most = 10
+	n := len(d.faults)
+	if n == 0 {
+		return nil
+	}
+	list := d.faults[:min(n, most)]
+	if n > most {
+		list = append(slices.Clip(list), fmt.Errorf("and %d more", n-most))
+	}
+	return &pipeline.Error{Kind: pipeline.KindUsage, Err: fmt.Errorf("convert: %d modules cannot be stored as asked:\n%w", n, errors.Join(list...)),
+		Hint: "leave modules out with --ignore, or choose another group size or scheme"}
+}
+
+// scheme is a preset of compressed-tensors.
+func scheme(name string, scales formats.DType) (*setting, error) {
+	pack := func(bits int, symmetric bool) *setting {
+		s, _ := grids(Packed, bits, 128, symmetric, false, scales)
+		return s
+	}
+	float := func(f packed.Float) *setting {
+		return &setting{float: &f, store: f, name: name, scales: scales}
+	}
+	switch name {
+	case "w4a16":
+		return pack(4, true), nil
+	case "w4a16-asym":
+		return pack(4, false), nil
+	case "w8a16":
+		return pack(8, true), nil
+	case "w8a8":
+		i := packed.IntQuantized{Symmetric: true, Scales: scales}
+		return &setting{grid: i, store: i, name: name, bits: 8, size: -1, symmetric: true, scales: scales}, nil
+	case "fp8":
+		return float(packed.Float{Format: packed.FormatFloat, Strategy: "tensor", Scales: scales}), nil
+	case "fp8-dynamic":
+		return float(packed.Float{Format: packed.FormatFloat, Strategy: "channel", Scales: scales}), nil
+	case "fp8-block":
+		return float(packed.Float{Format: packed.FormatFloat, Strategy: "block", Scales: scales}), nil
+	case "nvfp4":
+		return float(packed.Float{Format: packed.FormatNVFP4, Scales: scales}), nil
+	case "mxfp4":
+		return float(packed.Float{Format: packed.FormatMXFP4, Scales: scales}), nil
+	}
+	return nil, usage("", "--scheme %q: known are w4a16, w4a16-asym, w8a16, w8a8, fp8, fp8-dynamic, fp8-block, nvfp4, mxfp4", name)
+}

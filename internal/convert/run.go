@@ -1,0 +1,101 @@
+package convert
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+
+	"modelpress/formats"
+	"modelpress/internal/checkpoint"
+	"modelpress/internal/pipeline"
+)
+
+// Convert decides a conversion and, where Options.Out names something, carries it out. Nothing of a result is at its place before
+// all of it is.
+func Convert(ctx context.Context, o Options) (*Result, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	c, err := open(&o)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	for _, w := range append(c.Warnings(), c.Notes()...) {
+		o.warn(w)
+	}
+	if o.Format == GGUF {
+		return toGGUF(ctx, &o, c)
+	}
+	return toDirectory(ctx, &o, c)
+}
+
+func (o *Options) warn(text string) {
+	if o.Env.Warn != nil {
+		o.Env.Warn("%s", text)
+	}
+}
+
+// open opens the model; formats that look at no names take any.
+func open(o *Options) (*checkpoint.Checkpoint, error) {
+	co := checkpoint.Options{AllowRemoteCode: o.AllowRemoteCode, AnyModel: o.Format == Same || o.Format == Safetensors}
+	for _, s := range o.Rename {
+		r, err := checkpoint.ParseRename(s)
+		if err != nil {
+			return nil, &pipeline.Error{Kind: pipeline.KindUsage, Err: err}
+		}
+		co.Rename = append(co.Rename, r)
+	}
+	return checkpoint.Open(o.Model, co)
+}
+
+// run does all pieces in the order given and returns what was written. One more is done at a time than there are threads, so that one can
+// wait for the disk.
+func (o *Options) run(ctx context.Context, pieces []piece, out output, total int64) (*work, error) {
+	w := &work{out: out, sums: map[string]string{}, note: map[string]Note{}}
+	p := o.Env.Progress
+	p.Start("converting", total)
+	defer p.Done()
+	var show sync.Mutex
+	w.done = func(n int64) {
+		show.Lock()
+		defer show.Unlock()
+		p.Add(n)
+	}
+	outer := ctx
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	errs := make([]error, len(pieces))
+	var next atomic.Int64
+	var wait sync.WaitGroup
+	for range o.Threads + 1 {
+		wait.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(pieces) || ctx.Err() != nil {
+					return
+				}
+				if errs[i] = pieces[i].do(ctx, w); errs[i] != nil {
+					stop()
+				}
+			}
+		})
+	}
+	wait.Wait()
+	for _, err := range errs { // the first in order, whichever came first in time
+		if err != nil && !errors.Is(err, context.Canceled) {
+			return nil, err
+		}
+	}
+	return w, outer.Err()
+}
+
+// outs lists the tensors of the result in order.
+func outs(pieces []piece) []formats.TensorInfo {
+	var list []formats.TensorInfo
+	for _, p := range pieces {
+		list = append(list, p.outs()...)
+	}
+	return list
+}
