@@ -13,7 +13,6 @@ type restorer struct {
 	metadata
 	architecture string
 	tensors      map[string]gguf.Tensor
-	warnings     []string
 }
 
 // model reads sizes and what follows from which tensors there are. Layers have sizes and marks of biases alone, as [arch.Model.Config]

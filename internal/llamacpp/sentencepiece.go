@@ -57,13 +57,14 @@ func isByteToken(t string) bool {
 
 // pieces returns all tokens. What users defined is matched in text as it is written, where spaces are spaces.
 func (w *tokenWriter) pieces(kinds []int32) []string {
-	out := w.padded()
+	out, spaces := w.padded(), map[string]bool{}
 	for id, kind := range kinds {
-		if kind == tokenUser {
-			spaced := strings.ReplaceAll(out[id], metaSymbol, " ")
-			if _, taken := w.model.ids[spaced]; !taken {
-				out[id] = spaced
-			}
+		if kind != tokenUser {
+			continue
+		}
+		spaced := strings.ReplaceAll(out[id], metaSymbol, " ")
+		if _, taken := w.model.ids[spaced]; !taken && !spaces[spaced] {
+			out[id], spaces[spaced] = spaced, true
 		}
 	}
 	return out

@@ -135,6 +135,25 @@ func TestTokenizerAbsent(t *testing.T) {
 	}
 }
 
+// Tokens that users defined are written with spaces where that leaves them apart.
+func TestUserTokensStayApart(t *testing.T) {
+	text := strings.Replace(spm(nil), `"added_tokens": [`, `"added_tokens": [{"id": 260, "content": "▁▁x"}, {"id": 261, "content": "▁ x"}, {"id": 262, "content": "  x"}, `, 1)
+	kv, _, err := Tokenizer(files{"tokenizer.json": text}.read, 263)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := value(kv, keyTokens).([]string)[260:]; !slices.Equal(got, []string{"▁▁x", "▁ x", "  x"}) {
+		t.Errorf("tokens %q", got)
+	}
+	text = strings.Replace(text, `, {"id": 262, "content": "  x"}`, "", 1)
+	if kv, _, err = Tokenizer(files{"tokenizer.json": text}.read, 262); err != nil {
+		t.Fatal(err)
+	}
+	if got := value(kv, keyTokens).([]string)[260:]; !slices.Equal(got, []string{"  x", "▁ x"}) {
+		t.Errorf("tokens %q", got)
+	}
+}
+
 // Names that fill gaps are names that no token has.
 func TestPadding(t *testing.T) {
 	text := strings.Replace(tinyTokenizer, `"b": 2, "ab": 3`, `"b": 2, "ab": 3, "[PAD6]": 7, "[PAD6]_": 8`, 1)
@@ -282,4 +301,32 @@ func TestTokenizerHostile(t *testing.T) {
 	if err != nil || value(kv, specialKey("eos")) != nil || len(warnings) == 0 {
 		t.Errorf("an id past the end: %v, warnings %q, error %v", value(kv, specialKey("eos")), warnings, err)
 	}
+}
+
+// FuzzTokenizer reads any tokenizer.json: nothing panics, and what is accepted has one name and one type for each row of the embedding.
+func FuzzTokenizer(f *testing.F) {
+	f.Add([]byte(tinyTokenizer), []byte(`{"bos_token": "<s>", "chat_template": "x"}`))
+	f.Add([]byte(spm([]string{"▁", "a", "b", "▁a"}, "▁ a")), []byte(`{"add_bos_token": false}`))
+	f.Fuzz(func(t *testing.T, doc, config []byte) {
+		const vocab = 300
+		kv, _, err := Tokenizer(files{"tokenizer.json": string(doc), "tokenizer_config.json": string(config)}.read, vocab)
+		if err != nil {
+			var e *formats.Error
+			if !errors.As(err, &e) {
+				t.Fatalf("error of type %T: %v", err, err)
+			}
+			return
+		}
+		tokens, kinds := value(kv, keyTokens).([]string), value(kv, keyTokenType).([]int32)
+		seen := map[string]bool{}
+		for _, token := range tokens {
+			if token == "" || seen[token] {
+				t.Fatalf("token %q is empty or stands twice", token)
+			}
+			seen[token] = true
+		}
+		if len(tokens) != vocab || len(kinds) != vocab {
+			t.Fatalf("%d tokens of %d types", len(tokens), len(kinds))
+		}
+	})
 }
