@@ -3,6 +3,8 @@ package ggml
 import (
 	"math/rand/v2"
 	"testing"
+
+	"modelpress/formats"
 )
 
 // Bytes are those of the values as float32.
@@ -53,6 +55,27 @@ func BenchmarkDequantize(b *testing.B) {
 			b.SetBytes(4 * n)
 			for b.Loop() {
 				if err := Dequantize(typ, dst, src); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// Bytes are those of the stored values.
+func BenchmarkQuantizeFrom(b *testing.B) {
+	const row, rows = 4096, 256
+	src := make([]byte, 2*rows*row)
+	if err := formats.Encode(src, randoms(rand.New(rand.NewPCG(1, 1)), rows*row), formats.BF16); err != nil {
+		b.Fatal(err)
+	}
+	for _, typ := range []Type{F16, Q8_0, Q4_0, Q4_K} {
+		b.Run(typ.String(), func(b *testing.B) {
+			n, _ := typ.RowBytes(rows * row)
+			dst := make([]byte, n)
+			b.SetBytes(int64(len(src)))
+			for b.Loop() {
+				if err := QuantizeFrom(typ, dst, src, formats.BF16, row, nil); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -56,12 +56,8 @@ func checkSizes(t Type, values, bytes int) error {
 // f16 reads a number of IEEE 754 binary16.
 func f16(b []byte) float32 { return formats.F16ToF32(binary.LittleEndian.Uint16(b)) }
 
-// putF16 stores f rounded to binary16 and returns what is stored.
-func putF16(b []byte, f float32) float32 {
-	h := formats.F16FromF32(f)
-	binary.LittleEndian.PutUint16(b, h)
-	return formats.F16ToF32(h)
-}
+// putF16 stores f rounded to binary16.
+func putF16(b []byte, f float32) { binary.LittleEndian.PutUint16(b, formats.F16FromF32(f)) }
 
 // storedF16 returns what is read of f when it has been stored as binary16.
 func storedF16(f float32) float32 { return formats.F16ToF32(formats.F16FromF32(f)) }

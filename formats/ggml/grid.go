@@ -40,7 +40,7 @@ func Grid(t Type) bool {
 
 // Exact returns the type that holds codes on integer grids without a change of a value: of so many bits, in groups of so many columns (-1: whole
 // rows) of in, with zero points or without. A group has to be whole blocks of 32. It is the smallest type that does so for scales and, where there
-// are zero points, products of scale and zero point that are numbers of F16: [EncodeAffine] says whether they are.
+// are zero points, products of scale and zero point that are numbers of F16: [EncodeAffine] says whether they are, [Fit] looks for a wider type.
 func Exact(bits, group int, symmetric bool, in int) (Type, bool) {
 	if group == -1 {
 		group = in
@@ -93,18 +93,28 @@ func EncodeAffine(t Type, m *formats.Affine) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ggml: encode: %w", err)
 	}
-	e := gridEncoder{gridType: g, dst: make([]byte, 0, n), size: t.Size()}
-	for i, scale := range m.Scales {
-		zero := int8(0)
-		if m.Zeros != nil {
-			zero = m.Zeros[i]
-		}
-		e.group(m.Codes[i*group:(i+1)*group], scale, zero)
-	}
+	e := gridEncoder{gridType: g, size: t.Size()}
+	e.weight(m, group) // counts
 	if e.bad > 0 {
 		return nil, &formats.Inexact{Count: e.bad, Cause: fmt.Sprintf("scales, offsets or codes that %s does not hold exactly", t)}
 	}
+	e.dst = make([]byte, 0, n)
+	e.weight(m, group)
 	return e.dst, nil
+}
+
+// Fit is [EncodeAffine] to the smallest type that holds the weight. Codes of four bits with zero points, whose offset zero*scale seldom is a
+// number of F16, go to Q5_0, whose codes are wide enough for code - zero. The error is that of the last type where none is.
+func Fit(m *formats.Affine) (Type, []byte, error) {
+	var last error
+	for _, t := range []Type{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0} {
+		b, err := EncodeAffine(t, m)
+		if err == nil {
+			return t, b, nil
+		}
+		last = err
+	}
+	return 0, nil, last
 }
 
 // ordered reports whether columns do not belong to groups in their order.
@@ -117,7 +127,7 @@ func ordered(m *formats.Affine, group int) bool {
 	return false
 }
 
-// gridEncoder appends blocks and counts what does not fit.
+// gridEncoder appends blocks to dst; without it, it counts what does not fit.
 type gridEncoder struct {
 	gridType
 	dst  []byte
@@ -126,25 +136,38 @@ type gridEncoder struct {
 	head [4]byte
 }
 
-// group appends the codes of a group, w = (code - zero)*scale, whole blocks.
-func (e *gridEncoder) group(codes []int8, scale float32, zero int8) {
+func (e *gridEncoder) weight(m *formats.Affine, group int) {
+	for i, scale := range m.Scales {
+		zero := 0
+		if m.Zeros != nil {
+			zero = int(m.Zeros[i])
+		}
+		e.group(m.Codes[i*group:(i+1)*group], scale, zero)
+	}
+}
+
+// group does the codes of a group, w = (code - zero)*scale, whole blocks.
+func (e *gridEncoder) group(codes []int8, scale float32, zero int) {
 	half := 1 << (e.bits - 1)
-	shift := half - int(zero) // to stored codes of Q4_0 and Q5_0
+	shift := half - zero // from code - zero to what is stored
 	head := binary.LittleEndian.AppendUint16(e.head[:0], e.f16(scale))
 	if e.offset {
-		// The product is exact: the scale has a mantissa of 11 bits if it is a number of F16, the other factor of five.
-		low := -half // the least code that can be, stored as 0
-		head = binary.LittleEndian.AppendUint16(head, e.f16(float32(low-int(zero))*scale))
+		// Stored 0 stands for code -half. The product is exact: the scale has 11 bits if it is a number of F16, the other factor six.
+		head = binary.LittleEndian.AppendUint16(head, e.f16(float32(-half-zero)*scale))
 		shift = half
+	}
+	if e.dst == nil {
+		for _, q := range codes {
+			if u := int(q) + shift; u < 0 || u >= 2*half {
+				e.bad++
+			}
+		}
+		return
 	}
 	for ; len(codes) > 0; codes = codes[32:] {
 		var stored [32]byte
-		for j, q := range codes[:32] {
-			u := int(q) + shift
-			if u < 0 || u >= 2*half {
-				e.bad++
-			}
-			stored[j] = byte(u)
+		for j, q := range (*[32]int8)(codes) {
+			stored[j] = byte(int(q) + shift)
 		}
 		e.append(head, &stored)
 	}

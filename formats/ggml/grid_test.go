@@ -89,6 +89,46 @@ func TestAffineWiderTypes(t *testing.T) {
 	}
 }
 
+// The smallest type that holds a weight is found.
+func TestFit(t *testing.T) {
+	rng := rand.New(rand.NewPCG(11, 12))
+	narrow := randomAffine(rng, 2, 64, 4, 32, false)
+	narrow.Scales = []float32{0.5, 0.25, -1, 2}
+	full := randomAffine(rng, 2, 64, 4, 32, false)
+	for i := range full.Scales {
+		full.Scales[i], full.Zeros[i] = formats.F16ToF32(0x2c01+uint16(rng.IntN(512))*2), -3 // eleven bits times five
+	}
+	for name, c := range map[string]struct {
+		m    *formats.Affine
+		want Type
+	}{
+		"symmetric": {randomAffine(rng, 2, 64, 4, 32, true), Q4_0}, "three bits": {randomAffine(rng, 2, 64, 3, -1, true), Q4_0},
+		"offset": {narrow, Q4_1}, "offset that is none of F16": {full, Q5_0},
+		"five bits": {randomAffine(rng, 2, 64, 5, 64, true), Q5_0}, "five bits, zeros": {randomAffine(rng, 2, 64, 5, 64, false), Q5_1},
+		"eight bits": {randomAffine(rng, 2, 64, 8, 32, true), Q8_0},
+	} {
+		typ, b, err := Fit(c.m)
+		if err != nil || typ != c.want {
+			t.Errorf("%s: %v, %v, want %v", name, typ, err, c.want)
+			continue
+		}
+		want, got := make([]float32, 128), make([]float32, 128)
+		c.m.Dequantize(want, 0)
+		if err := Dequantize(typ, got, b); err != nil {
+			t.Fatal(err)
+		}
+		for i, v := range want {
+			if got[i] != v {
+				t.Errorf("%s: value %d is %v, stored %v", name, i, v, got[i])
+			}
+		}
+	}
+	var inexact *formats.Inexact
+	if _, _, err := Fit(randomAffine(rng, 2, 64, 8, 32, false)); !errors.As(err, &inexact) {
+		t.Errorf("eight bits with zero points: %v", err)
+	}
+}
+
 func TestAffineInexact(t *testing.T) {
 	make4 := func(symmetric bool) *formats.Affine {
 		return randomAffine(rand.New(rand.NewPCG(5, 6)), 2, 128, 4, 64, symmetric)

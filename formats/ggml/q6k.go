@@ -88,7 +88,8 @@ func (k *scaleBlock) quantize(b *[210]byte, x *[256]float32) {
 		return
 	}
 	inv := -128 / extreme
-	d := putF16(b[208:], 1/inv)
+	putF16(b[208:], 1/inv)
+	d := f16(b[208:])
 	for j, scale := range k.search.Scale {
 		s := min(nearest(float32(inv*scale)), 127)
 		b[192+j] = byte(s)
