@@ -41,7 +41,7 @@ func openInts(src formats.Source, m module) (*ints, error) {
 	if !w.Symmetric {
 		have = append(have, suffixZero)
 	}
-	w.storage = formats.Storage{Group: w.GroupSize, Symmetric: w.Symmetric, Ordered: w.gIdx != nil, Grid: true}
+	w.storage = formats.Storage{Code: w.Bits, Group: w.GroupSize, Symmetric: w.Symmetric, Ordered: w.gIdx != nil, Grid: true}
 	return w, w.finish(src, show, out, in, have...)
 }
 
