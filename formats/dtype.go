@@ -65,8 +65,8 @@ func ParseDType(name string) (DType, error) {
 	return Invalid, fmt.Errorf("unknown dtype %q", name)
 }
 
-// IsFloat reports whether weights are computed with in this type: F16, BF16, F32, F64. The 8-bit floats are not among them, since their values
-// mean a weight only together with a scale.
+// IsFloat reports whether weights are computed with in this type: F16, BF16, F32, F64. The 8-bit floats are not among them, since
+// their values mean a weight only together with a scale.
 func (d DType) IsFloat() bool {
 	return d == F16 || d == BF16 || d == F32 || d == F64
 }

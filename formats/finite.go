@@ -47,8 +47,8 @@ func CheckFiniteTensor(src Source, name string) error {
 	return nil
 }
 
-// CheckRange returns an error that names the first finite value which would become infinite when it is stored as dt. F8_E4M3 has no infinities: there it
-// is a value more than half a step above the largest.
+// CheckRange returns an error that names the first finite value which would become infinite when it is stored as dt. F8_E4M3 has
+// no infinities: there it is a value more than half a step above the largest.
 func CheckRange(file, tensor string, v []float32, dt DType, base int64) error {
 	// The largest float32 below each bound still rounds to the largest finite value of the type.
 	var bound float32

@@ -61,8 +61,8 @@ func E4M3FromF32(f float32) uint8 {
 // E4M3ToF32 converts E4M3 exactly.
 func E4M3ToF32(b uint8) float32 { return e4m3Table[b] }
 
-// E5M2FromF32 rounds to E5M2, nearest with ties to even. Finite values past the range become infinities, as with [F16FromF32]; NaNs become quiet
-// NaNs.
+// E5M2FromF32 rounds to E5M2, nearest with ties to even. Finite values past the range become infinities, as with [F16FromF32];
+// NaNs become quiet NaNs.
 func E5M2FromF32(f float32) uint8 {
 	b := math.Float32bits(f)
 	sign, a := uint8(b>>24)&0x80, b&0x7fffffff
@@ -75,8 +75,8 @@ func E5M2FromF32(f float32) uint8 {
 // E5M2ToF32 converts E5M2 exactly.
 func E5M2ToF32(b uint8) float32 { return e5m2Table[b] }
 
-// E8M0FromF32 returns the code of the nearest power of two; halfway between two it is the larger. Zero becomes the smallest, 2^-127; what is past the
-// largest, 2^127, becomes that. Negative values, infinities and NaNs become the NaN of the type, 255.
+// E8M0FromF32 returns the code of the nearest power of two; halfway between two it is the larger. Zero becomes the smallest,
+// 2^-127; what is past the largest, 2^127, becomes that. Negative values, infinities and NaNs become the NaN of the type, 255.
 func E8M0FromF32(f float32) uint8 {
 	b := math.Float32bits(f)
 	switch {

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Decompresses checkpoints with the code of the package compressed-tensors and writes digests of what it gives, and the package's presets.
+"""Decompresses checkpoints with the code of the package compressed-tensors and writes digests of what it gives, with the package's presets.
 
-    go test ./formats/packed -run TestDecompressed -write DIR
+    go test ./formats/packed -run TestDecompressed -args -write DIR
     python3 examples/formatcheck/ctensors.py PACKAGE DIR > formats/packed/testdata/decompressed.json
 
 PACKAGE is the folder that holds compressed_tensors/__init__.py: site-packages, or src of a checkout. DIR has one folder for each

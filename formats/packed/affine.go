@@ -6,7 +6,8 @@ import (
 	"modelpress/formats"
 )
 
-// Affine implements [formats.Quantized]. The whole weight is read: Out·In bytes of codes twice, and the scales. Zero points that are all 0 are left out.
+// Affine implements [formats.Quantized]. The whole weight is read; memory: what [formats.Affine] states, and twice the packed
+// codes. Zero points that are all 0 are left out.
 func (d *dense) Affine(name string) (*formats.Affine, error) {
 	w, ok := d.modules[name].(*ints)
 	if !ok {

@@ -99,7 +99,7 @@ func TestAffineRoundTrip(t *testing.T) {
 			for _, e := range list {
 				bits += 8 * float64(len(e.Data)) / float64(n[0]*n[1])
 			}
-			if !ok || !st.Grid || st.Symmetric != s.Symmetric || st.Group != s.GroupSize || st.Ordered != s.ordered || math.Abs(st.Bits-bits) > 1e-9 || len(st.Tensors) != len(list) {
+			if !ok || !st.Grid || st.Code != s.Bits || st.Symmetric != s.Symmetric || st.Group != s.GroupSize || st.Ordered != s.ordered || math.Abs(st.Bits-bits) > 1e-9 || len(st.Tensors) != len(list) {
 				t.Errorf("%s: storage %+v", what, st)
 			}
 		}

@@ -231,8 +231,40 @@ func readExamples(t testing.TB) []example {
 	opt.tensors.put("m.weight_scale", formats.F8E4M3, codes8(r, 15), 5, 3)
 	opt.tensors.put("m.weight_scale_2", formats.F32, f32Bytes(0.000123), 1)
 	opt.tensors.put("m.input_scale", formats.F32, f32Bytes(0.01), 1)
-	return []example{mx8, group, codes, block, opt, mixedExample(t)}
+	list := []example{mx8, group, codes, block, opt, mixedExample(t)}
+	// The presets NVFP4 and FP8, whose activations have scales in the file.
+	for _, f := range []Float{{Format: FormatNVFP4}, {FormatFloat, StrategyTensor, formats.BF16}} {
+		g := f.group()
+		e := example{name: f.Format + "-static", tensors: memory{}}
+		if f.Format == FormatNVFP4 {
+			g.InputActivations = newArgs("float", 4, strategyLocal)
+			g.InputActivations.GroupSize, g.InputActivations.ScaleDType = ptr(16), ptr("torch.float8_e4m3fn")
+			g.InputActivations.Dynamic, g.InputActivations.Observer = json.RawMessage(`"local"`), ptr("static_minmax")
+			e.tensors.put("m.input_global_scale", formats.F32, f32Bytes(33), 1)
+		} else {
+			g.InputActivations = newArgs("float", 8, StrategyTensor)
+			e.tensors.put("m.input_scale", formats.BF16, []byte{0x80, 0x3f}, 1)
+		}
+		e.config = Config([]GroupConfig{{Setting: written{f, g}}}, nil)
+		tensors, err := f.Quantize("m", gaussian(r, 6, 32), 6, 32, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, x := range tensors {
+			e.tensors[x.Name] = x
+		}
+		list = append(list, e)
+	}
+	return list
 }
+
+// written is a setting with an entry of config_groups that is not its own.
+type written struct {
+	Float
+	g group
+}
+
+func (w written) group() group { return w.g }
 
 // mixedExample returns one whose modules are stored in four formats.
 func mixedExample(t testing.TB) example {

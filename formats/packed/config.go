@@ -65,10 +65,11 @@ type GroupConfig struct {
 	Setting Setting
 }
 
-// Config returns the value of the key quantization_config of config.json for a checkpoint whose modules are stored as groups say, the first that names
-// a module, except those in ignore (module names, class names or "re:" patterns). There must be one group at least. All keys are written, in sorted order.
-// The format of groups that differ in it is "mixed-precision". Two settings need a word: actorder is null without an order of columns on disk, whatever
-// order they were quantized in, and scale_dtype null means the type of the scales as stored.
+// Config returns the value of the key quantization_config of config.json for a checkpoint whose modules are stored as groups say,
+// the first that names a module, except those in ignore (module names, class names or "re:" patterns). There must be one group at
+// least. All keys are written, in sorted order. The format of groups that differ in it is "mixed-precision". Two settings need a
+// word: actorder is null without an order of columns on disk, whatever order they were quantized in, and scale_dtype null means
+// the type of the scales as stored.
 func Config(groups []GroupConfig, ignore []string) json.RawMessage {
 	if ignore == nil {
 		ignore = []string{}

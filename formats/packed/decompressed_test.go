@@ -43,8 +43,9 @@ func sum(b []byte) string {
 	return hex.EncodeToString(s[:])
 }
 
-// What a view shows of every format is what the code of compressed-tensors gives for the same files, bit for bit; what Quantize stores of FP8 and FP4
-// is what that code stores. testdata/decompressed.json was written by examples/formatcheck/ctensors.py with compressed-tensors at ac8e2ba (0.18).
+// What a view shows of every format is what the code of compressed-tensors gives for the same files, bit for bit; what Quantize
+// stores of FP8 and FP4 is what that code stores. testdata/decompressed.json was written by examples/formatcheck/ctensors.py with
+// compressed-tensors at ac8e2ba (0.18).
 func TestDecompressed(t *testing.T) {
 	want := readFacts(t).Checkpoints
 	list := examples(t)

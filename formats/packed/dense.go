@@ -36,15 +36,16 @@ type module struct {
 
 func (m *module) about() *module { return m }
 
-// Dense returns a view of a quantized checkpoint in which each quantized module M has one tensor M.weight in place of the tensors that it is
-// stored in, dequantized as compressed-tensors itself does it: in the type of the scales, FP4 and FP8 with scales of powers of two in BF16.
-// quantizationConfig is the value of quantization_config in config.json: of compressed-tensors in the formats of this package, of quant_method "fp8" and
-// of ModelOpt (NVFP4 and FP8; there the content of hf_quant_config.json does as well). Other tensors are those of src, unchanged. Weights whose
-// activations the config quantizes are shown as they are; the effect on activations is not, and scales of activations are hidden. All modules are checked
-// now: names, types, shapes and column orders against each other and the config. A value that is not finite is an error when it is read.
+// Dense returns a view of a quantized checkpoint in which each quantized module M has one tensor M.weight in place of the tensors
+// that it is stored in, dequantized as compressed-tensors itself does it: in the type of the scales, FP4 and FP8 with scales of
+// powers of two in BF16. quantizationConfig is the value of quantization_config in config.json: of compressed-tensors in the
+// formats of this package, of quant_method "fp8" and of ModelOpt (NVFP4 and FP8; there the content of hf_quant_config.json does as
+// well). Other tensors are those of src, unchanged. Weights whose activations the config quantizes are shown as they are; the
+// effect on activations is not, and scales of activations are hidden. All modules are checked now: names, types, shapes and column
+// orders against each other and the config. A value that is not finite is an error when it is read.
 //
-// Memory: the names, 4 bytes for each column of a weight with an order of columns, and for each read 13·max(In, 2^18) bytes at most with the scales of the
-// rows that these are.
+// Memory: the names, 4 bytes for each column of a weight with an order of columns, and for each read 13·max(In, 2^18) bytes at
+// most with the scales of the rows that these are.
 func Dense(src formats.Source, quantizationConfig json.RawMessage) (formats.Quantized, error) {
 	r, err := parseRules(quantizationConfig)
 	if err != nil {

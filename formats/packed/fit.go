@@ -58,8 +58,8 @@ func wider(m *formats.Affine, b int) (n int) {
 	return n
 }
 
-// order returns the groups of columns as a format with an order stores them, and how many columns have no place: those out of line in a format
-// without an order; those of groups of unequal size, which readers take apart in different ways.
+// order returns the groups of columns as a format with an order stores them, and how many columns have no place: those out of line
+// in a format without an order; those of groups of unequal size, which readers take apart in different ways.
 func order(m *formats.Affine, groups int, ordered bool) (idx []int32, misfits int) {
 	width := m.In / groups
 	if !ordered && m.GIdx == nil {

@@ -16,12 +16,13 @@ const (
 	strategyToken   = "token"        // of activations
 )
 
-// blockSide is the height and width of a block: that of DeepSeek-V3 (arXiv:2412.19437, section 3.3.2), and the only one that runtimes take.
+// blockSide is the height and width of a block: that of DeepSeek-V3 (arXiv:2412.19437, section 3.3.2), and the only one that
+// runtimes take.
 const blockSide = 128
 
-// Float is a setting of a format whose codes are floats: FormatFloat with a strategy, FormatNVFP4 or FormatMXFP4. A runtime quantizes the
-// activations of FP8 as it goes, token by token, in groups of 128 where the weight is in blocks; those of FP4 it leaves alone (the presets
-// NVFP4A16, MXFP4A16).
+// Float is a setting of a format whose codes are floats: FormatFloat with a strategy, FormatNVFP4 or FormatMXFP4. A runtime
+// quantizes the activations of FP8 as it goes, token by token, in groups of 128 where the weight is in blocks; those of FP4 it
+// leaves alone (the presets NVFP4A16, MXFP4A16).
 type Float struct {
 	Format   string
 	Strategy string        // StrategyTensor, StrategyChannel or StrategyBlock with FormatFloat, else ""
@@ -54,9 +55,10 @@ func (f Float) Check(out, in int64) error {
 	return l.check(out, in)
 }
 
-// Tensors lists what is stored for the weight of a linear module, sorted by name. FP8: the codes F8_E4M3 [out, in] as weight, and the scales in
-// the type Scales, [1], [out, 1] or [ceil(out/128), ceil(in/128)]. FP4: two codes in each byte of U8 [out, in/2], the even column in the low half,
-// and scales [out, in/16] F8_E4M3 with one global scale F32 [1], or [out, in/32] U8 (E8M0). The weight must have passed Check.
+// Tensors lists what is stored for the weight of a linear module, sorted by name. FP8: the codes F8_E4M3 [out, in] as weight, and
+// the scales in the type Scales, [1], [out, 1] or [ceil(out/128), ceil(in/128)]. FP4: two codes in each byte of U8 [out, in/2],
+// the even column in the low half, and scales [out, in/16] F8_E4M3 with one global scale F32 [1], or [out, in/32] U8 (E8M0). The
+// weight must have passed Check.
 func (f Float) Tensors(module string, out, in int64) []formats.TensorInfo {
 	l, err := f.layout()
 	mustFit(err)

@@ -56,7 +56,8 @@ func sameBits(a, b []float32) bool {
 	return slices.EqualFunc(a, b, func(x, y float32) bool { return math.Float32bits(x) == math.Float32bits(y) })
 }
 
-// Every weight is rounded to a nearest point of its grid, whose largest point is no further from its largest weight than rounding of the scale makes it.
+// Every weight is rounded to a nearest point of its grid, whose largest point is no further from its largest weight than rounding
+// of the scale makes it.
 func TestQuantizeRoundsToNearest(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for _, f := range floatSettings() {
@@ -134,7 +135,8 @@ func TestQuantizeKeepsGrid(t *testing.T) {
 				w := gaussian(r, n[0], n[1])
 				what := fmt.Sprintf("%+v %v absmax %v", f, n, absmax)
 				first, once := dequantized(t, f, w, n, absmax)
-				// A runtime that fuses projections fuses those of the dequantized weight, too: what it shares is the value that the largest was given.
+				// A runtime that fuses projections fuses those of the dequantized weight, too: what it shares is the value that
+				// the largest was given.
 				if absmax > 0 {
 					_, top := dequantized(t, f, slices.Concat(w, slices.Repeat([]float32{absmax}, n[1])), [2]int{n[0] + 1, n[1]}, absmax)
 					absmax = largest(top)
@@ -154,7 +156,8 @@ func TestQuantizeKeepsGrid(t *testing.T) {
 	}
 }
 
-// Scales need not make the largest weight the largest code: powers of two do not, nor does one for several weights. Codes of all sizes come back.
+// Scales need not make the largest weight the largest code: powers of two do not, nor does one for several weights. Codes of all
+// sizes come back.
 func TestQuantizeKeepsForeignGrid(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
 	for range 40 {
@@ -180,6 +183,36 @@ func TestQuantizeKeepsForeignGrid(t *testing.T) {
 			if !sameBits(got, w) || !bytes.Equal(list[0].Data, codes) {
 				t.Fatalf("%s: a weight on a grid changes", dt)
 			}
+		}
+	}
+}
+
+// Groups of NVFP4 may have any scale, the coarse ones near 0 too, and need not hold its largest value.
+func TestQuantizeKeepsForeignGroups(t *testing.T) {
+	r := rand.New(rand.NewPCG(17, 8))
+	for range 60 {
+		const groups = 12
+		w, global := make([]float32, 16*groups), float32(math.Exp2(4+8*r.Float64()))
+		for g := range groups {
+			local := formats.E4M3ToF32(byte(1 + r.IntN(40*(1+g%3))))
+			if g == 0 {
+				local = 448
+			}
+			for i := range 16 {
+				c := byte(r.Uint32())
+				if i == 0 {
+					c |= 7
+				} else if g%2 == 1 {
+					c &^= 4
+				}
+				w[16*g+i] = round(formats.E2M1ToF32(c)*(local/global), formats.BF16)
+			}
+			if g%2 == 1 {
+				w[16*g] = 0
+			}
+		}
+		if _, got := dequantized(t, Float{Format: FormatNVFP4}, w, [2]int{groups / 2, 32}, 0); !sameBits(got, w) {
+			t.Fatal("a weight on a grid changes")
 		}
 	}
 }

@@ -82,7 +82,8 @@ func (w *floats) checkScales(src formats.Source, out, in int64) (formats.DType, 
 	return dt, err
 }
 
-// readGlobal reads the scale of scales. ModelOpt stores its reciprocal; the division is that of ModelOptNvfp4Converter of compressed-tensors.
+// readGlobal reads the scale of scales. ModelOpt stores its reciprocal; the division is that of ModelOptNvfp4Converter of
+// compressed-tensors.
 func (w *floats) readGlobal(src formats.Source) error {
 	name := w.name + w.float.global
 	t, ok := src.Lookup(name)
@@ -106,7 +107,8 @@ func (w *floats) readGlobal(src formats.Source) error {
 	return nil
 }
 
-// values implements weight: the product of code and scale, which is exact in float32 but for scales that are F32 or divided by a global one.
+// values implements weight: the product of code and scale, which is exact in float32 but for scales that are F32 or divided by a
+// global one.
 func (w *floats) values(src formats.Source, dst []float32, first int) error {
 	n := len(dst) / w.in
 	per := w.in

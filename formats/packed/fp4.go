@@ -14,8 +14,8 @@ func pack4(dst []byte, w []float32, scale float32) {
 	}
 }
 
-// mxfp4Data returns the codes of MXFP4 and the exponents of its scales. The exponent is that of the largest magnitude of the group less 2, or less 1 where
-// its mantissa is 1.75 or more.
+// mxfp4Data returns the codes of MXFP4 and the exponents of its scales. The exponent is that of the largest magnitude of the group
+// less 2, or less 1 where its mantissa is 1.75 or more.
 func mxfp4Data(w []float32) [][]byte {
 	const group = 32
 	codes, scales := make([]byte, len(w)/2), make([]byte, len(w)/group)
@@ -56,8 +56,8 @@ func nvScale(absmax, top, global float32) byte {
 	return max(1, formats.E4M3FromF32(global*(absmax/top)))
 }
 
-// nvRegrid looks for scales under which NVFP4 stands for every weight, in BF16, to the bit. near is such that the codes and the scales of groups under it are
-// those under the global scale that is looked for.
+// nvRegrid looks for scales under which NVFP4 stands for every weight, in BF16, to the bit. near is such that the codes and the
+// scales of groups under it are those under the global scale that is looked for.
 func nvRegrid(w []float32, scales []byte, near float32) (float32, bool) {
 	s := newSpan(formats.BF16)
 	for i := range scales {
@@ -74,27 +74,28 @@ func nvRegrid(w []float32, scales []byte, near float32) (float32, bool) {
 			}
 		}
 	}
-	global := near
-	if x := 1 / float64(near); x < s.lo || x > s.hi {
-		m, ok := s.middle()
-		if !ok {
-			return 0, false
-		}
-		global = float32(1 / m)
+	if s.holds(1/float64(near)) && nvOnGrid(w, scales, near) {
+		return near, true
 	}
+	global := float32(1 / s.middle())
+	return global, global > 0 && nvOnGrid(w, scales, global)
+}
+
+// nvOnGrid reports whether NVFP4 under these scales stands for every weight.
+func nvOnGrid(w []float32, scales []byte, global float32) bool {
 	for i, k := range scales {
 		scale := formats.E4M3ToF32(k) / global
 		for _, v := range w[i*nvGroup : (i+1)*nvGroup] {
 			if round(formats.E2M1ToF32(formats.E2M1FromF32(v/scale))*scale, formats.BF16) != v {
-				return 0, false
+				return false
 			}
 		}
 	}
-	return global, true
+	return true
 }
 
-// nvGroupScale returns the scale of a group under which its weights are near values of E2M1, false for none. Of scales that are coarse, the subnormal
-// ones, it need not be the one that makes the largest weight a 6.
+// nvGroupScale returns the scale of a group under which its weights are near values of E2M1, false for none. Of scales that are
+// coarse, the subnormal ones, it need not be the one that makes the largest weight a 6.
 func nvGroupScale(w []float32, global float32) (byte, bool) {
 	absmax := largest(w)
 	for top := byte(7); top > 0; top-- {

@@ -252,7 +252,7 @@ func TestConfigsOfOthers(t *testing.T) {
 		if err := formats.ReadF32(view, "m.weight", got, 0); err != nil || got[0] != 0.5 || got[1] != -0.5 || got[2] != 224 || got[3] != 0x1p-10 {
 			t.Errorf("%s: %v, %v", c.name, got, err)
 		}
-		if st, ok := view.Storage("m.weight"); !ok || st.Grid || st.Group != 0 || st.Bits != 8+8*float64(c.src["m.weight_scale"].DType.Size())/4 {
+		if st, ok := view.Storage("m.weight"); !ok || st.Grid || st.Code != 0 || st.Group != 0 || st.Bits != 8+8*float64(c.src["m.weight_scale"].DType.Size())/4 {
 			t.Errorf("%s: storage %+v", c.name, st)
 		}
 		if _, ok := view.Storage("lm_head.weight"); ok {

@@ -20,8 +20,8 @@ func (q IntQuantized) Check(out, in int64) error {
 	return q.scheme8().Check(out, in)
 }
 
-// Tensors lists what is stored, sorted by name: the codes I8 [out, in] as weight, the scales [out, 1], and where the weight is not symmetric the
-// zero points I8 [out, 1].
+// Tensors lists what is stored, sorted by name: the codes I8 [out, in] as weight, the scales [out, 1], and where the weight is not
+// symmetric the zero points I8 [out, 1].
 func (q IntQuantized) Tensors(module string, out, in int64) []formats.TensorInfo {
 	mustFit(q.Check(out, in))
 	list := []formats.TensorInfo{
@@ -34,8 +34,8 @@ func (q IntQuantized) Tensors(module string, out, in int64) []formats.TensorInfo
 	return list
 }
 
-// Encode returns the tensors of Tensors with their data. What the format cannot hold without a change of a value is a [formats.Inexact]. Beside m
-// it takes the bytes that it returns.
+// Encode returns the tensors of Tensors with their data. What the format cannot hold without a change of a value is a
+// [formats.Inexact]. Memory beside m: the codes, and three times the scales.
 func (q IntQuantized) Encode(module string, m *formats.Affine) ([]formats.Tensor, error) {
 	if err := q.Check(int64(m.Out), int64(m.In)); err != nil {
 		return nil, formats.Errorf("", module+suffixWeight, "%w", err)

@@ -123,7 +123,8 @@ func (w *ints) readGIdx(src formats.Source, in int64) error {
 			return formats.Errorf(where, name, "group %d at index %d of %d groups", g, i, w.groups)
 		}
 	}
-	// The original sorts columns by group and cuts them into equal parts; others take the scale that is named. They agree where all groups have the same size.
+	// The original sorts columns by group and cuts them into equal parts; others take the scale that is named. They agree where
+	// all groups have the same size.
 	if g := unequal(idx, w.groups); g != -1 {
 		return formats.Errorf(where, name, "group %d has not %d columns like the others", g, w.GroupSize)
 	}
@@ -131,8 +132,8 @@ func (w *ints) readGIdx(src formats.Source, in int64) error {
 	return nil
 }
 
-// values implements weight: w[i] = (codes[i] - zeros[g]) * scales[g], g the group of column i. The difference is exact in every type of scale, so the
-// rounding to that type which follows is the only one, as in the original arithmetic.
+// values implements weight: w[i] = (codes[i] - zeros[g]) * scales[g], g the group of column i. The difference is exact in every
+// type of scale, so the rounding to that type which follows is the only one, as in the original arithmetic.
 func (w *ints) values(src formats.Source, dst []float32, first int) error {
 	m, err := w.read(src, first, len(dst)/w.in)
 	if err != nil {

@@ -14,9 +14,9 @@ const (
 	methodModelOpt = "modelopt" // NVIDIA Model Optimizer
 )
 
-// parseFP8 reads the config of quant_method "fp8": codes F8_E4M3 with weight_scale_inv [ceil(out/h), ceil(in/w)] where weight_block_size is [h, w], and with one
-// weight_scale where there is none. Scales are F32 and the products are rounded to BF16, as FP8BlockDequantizer of compressed-tensors does it. Modules
-// that are not quantized are known by their type.
+// parseFP8 reads the config of quant_method "fp8": codes F8_E4M3 with weight_scale_inv [ceil(out/h), ceil(in/w)] where
+// weight_block_size is [h, w], and with one weight_scale where there is none. Scales are F32 and the products are rounded to BF16,
+// as FP8BlockDequantizer of compressed-tensors does it. Modules that are not quantized are known by their type.
 func parseFP8(raw json.RawMessage) (*rules, error) {
 	var activations, format string
 	var block []int64
@@ -38,9 +38,9 @@ func parseFP8(raw json.RawMessage) (*rules, error) {
 	return one(stored{format: formatFP8, float: l, static: activations == "static"}), nil
 }
 
-// parseModelOpt reads the config of quant_method "modelopt": quant_algo "NVFP4" has the codes of NVFP4 as weight, U8, and the reciprocal of its global
-// scale as weight_scale_2; "FP8" has one scale for a weight. hf_quant_config.json has the same in an object of its own. Modules that are not quantized are
-// known by their type.
+// parseModelOpt reads the config of quant_method "modelopt": quant_algo "NVFP4" has the codes of NVFP4 as weight, U8, and the
+// reciprocal of its global scale as weight_scale_2; "FP8" has one scale for a weight. hf_quant_config.json has the same in an
+// object of its own. Modules that are not quantized are known by their type.
 func parseModelOpt(raw json.RawMessage) (*rules, error) {
 	var algo string
 	var cache, cacheAlgo any

@@ -20,8 +20,8 @@ func openModule(src formats.Source, r *rules, name string) (weight, error) {
 	return openInts(src, m)
 }
 
-// finish fills in what follows from size and type of a weight, and looks at what else has a name of the module: need lists the suffixes of the tensors that it is
-// stored in.
+// finish fills in what follows from size and type of a weight, and looks at what else has a name of the module: need lists the
+// suffixes of the tensors that it is stored in.
 func (m *module) finish(src formats.Source, show formats.DType, out, in int64, need ...string) error {
 	m.in = int(in)
 	m.info = formats.TensorInfo{Name: m.name + suffixWeight, DType: show, Shape: []int64{out, in}}

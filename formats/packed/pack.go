@@ -47,9 +47,9 @@ func (p PackQuantized) Tensors(module string, out, in int64) []formats.TensorInf
 	return list
 }
 
-// Encode returns the tensors of Tensors with their data. The codes of m may have fewer bits, and its groups be a multiple of those of the
-// format; whatever else the format cannot hold without a change of a value is a [formats.Inexact]. Beside m it takes the bytes that it
-// returns.
+// Encode returns the tensors of Tensors with their data. The codes of m may have fewer bits, and its groups be a multiple of those
+// of the format; whatever else the format cannot hold without a change of a value is a [formats.Inexact]. Memory beside m: up to
+// three times the bytes that it returns.
 func (p PackQuantized) Encode(module string, m *formats.Affine) ([]formats.Tensor, error) {
 	if err := p.Check(int64(m.Out), int64(m.In)); err != nil {
 		return nil, formats.Errorf("", module+suffixWeight, "%w", err)

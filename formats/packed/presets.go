@@ -4,7 +4,8 @@ import "encoding/json"
 
 func ptr[T any](v T) *T { return &v }
 
-// newArgs returns the fields of quantized weights or activations that most settings share: static and symmetric, with a scale for strategy.
+// newArgs returns the fields of quantized weights or activations that most settings share: static and symmetric, with a scale for
+// strategy.
 func newArgs(kind string, bits int, strategy string) *args {
 	return &args{
 		BlockStructure: json.RawMessage("null"), Dynamic: json.RawMessage("false"), NumBits: bits, Observer: ptr("memoryless_minmax"),

@@ -6,13 +6,15 @@ import (
 	"modelpress/formats"
 )
 
-// Quantize returns the tensors of Tensors for a weight w [out, in]. absmax > 0 is the largest magnitude in all projections that a runtime fuses, which must
-// share the scale of a tensor and the global scale (q, k and v; gate and up); 0 says that the weight stands alone. Other strategies do not look at it.
+// Quantize returns the tensors of Tensors for a weight w [out, in]. absmax > 0 is the largest magnitude in all projections that a
+// runtime fuses, which must share the scale of a tensor and the global scale (q, k and v; gate and up); 0 says that the weight
+// stands alone. Other strategies do not look at it.
 //
-// Scales are those of compressed-tensors (calculate_qparams, generate_gparam, generate_mx_scales): the largest magnitude over 448, rounded to the type of
-// scales; for NVFP4 a global scale 448·6/absmax and, for each group, the largest magnitude over 6 times that, as E4M3; for MXFP4 a power of two. Codes are then
-// the nearest values under the scales as they are stored, all in float32. Where the scales that w was dequantized with are found again, such that what is stored
-// stands for w to the bit, they are taken instead, so that a weight that lies on the grid is encoded to itself.
+// Scales are those of compressed-tensors (calculate_qparams, generate_gparam, generate_mx_scales): the largest magnitude over 448,
+// rounded to the type of scales; for NVFP4 a global scale 448·6/absmax and, for each group, the largest magnitude over 6 times
+// that, as E4M3; for MXFP4 a power of two. Codes are then the nearest values under the scales as they are stored, all in float32.
+// Where the scales that w was dequantized with are found again, such that what is stored stands for w to the bit, they are taken
+// instead, so that a weight that lies on the grid is encoded to itself.
 //
 // Memory beside w: the tensors that are returned, and 4 bytes for each scale.
 func (f Float) Quantize(module string, w []float32, out, in int, absmax float32) ([]formats.Tensor, error) {
@@ -134,8 +136,8 @@ func (b block) fp8Scale(absmax float32, dt formats.DType) float32 {
 	return usual
 }
 
-// positive rounds a scale to the type in which it is stored. One that is not positive there becomes the smallest that is: for the largest
-// magnitudes that round to it, codes still fit. One that is 0, of a weight of zeros, becomes 1.
+// positive rounds a scale to the type in which it is stored. One that is not positive there becomes the smallest that is: for the
+// largest magnitudes that round to it, codes still fit. One that is 0, of a weight of zeros, becomes 1.
 func positive(s float32, dt formats.DType) float32 {
 	if s == 0 {
 		return 1

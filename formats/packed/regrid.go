@@ -25,14 +25,14 @@ func (s *span) meet(m, w float32) bool {
 	return s.lo <= s.hi
 }
 
-// middle returns the middle of the interval, false where it has no end.
-func (s *span) middle() (float64, bool) {
-	m := s.lo + (s.hi-s.lo)/2
-	return m, m > 0 && !math.IsInf(m, 0)
-}
+// holds reports whether x lies in the interval.
+func (s *span) holds(x float64) bool { return s.lo <= x && x <= s.hi }
 
-// halfway returns the points halfway from a > 0 to its neighbours in a type: what lies between them rounds to a. It is empty where a is no value of
-// the type.
+// middle returns the middle of the interval, infinity where it has no end.
+func (s *span) middle() float64 { return s.lo + (s.hi-s.lo)/2 }
+
+// halfway returns the points halfway from a > 0 to its neighbours in a type: what lies between them rounds to a. It is empty where
+// a is no value of the type.
 func halfway(a float32, dt formats.DType) (lo, hi float64) {
 	below, above := a, a
 	switch dt {
@@ -54,8 +54,9 @@ func halfway(a float32, dt formats.DType) (lo, hi float64) {
 	return (float64(below) + float64(a)) / 2, (float64(above) + float64(a)) / 2
 }
 
-// regrid looks for a scale of type dt under which FP8 stands for every weight of the block, in the type of the scale, to the bit. near is such that the codes
-// under it are those under the scale that is looked for. For weights that lie on no grid it ends within a few of them.
+// regrid looks for a scale of type dt under which FP8 stands for every weight of the block, in the type of the scale, to the bit.
+// near is such that the codes under it are those under the scale that is looked for. For weights that lie on no grid it ends
+// within a few of them.
 func (b block) regrid(near float32, dt formats.DType) (float32, bool) {
 	s := newSpan(dt)
 	if !b.each(func(row []float32, _ int) bool {
@@ -68,18 +69,19 @@ func (b block) regrid(near float32, dt formats.DType) (float32, bool) {
 	}) {
 		return 0, false
 	}
-	x := near
-	if float64(near) < s.lo || float64(near) > s.hi {
-		m, ok := s.middle()
-		if !ok {
-			return 0, false
-		}
-		// Of the values of the type, the nearest to the middle lies in the interval if any does.
-		x = round(float32(m), dt)
+	if s.holds(float64(near)) && b.onGrid(near, dt) {
+		return near, true
 	}
-	return x, b.each(func(row []float32, _ int) bool {
+	// Of the values of the type, the nearest to the middle lies in the interval if any does.
+	x := round(float32(s.middle()), dt)
+	return x, x > 0 && b.onGrid(x, dt)
+}
+
+// onGrid reports whether FP8 under a scale stands for every weight of the block.
+func (b block) onGrid(scale float32, dt formats.DType) bool {
+	return b.each(func(row []float32, _ int) bool {
 		for _, v := range row {
-			if round(formats.E4M3ToF32(formats.E4M3FromF32(v/x))*x, dt) != v {
+			if round(formats.E4M3ToF32(formats.E4M3FromF32(v/scale))*scale, dt) != v {
 				return false
 			}
 		}

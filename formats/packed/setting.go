@@ -47,8 +47,8 @@ func (g *group) stored(top string) (stored, error) {
 	return s, err
 }
 
-// staticInputs reports whether the file holds scales of activations, which are no part of the weights: a config that asks for them where the format
-// has none is refused.
+// staticInputs reports whether the file holds scales of activations, which are no part of the weights: a config that asks for them
+// where the format has none is refused.
 func (g *group) staticInputs(format string) (bool, error) {
 	if g.InputActivations == nil {
 		return false, nil
