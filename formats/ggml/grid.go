@@ -38,6 +38,12 @@ func Grid(t Type) bool {
 	return ok
 }
 
+// CodeBits returns the bits of a code of a type for which [Grid] is true, 0 for the others.
+func CodeBits(t Type) int {
+	g, _ := t.grid()
+	return g.bits
+}
+
 // Exact returns the type that holds codes on integer grids without a change of a value: of so many bits, in groups of so many columns (-1: whole
 // rows) of in, with zero points or without. A group has to be whole blocks of 32. It is the smallest type that does so for scales and, where there
 // are zero points, products of scale and zero point that are numbers of F16: [EncodeAffine] says whether they are, [Fit] looks for a wider type.

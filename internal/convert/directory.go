@@ -222,7 +222,7 @@ func (d *directory) setting(t formats.TensorInfo, lin arch.Linear) (set *setting
 	}
 	asked := d.o.Bits != 0 || d.o.Group != 0 || d.o.Asymmetric
 	if stored && st.Grid && !asked {
-		set, err = grids(d.o.Format, st.Code, st.Group, st.Symmetric, st.Ordered, scales)
+		set, err = grids(d.o.Format, wide(d.o.Format, st.Code), st.Group, st.Symmetric, st.Ordered, scales)
 		if err == nil {
 			err = set.fits(lin)
 		}
@@ -247,6 +247,17 @@ func (d *directory) setting(t formats.TensorInfo, lin arch.Linear) (set *setting
 	}
 	carry = stored && st.Grid && st.Code == bits && st.Group == group && st.Symmetric == symmetric && !st.Ordered
 	return set, carry, why, set.fits(lin)
+}
+
+// wide is the least number of bits that a format has for codes of so many; the same where it has none.
+func wide(format string, bits int) int {
+	have := map[string][]int{Packed: {4, 8}, GPTQ: {2, 3, 4, 8}, GPTQv2: {2, 3, 4, 8}, AWQ: {4}}[format]
+	for _, b := range have {
+		if b >= bits {
+			return b
+		}
+	}
+	return bits
 }
 
 // scaleType is the type of a module's scales: that of the values beside it where it can be, F16 or BF16 or F32.

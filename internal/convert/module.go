@@ -29,18 +29,23 @@ func (g gridded) do(ctx context.Context, w *work) error {
 	note := Note{Tensor: g.weight, From: g.from, To: g.set.name, How: Requantized, Why: g.why}
 	var m *formats.Affine
 	var err error
-	if g.quant != nil {
+	var inexact *formats.Inexact
+	carry := g.quant != nil
+	if carry {
 		note.How = Carried
-		m, err = g.quant.Affine(g.weight)
-	} else {
-		m, err = g.quantize(ctx, &note)
+		if m, err = g.quant.Affine(g.weight); errors.As(err, &inexact) { // blocks with an offset that is no multiple of the scale
+			carry, note.How, note.Why = false, Requantized, inexact.Cause
+		} else if err != nil {
+			return err
+		}
 	}
-	if err != nil {
-		return err
+	if !carry {
+		if m, err = g.quantize(ctx, &note); err != nil {
+			return err
+		}
 	}
 	list, err := g.set.grid.Encode(g.module, m)
-	var inexact *formats.Inexact
-	if errors.As(err, &inexact) && g.quant != nil {
+	if errors.As(err, &inexact) && carry {
 		note.How, note.Why = Requantized, inexact.Error()
 		if list, err = g.rescaled(m, &note); err != nil {
 			err = errors.Join(inexact, err)

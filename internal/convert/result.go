@@ -39,9 +39,18 @@ type File struct {
 
 // Proof is the comparison of what was written with the source, after it was read again.
 type Proof struct {
-	Weights int   `json:"weights"` // that were compared
-	Values  int64 `json:"values"`
-	Changed int64 `json:"changed"` // of weights whose codes were carried over: always 0
+	Weights int   `json:"weights"` // whose codes were carried over
+	Values  int64 `json:"values"`  // of them, all equal to the source's
+}
+
+// add enters a weight that was compared, and fails where a value changed.
+func (p *Proof) add(name string, sum errorSum) error {
+	if sum.changed > 0 {
+		return gate("%s: %d of %d values differ from the source although its codes were carried over", name, sum.changed, sum.n)
+	}
+	p.Weights++
+	p.Values += sum.n
+	return nil
 }
 
 // Row sums the tensors of one kind.

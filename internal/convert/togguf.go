@@ -93,12 +93,11 @@ func planGGUF(o *Options, c *checkpoint.Checkpoint) (*ggufJob, error) {
 		b := blocks{src: c.Dense, t: t, typ: types[i], from: storage(c.Dense, c.Quantized, t.From), all: o.Prove || types[i].Block() > 32}
 		b.importance = o.Importance[known[t.From].lin.Module()]
 		if st, ok := j.stored(t); ok && st.Grid && t.Shape[0] > 0 {
-			exact, fits := ggml.Exact(st.Code, st.Group, st.Symmetric, int(t.Shape[len(t.Shape)-1]))
 			switch {
-			case fits && exact == types[i] && !st.Ordered:
-				b.quant = c.Quantized
 			case st.Ordered:
 				b.why = "columns belong to groups in an order of their own"
+			case ggml.Grid(types[i]):
+				b.quant = c.Quantized
 			default:
 				b.why = fmt.Sprintf("%s has no such grid", types[i])
 			}
@@ -152,7 +151,11 @@ func (j *ggufJob) nearest(t *llamacpp.Tensor) ggml.Type {
 	}
 	if st, ok := j.stored(t); ok {
 		if st.Grid && !st.Ordered {
-			if exact, fits := ggml.Exact(st.Code, st.Group, st.Symmetric, int(t.Shape[len(t.Shape)-1])); fits {
+			exact, fits := ggml.Exact(st.Code, st.Group, st.Symmetric, int(t.Shape[len(t.Shape)-1]))
+			switch {
+			case fits && exact == ggml.Q4_1: // its offsets are seldom numbers of F16; a code less its zero point has five bits
+				return ggml.Q5_0
+			case fits && exact != ggml.Q5_1:
 				return exact
 			}
 		}

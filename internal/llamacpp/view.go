@@ -125,7 +125,7 @@ func (v *view) Storage(name string) (formats.Storage, bool) {
 	}
 	g := groups[s.typ]
 	return formats.Storage{
-		Format: s.typ.String(), Bits: 8 * float64(s.typ.Size()) / float64(s.typ.Block()), Group: g.size, Symmetric: g.symmetric,
+		Format: s.typ.String(), Bits: 8 * float64(s.typ.Size()) / float64(s.typ.Block()), Code: ggml.CodeBits(s.typ), Group: g.size, Symmetric: g.symmetric,
 		Grid: s.grid(), Tensors: []string{s.how.Name},
 	}, true
 }
