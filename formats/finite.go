@@ -1,28 +1,23 @@
 package formats
 
-import "math"
+import (
+	"math"
+
+	"modelpress/internal/num"
+)
 
 const expMask = 0x7f800000 // exponent bits of a float32: all set in infinities and NaNs
 
 // CheckFinite returns an error that names the first NaN or infinity among values decoded from a tensor; base is the
 // index of v[0] in the tensor. file may be empty.
 func CheckFinite(file, tensor string, v []float32, base int64) error {
-	// A branch-free pass over each run decides nearly always; only a run that has one is searched for it.
-	const run = 1024
-	for i := 0; i < len(v); i += run {
-		part := v[i:min(i+run, len(v))]
-		bad := uint32(0)
-		for _, f := range part {
-			// The sum carries into bit 31 exactly when all exponent bits are set.
-			bad |= math.Float32bits(f)&expMask + 1<<23
-		}
-		if bad>>31 == 0 {
-			continue
-		}
-		for j, f := range part {
-			if math.Float32bits(f)&expMask == expMask {
-				return Errorf(file, tensor, "value %v at index %d is not finite", f, base+int64(i+j))
-			}
+	// A pass over all decides nearly always; only values of which one is bad are searched for it.
+	if num.MagnitudeBits(v) < expMask {
+		return nil
+	}
+	for i, f := range v {
+		if math.Float32bits(f)&expMask == expMask {
+			return Errorf(file, tensor, "value %v at index %d is not finite", f, base+int64(i))
 		}
 	}
 	return nil
@@ -67,6 +62,9 @@ func CheckRange(file, tensor string, v []float32, dt DType, base int64) error {
 	case F8E4M3:
 		bound = math.Nextafter32(464, 465) // 464 itself lies halfway between 448 and 480 and rounds to even
 	default:
+		return nil
+	}
+	if num.MagnitudeBits(v) < math.Float32bits(bound) {
 		return nil
 	}
 	for i, f := range v {

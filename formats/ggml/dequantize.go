@@ -63,6 +63,9 @@ func putF16(b []byte, f float32) float32 {
 	return formats.F16ToF32(h)
 }
 
+// storedF16 returns what is read of f when it has been stored as binary16.
+func storedF16(f float32) float32 { return formats.F16ToF32(formats.F16FromF32(f)) }
+
 // roundingMagic is 1.5·2^23: a number below 2^22 in magnitude loses its fraction when it is added, rounded to nearest, ties to even.
 const roundingMagic = 12582912
 

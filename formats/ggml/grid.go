@@ -159,7 +159,7 @@ func (e *gridEncoder) append(head []byte, stored *[32]byte) {
 	case 4:
 		putFour((*[16]byte)(b), stored)
 	case 5:
-		putFive(b, stored)
+		putFive((*[20]byte)(b), stored)
 	case 8:
 		for j, u := range stored {
 			b[j] = u - 128

@@ -1,155 +1,151 @@
 package ggml
 
-import "math"
+import "modelpress/internal/num"
 
-// The settings that ggml searches Q4_K and Q5_K with, without importance and with it. Q4_1 and Q5_1 have the latter, too.
-var (
-	steps4, steps5                 = newAffineSteps(15, -1, 0.1, 20), newAffineSteps(31, -0.5, 0.1, 15)
-	weightedSteps4, weightedSteps5 = newAffineSteps(15, -0.9, 0.05, 36), newAffineSteps(31, -0.9, 0.05, 36)
-)
+// affineBlocks finds grids and codes of Q4_K or Q5_K for two blocks at a time: 16 parts of 32 values.
+type affineBlocks struct {
+	settings *affineTries
+	search   num.AffineSearch
+	weights  [512]float32
+	head     [2]affineHead
+	codes    [512]byte
 
-// affineBlock is a block of 256 values on the grids of Q4_K or Q5_K.
-type affineBlock struct {
-	d, dmin float32
-	scales  kScales
-	codes   [256]byte
-	fits    [8]affineFit
-	weights [256]float32
+	// For each 16 values: what is added to them, and the step that they are divided by.
+	add, step [32]float32
 }
 
-// quantizeQ4K quantizes blocks. importance is nil, or has a weight for each value of src.
+// affineHead is what a block has beside its codes.
+type affineHead struct {
+	d, dmin float32
+	scales  kScales
+}
+
+// quantizeQ4K quantizes blocks. importance is nil, or has a weight for each column; src is whole rows of them.
 func quantizeQ4K(dst []byte, src, importance []float32) {
-	steps := pick(importance, steps4, weightedSteps4)
-	var k affineBlock
-	for len(src) >= 256 && len(dst) >= 144 {
-		b := (*[144]byte)(dst)
-		importance = k.quantize(b[:16], (*[256]float32)(src), importance, steps)
-		putQ4K(b, &k.codes)
-		src, dst = src[256:], dst[144:]
-	}
+	k := affineBlocks{settings: pick(importance, tries4, weightedTries4)}
+	k.each(dst, src, importance, 144, func(b []byte, codes *[256]byte) { putQ4K((*[144]byte)(b), codes) })
 }
 
 // quantizeQ5K is quantizeQ4K for Q5_K.
 func quantizeQ5K(dst []byte, src, importance []float32) {
-	steps := pick(importance, steps5, weightedSteps5)
-	var k affineBlock
-	for len(src) >= 256 && len(dst) >= 176 {
-		b := (*[176]byte)(dst)
-		importance = k.quantize(b[:16], (*[256]float32)(src), importance, steps)
-		putQ5K(b, &k.codes)
-		src, dst = src[256:], dst[176:]
-	}
+	k := affineBlocks{settings: pick(importance, tries5, weightedTries5)}
+	k.each(dst, src, importance, 176, func(b []byte, codes *[256]byte) { putQ5K((*[176]byte)(b), codes) })
 }
 
-func pick(importance []float32, plain, weighted *affineSteps) *affineSteps {
+func pick(importance []float32, plain, weighted *affineTries) *affineTries {
 	if importance == nil {
 		return plain
 	}
 	return weighted
 }
 
-// quantize finds the grids and codes of x, writes d, dmin and the scales to head, and returns the importance of what follows.
-func (k *affineBlock) quantize(head []byte, x *[256]float32, importance []float32, steps *affineSteps) (rest []float32) {
-	if importance == nil {
-		plainWeights(&k.weights, x)
-	} else {
-		importance, rest = importance[:256], importance[256:]
-		importantWeights(k.weights[:], x[:], importance, float32(2*sumSquares(x[:]))/256)
+// each quantizes blocks of so many bytes; put stores codes.
+func (k *affineBlocks) each(dst []byte, src, importance []float32, size int, put func(b []byte, codes *[256]byte)) {
+	for at := 0; len(src) > 0; {
+		n := min(len(src)/256, 2)
+		x := src[:256*n]
+		if importance == nil {
+			plainWeights(k.weights[:], x)
+		} else {
+			for b := range n {
+				v := x[256*b : 256*b+256]
+				num.RootWeights(k.weights[256*b:256*b+256], v, importance[at:], float32(2*sumSquares(v))/256)
+				at = (at + 256) % len(importance)
+			}
+		}
+		k.quantize(x, importance != nil)
+		for b := range n {
+			out := dst[size*b : size*b+size]
+			k.head[b].put(out)
+			put(out, (*[256]byte)(k.codes[256*b:]))
+		}
+		src, dst = src[256*n:], dst[size*n:]
 	}
-	for j := range k.fits {
-		k.fits[j] = steps.search(x[32*j:32*j+32], k.weights[32*j:32*j+32])
-	}
-	if importance == nil {
-		k.spread()
-	} else {
-		k.spreadWeighted()
-	}
-	k.d, k.dmin = putF16(head, k.d), putF16(head[2:], k.dmin)
-	k.scales.put((*[12]byte)(head[4:]))
-	k.code(x, steps)
-	return rest
 }
 
-// spread takes the largest scale and the largest min for 63.
-func (k *affineBlock) spread() {
-	var scale, least float32
-	for _, f := range k.fits {
-		scale, least = max(scale, f.scale), max(least, f.min)
+// put stores the head, the first 16 bytes of a block.
+func (h *affineHead) put(b []byte) {
+	putF16(b, h.d)
+	putF16(b[2:], h.dmin)
+	h.scales.put((*[12]byte)(b[4:]))
+}
+
+// quantize finds the heads and codes of one or two blocks.
+func (k *affineBlocks) quantize(x []float32, weighted bool) {
+	k.search.Load(x, k.weights[:len(x)], 32)
+	k.search.Run(32, k.settings.top, k.settings.tries)
+	for i, v := range k.search.Min {
+		k.search.Min[i] = -v
 	}
-	var inv, invMin float32
+	for b := range len(x) / 256 {
+		if weighted {
+			k.spreadWeighted(b)
+		} else {
+			k.spread(b)
+		}
+	}
+	k.code(x)
+}
+
+// part returns the eight numbers of block b.
+func part(v *[lanes]float32, b int) *[8]float32 { return (*[8]float32)(v[8*b:]) }
+
+// spread takes the largest scale and the largest min of a block for 63.
+func (k *affineBlocks) spread(b int) {
+	h, scales, mins := &k.head[b], part(&k.search.Scale, b), part(&k.search.Min, b)
+	var scale, least, inv, invMin float32
+	for j, v := range scales {
+		scale, least = max(scale, v), max(least, mins[j])
+	}
 	if scale > 0 {
 		inv = 63 / scale
 	}
 	if least > 0 {
 		invMin = 63 / least
 	}
-	for j, f := range k.fits {
-		k.scales.scale[j] = min(byte(nearest(float32(inv*f.scale))), 63)
-		k.scales.min[j] = min(byte(nearest(float32(invMin*f.min))), 63)
+	for j, v := range scales {
+		h.scales.scale[j] = min(byte(nearest(float32(inv*v))), 63)
+		h.scales.min[j] = min(byte(nearest(float32(invMin*mins[j]))), 63)
 	}
-	k.d, k.dmin = scale/63, least/63
+	h.d, h.dmin = scale/63, least/63
 }
 
 // spreadWeighted searches d and dmin for the scales and mins, each of which counts as much as its values do.
-func (k *affineBlock) spreadWeighted() {
-	var scale, least, w [8]float32
-	for j, f := range k.fits {
-		scale[j], least[j] = f.scale, f.min
-		w[j] = sum(k.weights[32*j : 32*j+32])
-	}
-	k.d = searchLevels(k.scales.scale[:], scale[:], w[:], 63)
-	k.dmin = searchLevels(k.scales.min[:], least[:], w[:], 63)
+func (k *affineBlocks) spreadWeighted(b int) {
+	h, w := &k.head[b], part(&k.search.Weight, b)
+	h.d = searchLevels(h.scales.scale[:], part(&k.search.Scale, b)[:], w[:], 63)
+	h.dmin = searchLevels(h.scales.min[:], part(&k.search.Min, b)[:], w[:], 63)
 }
 
-// code takes for each value the nearest code on the grids as they are stored. Where the scale is 0, codes mean nothing and are those of the
-// search, as in ggml.
-func (k *affineBlock) code(x *[256]float32, steps *affineSteps) {
-	for j, f := range k.fits {
-		v, codes := (*[32]float32)(x[32*j:]), (*[32]byte)(k.codes[32*j:])
-		d, dm := float32(k.d*float32(k.scales.scale[j])), float32(k.dmin*float32(k.scales.min[j]))
-		if d == 0 {
-			for i := range codes {
-				codes[i] = byte(steps.code(v[i], f))
-			}
+// code takes for each value the nearest code on the grids as they are stored.
+func (k *affineBlocks) code(x []float32) {
+	parts := len(x) / 32
+	for p := range parts {
+		h := &k.head[p/8]
+		d, dmin := storedF16(h.d), storedF16(h.dmin)
+		step, add := float32(d*float32(h.scales.scale[p%8])), float32(dmin*float32(h.scales.min[p%8]))
+		k.step[2*p], k.step[2*p+1] = step, step
+		k.add[2*p], k.add[2*p+1] = add, add
+	}
+	num.PartCodes(k.codes[:], x, k.add[:2*parts], k.step[:2*parts], 0, int32(k.settings.top), 0)
+	for p := range parts {
+		if k.step[2*p] != 0 {
 			continue
 		}
-		top := int32(steps.top)
-		for i := range codes {
-			codes[i] = byte(min(max(nearest((v[i]+dm)/d), 0), top))
+		// Where the scale is 0, codes mean nothing and are those of the search, as in ggml.
+		for i := 32 * p; i < 32*p+32; i++ {
+			k.codes[i] = k.settings.code(x[i], k.search.Base[p], k.search.Inv[p])
 		}
 	}
 }
 
 // plainWeights counts values by their magnitude, and by the root of the mean square of the 32 that they belong to.
-func plainWeights(w, x *[256]float32) {
-	for j := 0; j < 256; j += 32 {
-		mean := sqrt(sumSquares(x[j:j+32]) / 32)
-		for i, v := range x[j : j+32] {
-			w[j+i] = mean + abs(v)
+func plainWeights(w, x []float32) {
+	for ; len(x) >= 32; x, w = x[32:], w[32:] {
+		v, w := (*[32]float32)(x), (*[32]float32)(w)
+		mean := sqrt(sumSquares(v[:]) / 32)
+		for i, f := range v {
+			w[i] = mean + abs(f)
 		}
 	}
 }
-
-// importantWeights counts values by the importance of their columns and by sqrt(sigma2 + x²).
-func importantWeights(w, x, importance []float32, sigma2 float32) {
-	x, importance = x[:len(w)], importance[:len(w)]
-	for i, v := range x {
-		w[i] = float32(importance[i] * sqrt(sigma2+float32(v*v)))
-	}
-}
-
-func sumSquares(x []float32) (sum float32) {
-	for _, v := range x {
-		sum += float32(v * v)
-	}
-	return sum
-}
-
-func sum(x []float32) (sum float32) {
-	for _, v := range x {
-		sum += v
-	}
-	return sum
-}
-
-func sqrt(v float32) float32 { return float32(math.Sqrt(float64(v))) }

@@ -1,5 +1,7 @@
 package ggml
 
+import "modelpress/internal/num"
+
 // Q6_K: 128 bytes with the lower four bits of the codes, 64 bytes with the upper two, 16 signed scales of 16 values each, and d as F16.
 // Of each 128 values, byte l < 64 of the first holds those of code l and of code l+64, byte l < 32 of the second those of the codes
 // l, l+32, l+64, l+96, lowest first. w = d*scale*(code - 32).
@@ -41,32 +43,44 @@ func putQ6K(b *[210]byte, codes *[256]byte) {
 	}
 }
 
-// quantizeQ6K quantizes blocks. importance is nil, or has a weight for each value of src. Without it, values count by their squares.
+// scaleBlock finds grids and codes for a block of Q6_K.
+type scaleBlock struct {
+	search     num.ScaleSearch
+	weights    [256]float32
+	none, step [16]float32
+	codes      [256]byte
+}
+
+// tries6 are what the search divides the value of largest magnitude by.
+var tries6 = scaleTries(32)
+
+// quantizeQ6K quantizes blocks. importance is nil, or has a weight for each column; src is whole rows of them. Without it, values count by
+// their squares.
 func quantizeQ6K(dst []byte, src, importance []float32) {
-	for len(src) >= 256 && len(dst) >= 210 {
+	var k scaleBlock
+	for at := 0; len(src) >= 256 && len(dst) >= 210; at += 256 {
 		x, b := (*[256]float32)(src), (*[210]byte)(dst)
-		var weights [256]float32
-		if importance != nil {
-			copy(weights[:], importance)
-			importance = importance[256:]
-		} else {
+		if importance == nil {
 			for i, v := range x {
-				weights[i] = float32(v * v)
+				k.weights[i] = float32(v * v)
 			}
+			k.search.Load(x[:], k.weights[:], 16)
+		} else {
+			at %= len(importance)
+			k.search.Load(x[:], importance[at:at+256], 16)
 		}
-		quantizeBlockQ6K(b, x, &weights)
+		k.quantize(b, x)
 		src, dst = src[256:], dst[210:]
 	}
 }
 
-// quantizeBlockQ6K takes the scale of largest magnitude, the first of several, for -128.
-func quantizeBlockQ6K(b *[210]byte, x, weights *[256]float32) {
-	var fits [16]scaleFit
+// quantize takes the scale of largest magnitude, the first of several, for -128.
+func (k *scaleBlock) quantize(b *[210]byte, x *[256]float32) {
+	k.search.Run(16, 32, tries6, tiny)
 	var extreme, most float32
-	for j := range fits {
-		fits[j] = searchScale(x[16*j:16*j+16], weights[16*j:16*j+16], 32)
-		if a := abs(fits[j].scale); a > most {
-			most, extreme = a, fits[j].scale
+	for _, s := range k.search.Scale {
+		if a := abs(s); a > most {
+			most, extreme = a, s
 		}
 	}
 	if most < tiny {
@@ -75,19 +89,27 @@ func quantizeBlockQ6K(b *[210]byte, x, weights *[256]float32) {
 	}
 	inv := -128 / extreme
 	d := putF16(b[208:], 1/inv)
-	var codes [256]byte
-	for j, f := range fits {
-		s := min(nearest(float32(inv*f.scale)), 127)
+	for j, scale := range k.search.Scale {
+		s := min(nearest(float32(inv*scale)), 127)
 		b[192+j] = byte(s)
-		v, c, step := (*[16]float32)(x[16*j:]), (*[16]byte)(codes[16*j:]), float32(d*float32(int8(s)))
-		for i := range c {
-			switch {
-			case step != 0:
-				c[i] = byte(min(max(nearest(v[i]/step), -32), 31) + 32)
-			case f.scale != 0 || f.inv != 0: // codes mean nothing and are those of the search, as in ggml
-				c[i] = byte(signedCode(v[i], f.inv, 32) + 32)
-			}
+		k.step[j] = float32(d * float32(int8(s)))
+	}
+	num.PartCodes(k.codes[:], x[:], k.none[:], k.step[:], -32, 31, 32)
+	for j, step := range k.step {
+		if step == 0 {
+			k.unscaled(x, j)
 		}
 	}
-	putQ6K(b, &codes)
+	putQ6K(b, &k.codes)
+}
+
+// unscaled sets the codes of part j, whose scale is 0. They mean nothing and are those of the search, as in ggml.
+func (k *scaleBlock) unscaled(x *[256]float32, j int) {
+	inv, c := k.search.Inv[j], (*[16]byte)(k.codes[16*j:])
+	for i, v := range (*[16]float32)(x[16*j:]) {
+		c[i] = byte(signedCode(v, inv, 32) + 32)
+		if inv == 0 {
+			c[i] = 0
+		}
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"modelpress/formats"
+	"modelpress/internal/num"
 )
 
 // Quantize stores src, rows of row values, in blocks of t. Types are F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K and Q6_K; dst
@@ -23,40 +24,59 @@ import (
 //
 // Memory: none beside dst, but for 4·row bytes with importance.
 func Quantize(t Type, dst []byte, src []float32, row int, importance []float32) error {
-	if err := checkQuantize(t, dst, src, row, importance); err != nil {
+	if err := checkQuantize(t, len(dst), len(src), row, importance); err != nil {
 		return fmt.Errorf("ggml: quantize: %w", err)
 	}
-	if err := formats.CheckFinite("", "", src, 0); err != nil {
-		return fmt.Errorf("ggml: quantize: %w", err)
-	}
-	switch t {
-	case F32:
-		return formats.Encode(dst, src, formats.F32)
-	case F16:
-		return encode(dst, src, formats.F16)
-	case BF16:
-		return encode(dst, src, formats.BF16)
-	}
-	q := quantizers[t]
-	if importance == nil || q.weighted == nil {
-		q.plain(dst, src)
-		return q.check(t, dst)
-	}
-	weights := balance(importance, q.part)
-	for n := row / t.Block() * t.Size(); len(src) > 0; src, dst = src[row:], dst[n:] {
-		q.weighted(dst[:n], src[:row], weights)
-	}
-	return q.check(t, dst)
+	q, weights := newQuantizing(t, row, importance)
+	return q.quantize(t, dst, src, weights, 0)
 }
 
-func encode(dst []byte, src []float32, dt formats.DType) error {
-	if err := formats.CheckRange("", "", src, dt, 0); err != nil {
+// newQuantizing returns how a type is written and what its search multiplies squares with, nil for 1.
+func newQuantizing(t Type, row int, importance []float32) (q quantizer, weights []float32) {
+	q = quantizers[t]
+	if importance != nil && q.weighted != nil {
+		weights = balance(importance[:row], q.part)
+	}
+	return q, weights
+}
+
+// infinity has the bits of +Inf.
+const infinity = 0x7f800000
+
+// quantize writes whole rows, or without weights whole blocks; the first value has the index base in errors.
+func (q quantizer) quantize(t Type, dst []byte, src, weights []float32, base int) error {
+	if t == Q8_0 { // sees what is not finite along the way
+		if num.QuantizeQ8(dst, src) >= infinity {
+			return fmt.Errorf("ggml: quantize: %w", formats.CheckFinite("", "", src, int64(base)))
+		}
+		return q.check(t, dst, base)
+	}
+	if err := formats.CheckFinite("", "", src, int64(base)); err != nil {
+		return fmt.Errorf("ggml: quantize: %w", err)
+	}
+	switch {
+	case t == F32:
+		return formats.Encode(dst, src, formats.F32)
+	case t == F16:
+		return encode(dst, src, formats.F16, base)
+	case t == BF16:
+		return encode(dst, src, formats.BF16, base)
+	case weights == nil:
+		q.plain(dst, src)
+	default:
+		q.weighted(dst, src, weights)
+	}
+	return q.check(t, dst, base)
+}
+
+func encode(dst []byte, src []float32, dt formats.DType, base int) error {
+	if err := formats.CheckRange("", "", src, dt, int64(base)); err != nil {
 		return fmt.Errorf("ggml: quantize: %w", err)
 	}
 	return formats.Encode(dst, src, dt)
 }
 
-// quantizer is how a type is written. Plain takes any blocks, weighted one row.
+// quantizer is how a type is written. Plain takes any blocks, weighted whole rows.
 type quantizer struct {
 	plain    func(dst []byte, src []float32)
 	weighted func(dst []byte, src, importance []float32)
@@ -69,7 +89,7 @@ var quantizers = map[Type]quantizer{
 	Q4_1: {quantizeQ4_1, weightedQ4_1, []int{0, 2}, 32},
 	Q5_0: {quantizeQ5_0, weightedQ5_0, []int{0}, 32},
 	Q5_1: {quantizeQ5_1, weightedQ5_1, []int{0, 2}, 32},
-	Q8_0: {quantizeQ8_0, nil, []int{0}, 32},
+	Q8_0: {scales: []int{0}},
 	Q4_K: {func(dst []byte, src []float32) { quantizeQ4K(dst, src, nil) }, quantizeQ4K, []int{0, 2}, 32},
 	Q5_K: {func(dst []byte, src []float32) { quantizeQ5K(dst, src, nil) }, quantizeQ5K, []int{0, 2}, 32},
 	Q6_K: {func(dst []byte, src []float32) { quantizeQ6K(dst, src, nil) }, quantizeQ6K, []int{208}, 16},
@@ -77,17 +97,17 @@ var quantizers = map[Type]quantizer{
 
 // Quantizes reports whether [Quantize] writes the type.
 func (t Type) Quantizes() bool {
-	return t == F32 || t == F16 || t == BF16 || quantizers[t].plain != nil
+	return t == F32 || t == F16 || t == BF16 || quantizers[t].scales != nil
 }
 
-func checkQuantize(t Type, dst []byte, src []float32, row int, importance []float32) error {
+func checkQuantize(t Type, dst, values, row int, importance []float32) error {
 	if !t.Quantizes() {
 		return fmt.Errorf("%s is not written", t)
 	}
-	if row <= 0 || row%t.Block() != 0 || len(src)%row != 0 {
-		return fmt.Errorf("%d values of rows of %d, in blocks of %d", len(src), row, t.Block())
+	if row <= 0 || row%t.Block() != 0 || values%row != 0 {
+		return fmt.Errorf("%d values of rows of %d, in blocks of %d", values, row, t.Block())
 	}
-	if err := checkSizes(t, len(src), len(dst)); err != nil {
+	if err := checkSizes(t, values, dst); err != nil {
 		return err
 	}
 	if importance == nil {
@@ -105,11 +125,11 @@ func checkQuantize(t Type, dst []byte, src []float32, row int, importance []floa
 }
 
 // check finds a block with a scale that is infinite or no number.
-func (q quantizer) check(t Type, dst []byte) error {
+func (q quantizer) check(t Type, dst []byte, base int) error {
 	for i, size := 0, t.Size(); (i+1)*size <= len(dst); i++ {
 		for _, at := range q.scales {
 			if binary.LittleEndian.Uint16(dst[i*size+at:])&0x7c00 == 0x7c00 {
-				return fmt.Errorf("ggml: quantize: values [%d, %d) do not fit into a block of %s: its scale does not fit in F16", i*t.Block(), (i+1)*t.Block(), t)
+				return fmt.Errorf("ggml: quantize: values [%d, %d) do not fit into a block of %s: its scale does not fit in F16", base+i*t.Block(), base+(i+1)*t.Block(), t)
 			}
 		}
 	}

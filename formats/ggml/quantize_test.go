@@ -1,10 +1,13 @@
 package ggml
 
 import (
+	"encoding/binary"
 	"math"
 	"math/rand/v2"
 	"strings"
 	"testing"
+
+	"modelpress/formats"
 )
 
 var written = []Type{F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K}
@@ -149,6 +152,69 @@ func TestQuantizeRejects(t *testing.T) {
 				t.Errorf("%s, %v: %v", typ, v, err)
 			}
 		}
+	}
+}
+
+// Stored values become the bytes that they become when they are widened first.
+func TestQuantizeFrom(t *testing.T) {
+	const rows, row = 5, 8192
+	rng := rand.New(rand.NewPCG(4, 4))
+	x, w := randoms(rng, rows*row), make([]float32, row)
+	for i := range w {
+		w[i] = rng.Float32()
+	}
+	for _, dt := range []formats.DType{formats.F16, formats.BF16, formats.F32, formats.F64} {
+		src, wide := make([]byte, rows*row*dt.Size()), make([]float32, rows*row)
+		if err := formats.Encode(src, x, dt); err != nil {
+			t.Fatal(err)
+		}
+		if err := formats.Decode(wide, src, dt); err != nil {
+			t.Fatal(err)
+		}
+		for _, typ := range written {
+			for _, importance := range [][]float32{nil, w} {
+				if importance != nil && dt != formats.BF16 {
+					continue
+				}
+				want := quantize(t, typ, wide, row, importance)
+				got := make([]byte, len(want))
+				if err := QuantizeFrom(typ, got, src, dt, row, importance); err != nil {
+					t.Fatal(typ, err)
+				}
+				if string(got) != string(want) {
+					t.Errorf("%s from %s, importance %v: other bytes", typ, dt, importance != nil)
+				}
+			}
+		}
+	}
+	// Errors name the place in all of src.
+	bad := make([]byte, 4*rows*row)
+	binary.LittleEndian.PutUint32(bad[4*40000:], math.Float32bits(float32(math.Inf(1))))
+	for _, typ := range written {
+		n, _ := typ.RowBytes(rows * row)
+		if err := QuantizeFrom(typ, make([]byte, n), bad, formats.F32, row, nil); err == nil || !strings.Contains(err.Error(), "index 40000") {
+			t.Errorf("%s: %v", typ, err)
+		}
+	}
+	binary.LittleEndian.PutUint32(bad[4*40000:], math.Float32bits(1e9))
+	for typ, want := range map[Type]string{F16: "index 40000", Q8_0: "[40000, 40032)", Q4_0: "[40000, 40032)", Q6_K: "[39936, 40192)"} {
+		n, _ := typ.RowBytes(rows * row)
+		if err := QuantizeFrom(typ, make([]byte, n), bad, formats.F32, row, nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", typ, err)
+		}
+	}
+	for name, err := range map[string]error{
+		"integers": QuantizeFrom(Q8_0, make([]byte, 34), make([]byte, 32), formats.I8, 32, nil),
+		"part":     QuantizeFrom(Q8_0, make([]byte, 34), make([]byte, 65), formats.F16, 32, nil),
+		"row":      QuantizeFrom(Q8_0, make([]byte, 34), make([]byte, 64), formats.F16, 64, nil),
+		"dst":      QuantizeFrom(Q8_0, make([]byte, 33), make([]byte, 64), formats.F16, 32, nil),
+	} {
+		if err == nil || !strings.HasPrefix(err.Error(), "ggml: quantize: ") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := QuantizeFrom(Q8_0, nil, nil, formats.F16, 32, nil); err != nil {
+		t.Errorf("no values: %v", err)
 	}
 }
 

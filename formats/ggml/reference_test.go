@@ -107,8 +107,8 @@ func valueK(typ Type, b []byte, i int) (product, offset float64) {
 
 // Blocks of any bytes have the values of the layouts as they are documented, up to the rounding of float32.
 func TestDequantizeAnyBytes(t *testing.T) {
-	rng := rand.New(rand.NewPCG(9, 9))
 	for typ := range dequantizers {
+		rng := rand.New(rand.NewPCG(9, uint64(typ)))
 		src := make([]byte, 40*typ.Size())
 		for i := range src {
 			src[i] = byte(rng.Uint32())
@@ -121,6 +121,9 @@ func TestDequantizeAnyBytes(t *testing.T) {
 			b := src[i/typ.Block()*typ.Size():]
 			product, offset := value(typ, b[:typ.Size()], i%typ.Block())
 			want := product + offset
+			if math.Abs(want) >= 0x1p128 { // MXFP4 has twelve times 2^127
+				want = math.Copysign(math.Inf(1), want)
+			}
 			if math.IsNaN(want) && math.IsNaN(float64(v)) || float64(v) == want {
 				continue
 			}

@@ -18,4 +18,4 @@ func scaleSearch(s *ScaleSearch, n int, top float32, tries []float32, tiny float
 }
 
 func transposeLanes(dst *[searchMost * searchLanes]float32, x []float32, n int) bool { return false }
-func rootWeights(w, x, importance []float32, sigma2 float32) int                  { return 0 }
+func rootWeights(w, x, importance []float32, sigma2 float32) int                     { return 0 }
