@@ -38,9 +38,9 @@ for model in "$@"; do
 	mkdir -p "$out"
 	check "$work/llamacheck" perplexity -compress "$work/compress" -logits "$work/logits" -model "$model" -data "${DATA:-}" \
 		-work "$out" -types "$types" -length "${LENGTH:-0}" -windows "${WINDOWS:-0}" -threads "$threads"
-	[ -f "$out/f32.gguf" ] || "$work/compress" convert "$model" --to gguf --type f32 -o "$out/f32.gguf" >/dev/null
+	[ -f "$out/f32.gguf" ] || "$work/compress" convert -q "$model" --to gguf --type f32 -o "$out/f32.gguf" >/dev/null
 	for q in $quants; do
-		[ -f "$out/$q.gguf" ] || "$work/compress" convert "$model" --to gguf --type "$q" -o "$out/$q.gguf" >/dev/null
+		[ -f "$out/$q.gguf" ] || "$work/compress" convert -q "$model" --to gguf --type "$q" -o "$out/$q.gguf" >/dev/null
 		quantize "$out/f32.gguf" "$out/theirs-$q.gguf" "$q" "$threads" >"$out/theirs-$q.log" 2>&1 || { cat "$out/theirs-$q.log"; exit 1; }
 		printf '%s: ' "$q"
 		check "$work/llamacheck" tensors -source "$out/f32.gguf" "$out/$q.gguf" "$out/theirs-$q.gguf"
