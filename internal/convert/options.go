@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 
+	"modelpress/formats/imatrix"
 	"modelpress/formats/planfile"
 	"modelpress/internal/pipeline"
 )
@@ -62,8 +63,8 @@ type Options struct {
 	Lossless bool
 	// Prove reads everything again that was written and compares it with the source, and not only what carries codes over.
 	Prove bool
-	// Importance holds for each linear module the mean square of each input; nil for none. It weights the errors of blocks.
-	Importance map[string][]float32
+	// Importance weights the errors of GGUF blocks; nil for none. Its names are those of GGUF tensors.
+	Importance *imatrix.Matrix
 
 	AllowRemoteCode bool
 	Threads         int // to compute with
@@ -81,6 +82,7 @@ func (o *Options) check() error {
 	add(!slices.Contains(formatNames, o.Format), "--to %q: known are %s", o.Format, strings.Join(formatNames, ", "))
 	add(o.Scheme != "" && o.Format != Packed, "--scheme belongs to --to %s", Packed)
 	add(o.Type != "" && o.Format != GGUF, "--type belongs to --to %s", GGUF)
+	add(o.Importance != nil && o.Format != GGUF, "importance weights the errors of GGUF blocks; it has no use with --to %s", o.Format)
 	grids := o.Format == Packed && o.Scheme == "" || o.Format == GPTQ || o.Format == GPTQv2 || o.Format == AWQ
 	add(!grids && (o.Bits != 0 || o.Group != 0 || o.Asymmetric), "--bits, --group-size and --asymmetric belong to formats of codes on grids, and --scheme says them already")
 	add(o.Bits != 0 && o.Bits != 2 && o.Bits != 3 && o.Bits != 4 && o.Bits != 8, "--bits %d: want 2, 3, 4 or 8", o.Bits)
