@@ -49,7 +49,7 @@ func parseLegacy(r io.Reader, name string, size int64) (*Matrix, error) {
 }
 
 func (l *legacy) matrix(m *Matrix) error {
-	n, err := l.number("the number of entries", 1, l.left/leastEntry)
+	n, err := l.number("the number of entries", 1, (l.left-4)/leastEntry)
 	if err != nil {
 		return formats.Errorf(m.Name, "", notImatrix+"%w", err)
 	}
@@ -89,7 +89,7 @@ func (l *legacy) entry() (e Entry, err error) {
 	if err != nil {
 		return e, err
 	}
-	if n, err = l.number("the number of values", 1, l.left/4); err != nil {
+	if n, err = l.number("the number of values", 1, (l.left-4)/4); err != nil {
 		return e, err
 	}
 	// llama-quantize takes values that no window is behind as they are.

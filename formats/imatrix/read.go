@@ -17,7 +17,7 @@ const magic = "GGUF"
 // Read reads a file of either form. Errors about the content are of type [*formats.Error] and name the file by its base name, and the tensor
 // where one is to blame. Anything but a regular file, or a link to one, is refused.
 //
-// Memory: the sums, which are in the file and at most MaxBytes, and for the GGUF form what gguf.Open takes.
+// Memory: the sums, which are in the file and at most MaxBytes, 128 KiB, 500 bytes for each entry, and for the GGUF form what gguf.Open takes.
 func Read(path string) (*Matrix, error) {
 	name := filepath.Base(path)
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
