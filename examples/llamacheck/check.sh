@@ -42,7 +42,7 @@ check() { "$@" || { [ $? -eq 6 ] && bad=6 || exit 1; }; }
 importance() {
 	chunk=${CHUNK:-512}
 	for form in gguf dat; do
-		logged "$out/imatrix.log" imatrix -m "$out/f32.gguf" -f "$TEXT" -o "$out/imatrix.$form" --output-format "$form" --no-ppl \
+		logged "$out/imatrix.log" imatrix -m "$out/f32.gguf" -f "$TEXT" -o "$out/imatrix.$form" --output-format "$form" --no-ppl --parse-special \
 			-c "$chunk" -b "$chunk" --chunks "${CHUNKS:-16}" -t "$threads" -ctk f32 -ctv f32 -fa off
 	done
 	"$work/llamacheck" windows -model "$model" -gguf "$out/f32.gguf" -text "$TEXT" -length "$chunk" -windows "${CHUNKS:-16}" -o "$out/text.npy"

@@ -17,8 +17,8 @@ import (
 // searched as if they were all the same and small, where ggml would lose its values.
 //
 // With the same importance, or none, the bytes are those of ggml's reference quantizers (ggml-quants.c, compiled without fused multiply-adds),
-// which llama-quantize runs; but for blocks whose values span less than 1e-37, parts without any importance, and importance below 1e-16, of which
-// ggml's sums vanish.
+// which llama-quantize runs; but for blocks whose values span less than 1e-37, parts without any importance, and importance so small, below 1e-16 or
+// so, that products of it vanish in ggml.
 //
 // An error names the first value that is not finite, or the first block that the type cannot hold: its scale, or for F16 and BF16 its
 // value, would be infinite.
