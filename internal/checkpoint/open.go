@@ -81,7 +81,7 @@ func Open(path string, o Options) (*Checkpoint, error) {
 // describe finds the dense view and the description of a directory.
 func (c *Checkpoint) describe(any bool) error {
 	if q := c.QuantizationConfig(); q != nil {
-		view, err := quantized(c.Store, q)
+		view, err := quantized(c.Store, c.Config(), q)
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrQuantization, err)
 		}
@@ -97,8 +97,8 @@ func (c *Checkpoint) describe(any bool) error {
 	return err
 }
 
-// quantized opens the view that a quantization_config asks for.
-func quantized(src formats.Source, config json.RawMessage) (formats.Quantized, error) {
+// quantized opens the view that a quantization_config asks for. model is config.json, which tells what modules of a family are.
+func quantized(src formats.Source, model []byte, config json.RawMessage) (formats.Quantized, error) {
 	var method struct {
 		Method string `json:"quant_method"`
 	}
@@ -107,7 +107,7 @@ func quantized(src formats.Source, config json.RawMessage) (formats.Quantized, e
 	}
 	switch method.Method {
 	case "gptq":
-		return gptq.Dense(src, config)
+		return gptq.DenseConv1D(src, config, arch.Conv1D(model))
 	case "awq":
 		return awq.Dense(src, config)
 	}
