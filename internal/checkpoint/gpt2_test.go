@@ -1,9 +1,6 @@
 package checkpoint
 
 import (
-	"errors"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -11,7 +8,6 @@ import (
 	"modelpress/formats"
 	"modelpress/formats/gptq"
 	"modelpress/formats/hf"
-	"modelpress/formats/safetensors"
 	"modelpress/internal/testmodel"
 )
 
@@ -58,27 +54,7 @@ func TestGPTQOfGPT2(t *testing.T) {
 		}
 		list = append(list, some...)
 	}
-	dir := t.TempDir()
-	infos := make([]formats.TensorInfo, len(list))
-	for i := range list {
-		infos[i] = list[i].TensorInfo
-	}
-	l, err := safetensors.PlanLayout(infos, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w, err := safetensors.Create(dir, l, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, one := range list {
-		err = errors.Join(err, w.WriteAt(one.Name, one.Data, 0))
-	}
-	config, cerr := hf.EditConfig(m.Config, []hf.KV{{Key: "quantization_config", Value: f.Config(nil, nil)}}, nil)
-	if err = errors.Join(err, w.Close(), cerr, os.WriteFile(filepath.Join(dir, "config.json"), config, 0o644)); err != nil {
-		t.Fatal(err)
-	}
-	c := open(t, dir, Options{})
+	c := open(t, save(t, list, m.Config, hf.KV{Key: "quantization_config", Value: f.Config(nil, nil)}), Options{})
 	for name, v := range want {
 		got := make([]float32, len(v))
 		if err := formats.ReadF32(c.Dense, name, got, 0); err != nil {
