@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -52,7 +53,7 @@ the steps searched: plan and apply quantize better. Nothing is at OUT before all
 				return usageError{fmt.Errorf("give either -o OUT or --dry-run")}
 			}
 			if report != "" {
-				if err := checkFile(report); err != nil {
+				if err := errors.Join(checkFile(report), o.CheckBeside(report)); err != nil {
 					return err
 				}
 			}
@@ -61,11 +62,14 @@ the steps searched: plan and apply quantize better. Nothing is at OUT before all
 			}
 			o.Env = a.env()
 			if imp.Data != "" {
-				if o.Format != convert.GGUF {
-					return usageError{fmt.Errorf("--calib weights the errors of GGUF blocks; it has no use with --to %s", o.Format)}
+				if o.Format != convert.GGUF || o.Type == "" {
+					return usageError{fmt.Errorf("--calib weights the errors of blocks: it has no use without --to gguf --type TYPE")}
+				}
+				err := o.Check() // before the work
+				if err != nil {
+					return err
 				}
 				imp.ModelDir, imp.Env = o.Model, o.Env
-				var err error
 				if o.Importance, err = pipeline.InputSquares(cmd.Context(), imp); err != nil {
 					return err
 				}

@@ -40,7 +40,7 @@ type target struct {
 // of them, and for a path whose name is that of a part of a split model.
 func Create(path string, kv []KV, tensors []Tensor, o Options) (*Writer, error) {
 	w := &Writer{path: path, place: map[string]*target{}}
-	if _, _, _, named := parsePart(filepath.Base(path)); named {
+	if IsPart(path) {
 		return nil, w.wrap("create", errors.New("the name is that of a part of a model that was split"))
 	}
 	l, err := Plan(kv, tensors, o)

@@ -48,27 +48,38 @@ type Options struct {
 	Asymmetric  bool
 	// DType is the type of tensors that are not quantized: "keep", "f32", "f16", "bf16".
 	DType string
-	// Ignore names modules that are not quantized: names, or re:<regular expression>.
+	// Ignore names modules that are not quantized: names, or re:<regular expression>. Each must be true of some module.
 	Ignore []string
 	// Rename changes names of tensors before anything looks at them.
 	Rename []string
 	// Head quantizes the output head too, where a format can.
 	Head bool
-	// Untie writes a tied output head as a tensor of its own.
+	// Untie writes a tied output head as a tensor of its own; where Head is set, as codes.
 	Untie bool
 	// MaxShardBytes bounds the files of the result; 0 for one file each.
 	MaxShardBytes int64
 	// Lossless fails where a value would change.
 	Lossless bool
-	// Prove reads everything again that was written and compares it with the source, and not only what carries codes over.
+	// Prove measures the error of every value, and not of one chunk in 16 where that takes longer than writing. Lossless does, too.
 	Prove bool
-	// Importance holds for each linear module the mean square of each input; nil for none. It weights the errors of blocks.
+	// Importance holds for each linear module the mean square of each input; nil for none. It weights the errors of the blocks of Type.
 	Importance map[string][]float32
 
 	AllowRemoteCode bool
 	Threads         int // to compute with
 	Tool            planfile.Tool
 	Env             pipeline.Env
+}
+
+// packs reports whether the format stores weights as codes.
+func (o *Options) packs() bool { return slices.Contains([]string{Packed, GPTQ, GPTQv2, AWQ}, o.Format) }
+
+// Check refuses options that do not belong together and a place where nothing can be written, before any work goes into it.
+func (o *Options) Check() error {
+	if err := o.check(); err != nil || o.Out == "" {
+		return err
+	}
+	return o.checkOut()
 }
 
 func (o *Options) check() error {
@@ -81,13 +92,14 @@ func (o *Options) check() error {
 	add(!slices.Contains(formatNames, o.Format), "--to %q: known are %s", o.Format, strings.Join(formatNames, ", "))
 	add(o.Scheme != "" && o.Format != Packed, "--scheme belongs to --to %s", Packed)
 	add(o.Type != "" && o.Format != GGUF, "--type belongs to --to %s", GGUF)
-	grids := o.Format == Packed && o.Scheme == "" || o.Format == GPTQ || o.Format == GPTQv2 || o.Format == AWQ
-	add(!grids && (o.Bits != 0 || o.Group != 0 || o.Asymmetric), "--bits, --group-size and --asymmetric belong to formats of codes on grids, and --scheme says them already")
+	add(!(o.packs() && o.Scheme == "") && (o.Bits != 0 || o.Group != 0 || o.Asymmetric), "--bits, --group-size and --asymmetric belong to formats of codes on grids, and --scheme says them already")
 	add(o.Bits != 0 && o.Bits != 2 && o.Bits != 3 && o.Bits != 4 && o.Bits != 8, "--bits %d: want 2, 3, 4 or 8", o.Bits)
 	add(o.Group != 0 && o.Group != 32 && o.Group != 64 && o.Group != 128 && o.Group != -1, "--group-size %d: want 32, 64, 128 or -1 (whole rows)", o.Group)
 	add(!slices.Contains([]string{"", "keep", "f32", "f16", "bf16"}, o.DType), "--dtype %q: want keep, f32, f16 or bf16", o.DType)
 	add(o.DType != "" && o.DType != "keep" && (o.Format == Same || o.Format == GGUF), "--dtype has no effect with --to %s", o.Format)
-	add(o.Format == Same && (o.Head || o.Untie || len(o.Ignore) > 0), "--to same changes no tensor: leave --head, --untie and --ignore out")
+	add(o.Format == Same && o.Untie, "--to same changes no tensor: leave --untie out")
+	add(!o.packs() && (o.Head || len(o.Ignore) > 0), "--quantize-head and --ignore have no effect with --to %s", o.Format)
+	add(o.Importance != nil && o.Type == "", "--calib weights the errors of blocks: name their type with --type")
 	add(o.MaxShardBytes < 0 || o.MaxShardBytes > 0 && o.MaxShardBytes < 1<<20, "--max-shard-size: want at least 1MiB")
 	for _, s := range o.Ignore {
 		if re, ok := strings.CutPrefix(s, "re:"); ok {

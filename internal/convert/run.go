@@ -14,7 +14,7 @@ import (
 // Convert decides a conversion and, where Options.Out names something, carries it out. Nothing of a result is at its place before
 // all of it is.
 func Convert(ctx context.Context, o Options) (*Result, error) {
-	if err := o.check(); err != nil {
+	if err := o.Check(); err != nil {
 		return nil, err
 	}
 	c, err := open(&o)
@@ -22,6 +22,9 @@ func Convert(ctx context.Context, o Options) (*Result, error) {
 		return nil, err
 	}
 	defer c.Close()
+	if err := o.checkModel(c); err != nil {
+		return nil, err
+	}
 	for _, w := range append(c.Warnings(), c.Notes()...) {
 		o.warn(w)
 	}
@@ -47,7 +50,11 @@ func open(o *Options) (*checkpoint.Checkpoint, error) {
 		}
 		co.Rename = append(co.Rename, r)
 	}
-	return checkpoint.Open(o.Model, co)
+	c, err := checkpoint.Open(o.Model, co)
+	if errors.Is(err, checkpoint.ErrRename) {
+		err = &pipeline.Error{Kind: pipeline.KindUsage, Err: err}
+	}
+	return c, err
 }
 
 // run does all pieces in the order given and returns what was written. One more is done at a time than there are threads, so that one can

@@ -57,7 +57,7 @@ func (d *directory) config() (config []byte, extra map[string][]byte, err error)
 	var set []hf.KV
 	remove := []string{"attention_plan"}
 	if d.o.Format != Same {
-		quant, file, err := quantizationConfig(d.o.Format, d.used, d.plain)
+		quant, file, err := quantizationConfig(d.o.Format, d.used, d.unquantized())
 		if err != nil {
 			return nil, nil, usage("give --bits and --group-size to put all on one grid", "%v", err)
 		}
@@ -66,29 +66,31 @@ func (d *directory) config() (config []byte, extra map[string][]byte, err error)
 		}
 		var more []string
 		set, more = configEdits(quant, d.tied)
-		if kv, ok := d.torchDType(); ok {
-			set = append(set, kv)
-		}
+		set = append(set, d.torchDType()...)
 		remove = append(remove, more...)
-	} else if quant := d.c.QuantizationConfig(); quant != nil && !strings.Contains(string(raw), `"quantization_config"`) && !strings.Contains(string(raw), `"compression_config"`) {
-		set = append(set, hf.KV{Key: "quantization_config", Value: quant})
+	} else {
+		set = checkpoint.QuantizationEdit(d.c.Store)
 	}
 	config, err = hf.EditConfig(raw, set, remove)
 	return config, extra, err
 }
 
-// torchDType is the key of the configuration that names the element type, where that changes.
-func (d *directory) torchDType() (hf.KV, bool) {
+// torchDType are the keys of the configuration that name the element type, where that changes. Releases of transformers before 5 read
+// torch_dtype, later ones dtype first.
+func (d *directory) torchDType() []hf.KV {
 	name := map[string]string{"f32": "float32", "f16": "float16", "bf16": "bfloat16"}[d.o.DType]
 	if name == "" {
-		return hf.KV{}, false
+		return nil
 	}
-	key := "torch_dtype"
 	var have map[string]json.RawMessage
-	if json.Unmarshal(d.c.Config(), &have) == nil && have["dtype"] != nil && have[key] == nil {
-		key = "dtype"
+	_ = json.Unmarshal(d.c.Config(), &have) // it was read before
+	var set []hf.KV
+	for _, key := range []string{"torch_dtype", "dtype"} {
+		if have[key] != nil || key == "torch_dtype" && have["dtype"] == nil {
+			set = append(set, hf.KV{Key: key, Value: name})
+		}
 	}
-	return hf.KV{Key: key, Value: name}, true
+	return set
 }
 
 // result is what is known before anything is written.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 
 	"modelpress/formats"
@@ -58,21 +57,16 @@ func toGGUF(ctx context.Context, o *Options, c *checkpoint.Checkpoint) (*Result,
 	return r, out.Commit()
 }
 
-// absent refuses to write over files.
-func absent(names []string) error {
-	for _, n := range names {
-		if _, err := os.Lstat(n); err == nil {
-			return &pipeline.Error{Kind: pipeline.KindExists, Err: fmt.Errorf("convert: output %s exists", filepath.Base(n)), Hint: "choose another name with -o, or remove it"}
-		}
-	}
-	return nil
-}
-
 func (j *ggufJob) options() gguf.Options { return gguf.Options{SplitBytes: j.o.MaxShardBytes} }
 
 // planGGUF decides names, types and metadata.
 func planGGUF(o *Options, c *checkpoint.Checkpoint) (*ggufJob, error) {
-	m, err := llamacpp.Describe(c.Arch)
+	model := c.Arch
+	if o.Untie && model.Tied { // its output is then the embedding once more
+		model = model.Clone()
+		model.Tied = false
+	}
+	m, err := llamacpp.Describe(model)
 	if err != nil {
 		return nil, err
 	}

@@ -282,9 +282,9 @@ func (p *planner) verdicts() error {
 		return nil
 	}
 	c := planned(p.view, p.q)
-	edits, err := configEdits(p.s.ck.Config(), p.s.arch, p.view, p.pr.layers(), p.q)
+	edits, err := p.s.configEdits(p.view, p.pr.layers(), p.q)
 	if err != nil {
-		return formats.Errorf(configName, "", "%w", err)
+		return err
 	}
 	if c.Config, err = hf.EditConfig(p.s.ck.Config(), edits, nil); err != nil {
 		return err
@@ -396,7 +396,7 @@ func (p *planner) outputFiles(shards int) []planfile.OutputFile {
 }
 
 func (p *planner) configChanges() bool {
-	edits, err := configEdits(p.s.ck.Config(), p.s.arch, p.view, p.pr.layers(), p.q)
+	edits, err := p.s.configEdits(p.view, p.pr.layers(), p.q)
 	return p.h != nil || err != nil || len(edits) > 0
 }
 
