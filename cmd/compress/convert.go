@@ -126,6 +126,8 @@ func (a *app) showConverted(r *convert.Result, out string) {
 		line := fmt.Sprintf("  %-11s %4d tensors  %s -> %s", row.How, row.Tensors, row.From, row.To)
 		switch {
 		case row.How == convert.Copied || row.How == convert.Computed || row.How == convert.Carried:
+		case row.Changed == 0 && row.Sampled:
+			line += fmt.Sprintf(", none of the %d values changed that were compared", row.Values)
 		case row.Changed == 0 && row.Values > 0:
 			line += ", no value changed"
 		case row.Values > 0:

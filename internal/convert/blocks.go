@@ -18,7 +18,7 @@ type blocks struct {
 	importance []float32 // of each input, nil for none
 	from       string    // how it is stored
 	why        string    // codes are not carried over, where there are some
-	all        bool      // the error is measured over all values, not over one in sampled
+	all        bool      // the error is measured over all values, not over one chunk in sampled
 }
 
 // sampled is the share of chunks over which the error of types is measured that are written faster than they are read back.
@@ -55,9 +55,19 @@ func (b blocks) do(ctx context.Context, w *work) error {
 	if err != nil {
 		return err
 	}
+	if err := sum.narrow(b.src, b.t.From); err != nil {
+		return err
+	}
 	sum.into(&note)
+	note.Sampled = sum.n < b.values()
 	w.noted(b.t.Name, note)
 	return nil
+}
+
+// values is the number of them that the tensor has.
+func (b blocks) values() int64 {
+	rows, columns := b.t.Size()
+	return rows * columns
 }
 
 // stored reports whether the checkpoint has the tensor's values as such, so that bytes can be read.

@@ -77,6 +77,9 @@ func (f floated) measure(v []float32, list []formats.Tensor, note *Note) error {
 		}
 		sum.add(v[rows.first:][:len(got)], got)
 	}
+	if err := sum.narrow(f.src, f.weight); err != nil {
+		return err
+	}
 	sum.into(note)
 	return nil
 }

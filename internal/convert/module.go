@@ -127,6 +127,9 @@ func (g gridded) quantize(ctx context.Context, note *Note) (*formats.Affine, err
 		rowsOf(m, len(v)/g.in).Dequantize(back, 0)
 		sum.add(v, back)
 	}
+	if err := sum.narrow(g.src, g.weight); err != nil {
+		return nil, err
+	}
 	sum.into(note)
 	return m, nil
 }

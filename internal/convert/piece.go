@@ -165,6 +165,9 @@ func (c cast) do(ctx context.Context, w *work) error {
 	_ = n
 	s.close()
 	note := Note{Tensor: c.name, How: c.how, From: c.from, To: c.to.DType.String()}
+	if err := sum.narrow(c.src, c.name); err != nil {
+		return err
+	}
 	sum.into(&note)
 	w.noted(c.to.Name, note)
 	return nil

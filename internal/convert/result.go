@@ -59,6 +59,7 @@ type Row struct {
 	Tensors       int
 	Values        int64
 	Changed       int64
+	Sampled       bool    // of one tensor at least, one chunk in 16 was compared
 	Worst         float64 // relative error of the worst tensor
 	WorstTensor   string
 }
@@ -79,6 +80,7 @@ func (r *Result) Rows() []Row {
 		row.Tensors++
 		row.Values += n.Values
 		row.Changed += n.Changed
+		row.Sampled = row.Sampled || n.Sampled
 		if n.RelativeError > row.Worst {
 			row.Worst, row.WorstTensor = n.RelativeError, n.Tensor
 		}

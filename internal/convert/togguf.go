@@ -84,7 +84,7 @@ func planGGUF(o *Options, c *checkpoint.Checkpoint) (*ggufJob, error) {
 	for i := range m.Tensors {
 		t := &m.Tensors[i]
 		j.list = append(j.list, gguf.Tensor{Name: t.Name, Type: types[i], Shape: t.Shape})
-		b := blocks{src: c.Dense, t: t, typ: types[i], from: storage(c.Dense, c.Quantized, t.From), all: o.Prove || types[i].Block() > 32}
+		b := blocks{src: c.Dense, t: t, typ: types[i], from: storage(c.Dense, c.Quantized, t.From), all: o.Prove || o.Lossless || types[i].Block() > 32}
 		b.importance = o.Importance[known[t.From].lin.Module()]
 		if st, ok := j.stored(t); ok && st.Grid && t.Shape[0] > 0 {
 			switch {
