@@ -52,6 +52,7 @@ func planDirectory(o *Options, c *checkpoint.Checkpoint) (*directory, error) {
 	if err := d.refused(); err != nil {
 		return nil, err
 	}
+	d.join()
 	sort.SliceStable(d.used, func(i, j int) bool { return d.layerOf(d.used[i].module) < d.layerOf(d.used[j].module) })
 	return d, nil
 }
@@ -162,7 +163,7 @@ func (d *directory) linear(t formats.TensorInfo, w weight) error {
 		return err
 	}
 	from := storage(d.c.Dense, d.c.Quantized, t.Name)
-	d.used = append(d.used, moduleSetting{w.lin.Module(), set})
+	d.used = append(d.used, moduleSetting{w.lin.Module(), set, w.lin})
 	if set.float != nil {
 		d.pieces = append(d.pieces, floated{src: d.c.Dense, weight: t.Name, module: w.lin.Module(), out: w.lin.Out, in: w.lin.In, set: set, from: from, fused: w.fused})
 		return nil
@@ -240,7 +241,7 @@ func (d *directory) setting(t formats.TensorInfo, lin arch.Linear) (set *setting
 			return nil, false, "", err
 		}
 		carry = stored && st.Grid && set.grid != nil && st.Code == set.bits && st.Group == set.size && st.Symmetric == set.symmetric && !st.Ordered
-		return set, carry, "", set.fits(lin)
+		return set, carry, notAsked(stored && st.Grid && !carry), set.fits(lin)
 	}
 	asked := d.o.Bits != 0 || d.o.Group != 0 || d.o.Asymmetric
 	if stored && st.Grid && !asked {
@@ -264,11 +265,25 @@ func (d *directory) setting(t formats.TensorInfo, lin arch.Linear) (set *setting
 		group = 128
 	}
 	symmetric := !d.o.Asymmetric
+	if stored && st.Grid && !asked {
+		symmetric = st.Symmetric
+	}
 	if set, err = grids(d.o.Format, bits, group, symmetric, false, scales); err != nil {
 		return nil, false, "", usage("", "module %q: %v", lin.Module(), err)
 	}
 	carry = stored && st.Grid && st.Code == bits && st.Group == group && st.Symmetric == symmetric && !st.Ordered
+	if why == "" {
+		why = notAsked(stored && st.Grid && !carry)
+	}
 	return set, carry, why, set.fits(lin)
+}
+
+// notAsked says why codes that a weight has are not carried over: another grid is asked for.
+func notAsked(yes bool) string {
+	if yes {
+		return "another grid is asked for"
+	}
+	return ""
 }
 
 // wide is the least number of bits that a format has for codes of so many; the same where it has none.

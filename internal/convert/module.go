@@ -47,9 +47,10 @@ func (g gridded) do(ctx context.Context, w *work) error {
 	list, err := g.set.grid.Encode(g.module, m)
 	if errors.As(err, &inexact) && carry {
 		note.How, note.Why = Requantized, inexact.Error()
-		if list, err = g.rescaled(m, &note); err != nil {
-			err = errors.Join(inexact, err)
-		}
+		list, err = g.rescaled(m, &note)
+	}
+	if errors.As(err, &inexact) { // of version 1 of GPTQ: zero points that are the lowest code
+		return usage("choose a format that has them, such as gptq_v2, or leave modules out with --ignore", "%s: %w", g.set.name, inexact)
 	}
 	if err != nil {
 		return err
