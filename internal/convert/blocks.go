@@ -33,7 +33,20 @@ func (b blocks) outs() []formats.TensorInfo {
 	return []formats.TensorInfo{{Name: b.t.Name, DType: formats.U8, Shape: []int64{rows * n}}}
 }
 
-func (b blocks) do(ctx context.Context, w *work) error {
+// memory is that of some rows, or of codes that are carried over: those read, in another order, and written.
+func (b blocks) memory() int64 {
+	_, columns := b.t.Size()
+	n := streamed + 16*columns
+	if b.t.Transposed {
+		n += 4 * transposed
+	}
+	if b.quant != nil {
+		n += 2*b.values() + 2*tensorBytes(b.outs())
+	}
+	return n
+}
+
+func (b blocks) do(ctx context.Context, w *task) error {
 	note := Note{Tensor: b.t.From, From: b.from, To: b.typ.String(), How: Requantized, Why: b.why}
 	if b.quant != nil {
 		done, err := b.carry(w, &note)
@@ -82,7 +95,7 @@ func (b blocks) stored() bool {
 }
 
 // stream converts some rows at a time.
-func (b blocks) stream(ctx context.Context, w *work) (errorSum, error) {
+func (b blocks) stream(ctx context.Context, w *task) (errorSum, error) {
 	var sum errorSum
 	rows, columns := b.t.Size()
 	size, err := b.typ.RowBytes(columns)
@@ -110,7 +123,7 @@ func (b blocks) stream(ctx context.Context, w *work) (errorSum, error) {
 		if err := s.write(p); err != nil {
 			return sum, err
 		}
-		w.done(n * columns * int64(r.width()))
+		w.done(n * columns)
 	}
 	s.close()
 	return sum, nil
@@ -126,13 +139,8 @@ type rowConverter struct {
 	got     []float32
 }
 
-// width is what a value of the source takes, for progress.
-func (r *rowConverter) width() int {
-	if r.dt != formats.Invalid {
-		return r.dt.Size()
-	}
-	return 2
-}
+// transposed is how many bytes of values are read at once of a tensor that is stored the other way round.
+const transposed = 16 << 20
 
 // step is how many rows are done at once: a chunk's worth. Of a transposed tensor few rows at a time are slow to read.
 func (r *rowConverter) step(rows int64) int64 {
@@ -142,7 +150,7 @@ func (r *rowConverter) step(rows int64) int64 {
 	}
 	most := int64(chunk)
 	if r.b.t.Transposed {
-		most = 16 << 20
+		most = transposed
 	}
 	return min(rows, max(1, most/(4*r.columns)))
 }
@@ -187,7 +195,7 @@ func (r *rowConverter) measure(sum *errorSum, blocks []byte) error {
 }
 
 // carry writes the codes that the weight has. It reports false where the type does not hold its values; then nothing was written.
-func (b blocks) carry(w *work, note *Note) (bool, error) {
+func (b blocks) carry(w *task, note *Note) (bool, error) {
 	var inexact *formats.Inexact
 	var data []byte
 	m, err := b.quant.Affine(b.t.From)
@@ -206,7 +214,6 @@ func (b blocks) carry(w *work, note *Note) (bool, error) {
 	if err := w.whole(formats.Tensor{TensorInfo: b.outs()[0], Data: data}); err != nil {
 		return false, err
 	}
-	w.done(int64(m.Out) * int64(m.In) / 2)
 	w.noted(b.t.Name, *note)
 	return true, nil
 }

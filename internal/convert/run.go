@@ -58,18 +58,22 @@ func open(o *Options) (*checkpoint.Checkpoint, error) {
 }
 
 // run does all pieces in the order given and returns what was written. One more is done at a time than there are threads, so that one can
-// wait for the disk.
-func (o *Options) run(ctx context.Context, pieces []piece, out output, total int64) (*work, error) {
+// wait for the disk; fewer where they would take more memory than there is.
+func (o *Options) run(ctx context.Context, pieces []piece, out output) (*work, error) {
 	w := &work{out: out, sums: map[string]string{}, note: map[string]Note{}}
-	p := o.Env.Progress
-	p.Start("converting", total)
-	defer p.Done()
+	total := int64(0)
+	for _, p := range pieces {
+		total += p.values()
+	}
+	o.Env.Progress.Start("converting", total)
+	defer o.Env.Progress.Done()
 	var show sync.Mutex
-	w.done = func(n int64) {
+	w.show = func(n int64) {
 		show.Lock()
 		defer show.Unlock()
-		p.Add(n)
+		o.Env.Progress.Add(n)
 	}
+	room := newRoom(o.roomBytes())
 	outer := ctx
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -80,12 +84,19 @@ func (o *Options) run(ctx context.Context, pieces []piece, out output, total int
 		wait.Go(func() {
 			for {
 				i := int(next.Add(1)) - 1
-				if i >= len(pieces) || ctx.Err() != nil {
+				if i >= len(pieces) {
 					return
 				}
-				if errs[i] = pieces[i].do(ctx, w); errs[i] != nil {
-					stop()
+				n := room.take(pieces[i].memory())
+				if ctx.Err() == nil {
+					t := &task{w, pieces[i].values()}
+					if errs[i] = pieces[i].do(ctx, t); errs[i] != nil {
+						stop()
+					} else {
+						t.done(t.left)
+					}
 				}
+				room.give(n)
 			}
 		})
 	}

@@ -35,6 +35,9 @@ func toDirectory(ctx context.Context, o *Options, c *checkpoint.Checkpoint) (*Re
 	if err != nil {
 		return nil, err
 	}
+	if err := o.checkMemory(d.pieces); err != nil {
+		return nil, err
+	}
 	r := d.result(layout)
 	for _, w := range d.warn {
 		o.warn(w)
@@ -103,7 +106,8 @@ func (d *directory) result(l safetensors.Layout) *Result {
 	return r
 }
 
-func bytesOf(list []formats.TensorInfo) int64 {
+// tensorBytes is what tensors take; one whose size does not fit is refused elsewhere.
+func tensorBytes(list []formats.TensorInfo) int64 {
 	total := int64(0)
 	for _, t := range list {
 		n, err := t.Bytes()
@@ -172,7 +176,7 @@ func (d *directory) tensors(ctx context.Context, dir string, l safetensors.Layou
 	if err != nil {
 		return nil, err
 	}
-	w, err := d.o.run(ctx, d.pieces, out, r.BytesBefore)
+	w, err := d.o.run(ctx, d.pieces, out)
 	if err == nil {
 		err = out.Sync()
 	}

@@ -36,6 +36,9 @@ func toGGUF(ctx context.Context, o *Options, c *checkpoint.Checkpoint) (*Result,
 	if err != nil {
 		return nil, err
 	}
+	if err := o.checkMemory(j.pieces); err != nil {
+		return nil, err
+	}
 	r := j.result(layout)
 	for _, w := range j.warn {
 		o.warn(w)
@@ -179,7 +182,7 @@ func fileTypeOf(count map[ggml.Type]int) uint32 {
 // result is what is known before anything is written.
 func (j *ggufJob) result(l gguf.Layout) *Result {
 	r := &Result{Schema: Schema, Tool: j.o.Tool, Model: j.c.Name(), From: j.c.Format, To: GGUF, Tensors: []Note{}, Warnings: append([]string{}, j.warn...),
-		SourceHeaders: hf.HeadersDigest(j.c.Store.Tensors()), BytesBefore: j.c.StoredBytes(), BytesAfter: bytesOf(outs(j.pieces))}
+		SourceHeaders: hf.HeadersDigest(j.c.Store.Tensors()), BytesBefore: j.c.StoredBytes(), BytesAfter: tensorBytes(outs(j.pieces))}
 	name := "model.gguf"
 	if j.o.Out != "" {
 		name = filepath.Base(j.o.Out)
@@ -192,7 +195,7 @@ func (j *ggufJob) result(l gguf.Layout) *Result {
 
 // write converts all tensors and compares those whose codes were carried over.
 func (j *ggufJob) write(ctx context.Context, out *gguf.Writer, r *Result) error {
-	w, err := j.o.run(ctx, j.pieces, out, r.BytesBefore)
+	w, err := j.o.run(ctx, j.pieces, out)
 	if err != nil {
 		return err
 	}
