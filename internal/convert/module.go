@@ -27,11 +27,12 @@ func (g gridded) outs() []formats.TensorInfo {
 
 func (g gridded) values() int64 { return int64(g.out) * int64(g.in) }
 
-// memory is that of the codes, of what they are packed into and of the scales.
+// memory is that of the codes, of what they are packed into and of the scales. Codes that are carried over are compared in the end:
+// those of the source and of the result, each beside what they are unpacked from.
 func (g gridded) memory() int64 {
 	n := streamed + g.values() + tensorBytes(g.outs())
-	if g.quant != nil { // read whole
-		n += g.values()
+	if g.quant != nil {
+		n += 3 * g.values()
 	}
 	return n
 }
