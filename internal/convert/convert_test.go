@@ -338,6 +338,38 @@ func TestPartialOutput(t *testing.T) {
 	}
 }
 
+// Of several that write to one place, one does.
+func TestOnePlace(t *testing.T) {
+	src := write(t, testmodel.Named("llama-gqa"))
+	for _, format := range []string{Safetensors, GGUF} {
+		out := filepath.Join(t.TempDir(), "out")
+		const n = 6
+		errs := make(chan error, n)
+		for range n {
+			go func() {
+				_, err := Convert(t.Context(), options(src, format, out))
+				errs <- err
+			}()
+		}
+		done := 0
+		for range n {
+			switch err := <-errs; {
+			case err == nil:
+				done++
+			case pipeline.KindOf(err) != pipeline.KindExists:
+				t.Errorf("%s: %v", format, err)
+			}
+		}
+		if done != 1 {
+			t.Errorf("%s: %d were written", format, done)
+		}
+		same(t, format, values(t, src), values(t, out))
+		if list, _ := os.ReadDir(filepath.Dir(out)); len(list) != 1 {
+			t.Errorf("%s left %v", format, list)
+		}
+	}
+}
+
 // Projections that runtimes fuse have one scale of the whole tensor.
 func TestFusedProjectionsShareScales(t *testing.T) {
 	m := testmodel.New(testmodel.Options{D: 128, F: 256, H: 4, G: 2, Seed: 8})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 
 	"modelpress/formats"
@@ -51,13 +52,21 @@ func toGGUF(ctx context.Context, o *Options, c *checkpoint.Checkpoint) (*Result,
 	}
 	out, err := gguf.Create(o.Out, j.kv, j.list, j.options())
 	if err != nil {
-		return nil, err
+		return nil, placed(err)
 	}
 	if err := j.write(ctx, out, r); err != nil {
 		out.Abort()
 		return nil, err
 	}
-	return r, out.Commit()
+	return r, placed(out.Commit())
+}
+
+// placed classes the errors of files that have no place.
+func placed(err error) error {
+	if errors.Is(err, formats.ErrLocked) || errors.Is(err, fs.ErrExist) {
+		return &pipeline.Error{Kind: pipeline.KindExists, Err: err, Hint: "choose another name with -o, or wait for the other process"}
+	}
+	return err
 }
 
 func (j *ggufJob) options() gguf.Options { return gguf.Options{SplitBytes: j.o.MaxShardBytes} }
