@@ -4,8 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"strings"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -74,18 +73,18 @@ the steps searched: plan and apply quantize better. Nothing is at OUT before all
 					return err
 				}
 			}
+			if report != "" {
+				o.Report = func(r *convert.Result) error {
+					raw, err := json.MarshalIndent(r, "", " ")
+					if err != nil {
+						return err
+					}
+					return formats.WriteFileAtomic(report, append(raw, '\n'))
+				}
+			}
 			r, err := convert.Convert(cmd.Context(), o)
 			if err != nil {
 				return err
-			}
-			if report != "" {
-				raw, err := json.MarshalIndent(r, "", " ")
-				if err != nil {
-					return err
-				}
-				if err := formats.WriteFileAtomic(report, append(raw, '\n')); err != nil {
-					return err
-				}
 			}
 			a.showConverted(r, o.Out)
 			return nil
@@ -119,7 +118,7 @@ the steps searched: plan and apply quantize better. Nothing is at OUT before all
 	return c
 }
 
-// showConverted prints what was done: a line for each kind of tensor, the proof, the files and where they load.
+// showConverted prints what was done: a line for each kind of tensor, the proof and the files.
 func (a *app) showConverted(r *convert.Result, out string) {
 	lines := []string{fmt.Sprintf("compress convert  %s  %s -> %s, %s -> %s", r.Model, r.From, r.To, ui.Bytes(r.BytesBefore), ui.Bytes(r.BytesAfter))}
 	for _, row := range r.Rows() {
@@ -145,9 +144,8 @@ func (a *app) showConverted(r *convert.Result, out string) {
 	if out == "" {
 		return
 	}
-	if fi, err := os.Stat(out); err == nil && fi.IsDir() {
-		a.next("Written.", "compress inspect "+quoted(out))
-		return
+	if r.To == convert.GGUF { // of several files, the first
+		out = filepath.Join(filepath.Dir(out), r.Files[0].Name)
 	}
-	a.next("Written.", "compress inspect "+quoted(strings.TrimSuffix(out, "/")))
+	a.next("Written.", "compress inspect "+quoted(out))
 }

@@ -64,7 +64,7 @@ func (b blocks) do(ctx context.Context, w *task) error {
 	case b.typ.Block() == 1:
 		note.How = Cast
 	}
-	sum, err := b.stream(ctx, w)
+	sum, err := b.stream(ctx, w, note.How != Copied)
 	if err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func (b blocks) do(ctx context.Context, w *task) error {
 		return err
 	}
 	sum.into(&note)
-	note.Sampled = sum.n < b.values()
+	note.Sampled = note.How != Copied && sum.n < b.values()
 	w.noted(b.t.Name, note)
 	return nil
 }
@@ -94,8 +94,8 @@ func (b blocks) stored() bool {
 	return ok && (t.DType == formats.BF16 || t.DType == formats.F16 || t.DType == formats.F32)
 }
 
-// stream converts some rows at a time.
-func (b blocks) stream(ctx context.Context, w *task) (errorSum, error) {
+// stream converts some rows at a time. Where the bytes are others, it measures what that does to values.
+func (b blocks) stream(ctx context.Context, w *task, others bool) (errorSum, error) {
 	var sum errorSum
 	rows, columns := b.t.Size()
 	size, err := b.typ.RowBytes(columns)
@@ -115,7 +115,7 @@ func (b blocks) stream(ctx context.Context, w *task) (errorSum, error) {
 		if err := r.convert(p, first, n); err != nil {
 			return sum, err
 		}
-		if b.all || i%sampled == 0 {
+		if others && (b.all || i%sampled == 0) {
 			if err := r.measure(&sum, p); err != nil {
 				return sum, err
 			}
@@ -218,13 +218,22 @@ func (b blocks) carry(w *task, note *Note) (bool, error) {
 	return true, nil
 }
 
-// prove reads the blocks again and compares every value with the source's codes.
+// sourceRow is the row of the checkpoint that a row of blocks is: in a head, row 2j+t there is row t*K/2+j here (see [llamacpp.Tensor]).
+func (b blocks) sourceRow(r int) int {
+	if b.t.Heads == 0 {
+		return r
+	}
+	rows, _ := b.t.Size()
+	k := int(rows) / b.t.Heads
+	return r/k*k + r%2*(k/2) + r%k/2
+}
+
+// prove reads the blocks again and compares every value with the source's codes, row by row, wherever writing put them.
 func (b blocks) prove(read func(name string, p []byte, off int64) error, proof *Proof) error {
 	m, err := b.quant.Affine(b.t.From)
 	if err != nil {
 		return err
 	}
-	m = b.t.Affine(m)
 	size, err := b.typ.RowBytes(int64(m.In))
 	if err != nil {
 		return err
@@ -240,7 +249,9 @@ func (b blocks) prove(read func(name string, p []byte, off int64) error, proof *
 		if err := ggml.Dequantize(b.typ, got[:n*m.In], buf[:n*int(size)]); err != nil {
 			return err
 		}
-		m.Dequantize(want[:n*m.In], first)
+		for i := range n {
+			m.Dequantize(want[i*m.In:(i+1)*m.In], b.sourceRow(first+i))
+		}
 		sum.add(want[:n*m.In], got[:n*m.In])
 	}
 	return proof.add(b.t.Name, sum)

@@ -65,6 +65,9 @@ type Options struct {
 	// Importance holds for each linear module the mean square of each input; nil for none. It weights the errors of the blocks of Type.
 	Importance map[string][]float32
 
+	// Report is called with what the conversion says of itself, before the result has its place; nil for nothing. Its error fails the conversion.
+	Report func(*Result) error
+
 	AllowRemoteCode bool
 	Threads         int // to compute with
 	Tool            planfile.Tool

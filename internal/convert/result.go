@@ -26,15 +26,12 @@ type Result struct {
 	Files    []File   `json:"files"`
 	Proof    *Proof   `json:"proof,omitempty"`
 	Warnings []string `json:"warnings"`
-	// Targets says which runtimes load the result.
-	Targets []planfile.Target `json:"targets"`
 }
 
 // File is a file of the result with its size, which is known before it is written.
 type File struct {
-	Name   string `json:"name"`
-	Bytes  int64  `json:"bytes"`
-	SHA256 string `json:"sha256,omitempty"` // of tensor data in the file's order, where the format has no other digest
+	Name  string `json:"name"`
+	Bytes int64  `json:"bytes"`
 }
 
 // Proof is the comparison of what was written with the source, after it was read again.
@@ -87,6 +84,13 @@ func (r *Result) Rows() []Row {
 	}
 	sort.SliceStable(rows, func(i, j int) bool { return rows[i].Tensors > rows[j].Tensors })
 	return rows
+}
+
+func (o *Options) report(r *Result) error {
+	if o.Report == nil {
+		return nil
+	}
+	return o.Report(r)
 }
 
 // lossy lists the tensors of which a value changed.

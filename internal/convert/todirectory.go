@@ -43,7 +43,7 @@ func toDirectory(ctx context.Context, o *Options, c *checkpoint.Checkpoint) (*Re
 		o.warn(w)
 	}
 	if o.Out == "" {
-		return r, nil
+		return r, o.report(r)
 	}
 	dir, err := pipeline.CreateOutputDir(o.Model, o.Out)
 	if err != nil {
@@ -162,7 +162,7 @@ func (d *directory) write(ctx context.Context, dir *pipeline.OutputDir, l safete
 		digests = append(digests, hf.TensorDigest{TensorInfo: t, SHA256: w.sums[t.Name]})
 	}
 	slices.SortFunc(digests, func(a, b hf.TensorDigest) int { return strings.Compare(a.Name, b.Name) })
-	if err := d.c.CheckUnchanged(); err != nil {
+	if err := errors.Join(d.c.CheckUnchanged(), d.o.report(r)); err != nil {
 		return err
 	}
 	_, err = dir.Commit(ctx, pipeline.Converted{Model: d.o.Model, AllowRemoteCode: d.o.AllowRemoteCode, Config: config, Digests: digests,

@@ -35,7 +35,7 @@ func toGGUF(ctx context.Context, o *Options, c *checkpoint.Checkpoint) (*Result,
 	}
 	layout, err := gguf.Plan(j.kv, j.list, j.options())
 	if err != nil {
-		return nil, err
+		return nil, usage("give a larger --max-shard-size, or leave it out", "%w", err)
 	}
 	if err := o.checkMemory(j.pieces); err != nil {
 		return nil, err
@@ -45,7 +45,7 @@ func toGGUF(ctx context.Context, o *Options, c *checkpoint.Checkpoint) (*Result,
 		o.warn(w)
 	}
 	if o.Out == "" {
-		return r, nil
+		return r, o.report(r)
 	}
 	if err := absent(layout.Names(o.Out)); err != nil {
 		return nil, err
@@ -232,5 +232,8 @@ func (j *ggufJob) write(ctx context.Context, out *gguf.Writer, r *Result) error 
 			p.Add(1)
 		}
 	}
-	return j.c.CheckUnchanged()
+	if err := j.c.CheckUnchanged(); err != nil {
+		return err
+	}
+	return j.o.report(r)
 }
