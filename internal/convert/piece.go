@@ -129,10 +129,6 @@ type cast struct {
 func (c cast) outs() []formats.TensorInfo { return []formats.TensorInfo{c.to} }
 
 func (c cast) do(ctx context.Context, w *work) error {
-	n, err := c.to.Elements()
-	if err != nil {
-		return formats.Errorf("", c.to.Name, "%w", err)
-	}
 	rows := newRowReader(c.src, c.name, c.to.Shape)
 	s := w.sink(c.to.Name)
 	size := c.to.DType.Size()
@@ -162,7 +158,6 @@ func (c cast) do(ctx context.Context, w *work) error {
 		}
 		w.done(int64(len(v)) * int64(rows.size))
 	}
-	_ = n
 	s.close()
 	note := Note{Tensor: c.name, How: c.how, From: c.from, To: c.to.DType.String()}
 	sum.into(&note)
