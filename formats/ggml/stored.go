@@ -2,6 +2,7 @@ package ggml
 
 import (
 	"fmt"
+	"sync"
 
 	"modelpress/formats"
 )
@@ -29,7 +30,14 @@ func QuantizeFrom(t Type, dst []byte, src []byte, dt formats.DType, row int, imp
 	if weights != nil {
 		chunk = min(values, max(1, chunkValues/row)*row)
 	}
-	buf := make([]float32, chunk)
+	var buf []float32
+	if chunk <= chunkValues {
+		kept := chunks.Get().(*[chunkValues]float32)
+		defer chunks.Put(kept)
+		buf = kept[:]
+	} else {
+		buf = make([]float32, chunk)
+	}
 	for at := 0; at < values; at += chunk {
 		x := buf[:min(chunk, values-at)]
 		if err := formats.Decode(x, src[at*size:(at+len(x))*size], dt); err != nil {
@@ -43,3 +51,6 @@ func QuantizeFrom(t Type, dst []byte, src []byte, dt formats.DType, row int, imp
 	}
 	return nil
 }
+
+// chunks are what one call decodes into.
+var chunks = sync.Pool{New: func() any { return new([chunkValues]float32) }}
