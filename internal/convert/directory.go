@@ -39,6 +39,9 @@ func planDirectory(o *Options, c *checkpoint.Checkpoint) (*directory, error) {
 		}
 		return d, nil
 	}
+	if _, ok := planOf(c); ok {
+		d.warn = append(d.warn, "the file carries an attention plan, which belongs to the weights as they were before they became GGUF: left out")
+	}
 	for _, t := range d.order() {
 		if err := d.tensor(t); err != nil {
 			return nil, err

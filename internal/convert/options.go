@@ -72,6 +72,8 @@ type Options struct {
 	Threads         int // to compute with
 	Tool            planfile.Tool
 	Env             pipeline.Env
+
+	found []string // what is odd about the model
 }
 
 // packs reports whether the format stores weights as codes.

@@ -3,6 +3,7 @@ package convert
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 
@@ -25,7 +26,11 @@ func Convert(ctx context.Context, o Options) (*Result, error) {
 	if err := o.checkModel(c); err != nil {
 		return nil, err
 	}
-	for _, w := range append(c.Warnings(), c.Notes()...) {
+	o.found = append(append([]string{}, c.Warnings()...), c.Notes()...)
+	if c.Unknown != nil {
+		o.found = append(o.found, fmt.Sprintf("which tensor is which is not known, and tensors are written as they are: %v", c.Unknown))
+	}
+	for _, w := range o.found {
 		o.warn(w)
 	}
 	if o.Format == GGUF {

@@ -98,7 +98,7 @@ func (d *directory) torchDType() []hf.KV {
 
 // result is what is known before anything is written.
 func (d *directory) result(l safetensors.Layout) *Result {
-	r := &Result{Schema: Schema, Tool: d.o.Tool, Model: d.c.Name(), From: d.c.Format, To: d.o.Format, Tensors: []Note{}, Warnings: append([]string{}, d.warn...),
+	r := &Result{Schema: Schema, Tool: d.o.Tool, Model: d.c.Name(), From: d.c.Format, To: d.o.Format, Tensors: []Note{}, Warnings: slices.Concat(d.o.found, d.warn),
 		SourceHeaders: hf.HeadersDigest(d.c.Store.Tensors()), BytesBefore: d.c.StoredBytes(), BytesAfter: l.TotalBytes()}
 	for i, n := range l.FileSizes(nil) {
 		r.Files = append(r.Files, File{Name: l.Shards[i].Name, Bytes: n})

@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"modelpress/formats"
 	"modelpress/formats/ggml"
 	"modelpress/formats/gguf"
 	"modelpress/formats/hf"
+	"modelpress/internal/arch"
 	"modelpress/internal/checkpoint"
 	"modelpress/internal/llamacpp"
 	"modelpress/internal/pipeline"
@@ -116,9 +119,42 @@ func planGGUF(o *Options, c *checkpoint.Checkpoint) (*ggufJob, error) {
 		return nil, err
 	}
 	if plan != nil {
-		j.kv = append(j.kv, gguf.KV{Key: "compress.attention_plan", Value: gguf.String(string(plan))})
+		j.kv = append(j.kv, gguf.KV{Key: planKey, Value: gguf.String(string(plan))})
+	} else if v, ok := planOf(c); ok {
+		j.kv = append(j.kv, gguf.KV{Key: planKey, Value: v})
+	}
+	if rest := leftOut(c, known); len(rest) > 0 {
+		j.warn = append(j.warn, fmt.Sprintf("tensors that %s has no place for are left out: %s", m.Architecture, strings.Join(rest, ", ")))
 	}
 	return j, nil
+}
+
+// planKey is the metadata key of an attention plan.
+const planKey = "compress.attention_plan"
+
+// planOf returns the attention plan that a GGUF file carries.
+func planOf(c *checkpoint.Checkpoint) (gguf.Value, bool) {
+	if c.GGUF == nil {
+		return gguf.Value{}, false
+	}
+	v, ok := c.GGUF.Lookup(planKey)
+	_, text := v.Str()
+	return v, ok && text
+}
+
+// leftOut names tensors that a GGUF file does not hold, a few of them: those that the model does not name and that say something.
+func leftOut(c *checkpoint.Checkpoint, known map[string]weight) []string {
+	var list []string
+	for _, name := range c.Arch.Unused(c.Dense) {
+		if !arch.IsBuffer(name) && !known[name].dropped {
+			list = append(list, name)
+		}
+	}
+	const most = 8
+	if n := len(list); n > most {
+		list = append(list[:most], fmt.Sprintf("and %d more", n-most))
+	}
+	return list
 }
 
 // stored says how the weight is stored that a tensor is made of.
@@ -190,7 +226,7 @@ func fileTypeOf(count map[ggml.Type]int) uint32 {
 
 // result is what is known before anything is written.
 func (j *ggufJob) result(l gguf.Layout) *Result {
-	r := &Result{Schema: Schema, Tool: j.o.Tool, Model: j.c.Name(), From: j.c.Format, To: GGUF, Tensors: []Note{}, Warnings: append([]string{}, j.warn...),
+	r := &Result{Schema: Schema, Tool: j.o.Tool, Model: j.c.Name(), From: j.c.Format, To: GGUF, Tensors: []Note{}, Warnings: slices.Concat(j.o.found, j.warn),
 		SourceHeaders: hf.HeadersDigest(j.c.Store.Tensors()), BytesBefore: j.c.StoredBytes(), BytesAfter: tensorBytes(outs(j.pieces))}
 	name := "model.gguf"
 	if j.o.Out != "" {
