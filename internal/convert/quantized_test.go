@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -115,14 +116,15 @@ func evaluate(t *testing.T, model, data string) float64 {
 // applied plans a recipe on a model, applies it, verifies the result and returns it.
 func applied(t *testing.T, model, data, recipe string) (*planfile.Plan, *pipeline.Report, string) {
 	t.Helper()
-	r, err := pipeline.ParseRecipe([]byte("target: [hf]\ncalibration: {sequences: 6, holdout: 2, length: 32}\n" + recipe))
+	r, err := pipeline.ParseRecipe([]byte("target: [hf, vllm]\ncalibration: {sequences: 6, holdout: 2, length: 32}\n" + recipe))
 	if err != nil {
 		t.Fatal(err)
 	}
 	env := options("", "", "").Env
 	paths := pipeline.DataPaths{Calib: data}
+	var foreseen []pipeline.Verdict
 	p, err := pipeline.Plan(t.Context(), pipeline.PlanOptions{ModelDir: model, Recipe: r, RecipeDigest: "sha256:" + strings.Repeat("0", 64), Data: paths,
-		Tool: planfile.Tool{Name: "test", Version: "1"}, Env: env})
+		Tool: planfile.Tool{Name: "test", Version: "1"}, Env: env, Verdicts: func(list []pipeline.Verdict) { foreseen = list }})
 	if err != nil {
 		t.Fatalf("plan: %v", err)
 	}
@@ -138,6 +140,10 @@ func applied(t *testing.T, model, data, recipe string) (*planfile.Plan, *pipelin
 	v, err := pipeline.Verify(t.Context(), out, env)
 	if err != nil || len(v.Faults) > 0 {
 		t.Errorf("verify: %v, %v", v, err)
+	}
+	seen, err := pipeline.Inspect(out, false, r.Target)
+	if err != nil || !reflect.DeepEqual(foreseen, seen.Targets) {
+		t.Errorf("the plan foresees %+v, the result has %+v, %v", foreseen, seen.Targets, err)
 	}
 	return p, res.Report, out
 }
