@@ -34,6 +34,8 @@ type Checkpoint struct {
 	// Arch describes the model; it is nil, and Unknown says why, where Options.AnyModel let a model in that is not understood.
 	Arch    *arch.Model
 	Unknown error
+
+	stored int64 // what a quantized model takes, in one that shows it plain
 }
 
 // The formats of files.
@@ -154,7 +156,10 @@ func (c *Checkpoint) TorchDType() string {
 
 // StoredBytes is what the tensors take in their files.
 func (c *Checkpoint) StoredBytes() int64 {
-	total := int64(0)
+	total := c.stored
+	if total > 0 {
+		return total
+	}
 	if c.GGUF != nil {
 		for _, t := range c.GGUF.Tensors() {
 			if n, err := t.Bytes(); err == nil { // it was checked when the file was opened

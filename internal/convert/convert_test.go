@@ -108,6 +108,7 @@ func TestCodesCarryOver(t *testing.T) {
 	for _, c := range quantizable() {
 		for _, asymmetric := range []bool{false, true} {
 			t.Run(c.Name, func(t *testing.T) {
+				t.Parallel() // it waits for the disk more than it computes
 				src := write(t, testmodel.New(c.Options))
 				ct, _ := convert(t, src, Packed, func(o *Options) {
 					o.Bits, o.Group, o.DType, o.Asymmetric = 4, 32, "f16", asymmetric

@@ -281,13 +281,20 @@ func (p *planner) verdicts() error {
 	if p.o.Verdicts == nil {
 		return nil
 	}
-	c := planned(p.view, p.q)
 	edits, err := p.s.configEdits(p.view, p.pr.layers(), p.q)
 	if err != nil {
 		return err
 	}
-	if c.Config, err = hf.EditConfig(p.s.ck.Config(), edits, nil); err != nil {
+	config, err := hf.EditConfig(p.s.ck.Config(), edits, nil)
+	if err != nil {
 		return err
+	}
+	c := planned(p.view, p.q)
+	c.Config = config
+	if p.s.whole.Quantized != nil { // whose weights are copied as they are stored
+		if c, err = NewCandidate(p.view, config, p.s.dense, p.s.ck); err != nil {
+			return err
+		}
 	}
 	if err := c.beside(p.s); err != nil {
 		return err
