@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 
+	"modelpress/formats/imatrix"
 	"modelpress/formats/planfile"
 	"modelpress/internal/pipeline"
 )
@@ -62,8 +63,8 @@ type Options struct {
 	Lossless bool
 	// Prove measures the error of every value, and not of one chunk in 16 where that takes longer than writing. Lossless does, too.
 	Prove bool
-	// Importance holds for each linear module the mean square of each input; nil for none. It weights the errors of the blocks of Type.
-	Importance map[string][]float32
+	// Importance weights the errors of the blocks of Type; nil for none. Its names are those of GGUF tensors.
+	Importance *imatrix.Matrix
 
 	// Report is called with what the conversion says of itself, before the result has its place; nil for nothing. Its error fails the conversion.
 	Report func(*Result) error
@@ -97,6 +98,7 @@ func (o *Options) check() error {
 	add(!slices.Contains(formatNames, o.Format), "--to %q: known are %s", o.Format, strings.Join(formatNames, ", "))
 	add(o.Scheme != "" && o.Format != Packed, "--scheme belongs to --to %s", Packed)
 	add(o.Type != "" && o.Format != GGUF, "--type belongs to --to %s", GGUF)
+	add(o.Importance != nil && (o.Format != GGUF || o.Type == ""), "importance weights the errors of GGUF blocks; it has no use without --to gguf --type TYPE")
 	add(!(o.packs() && o.Scheme == "") && (o.Bits != 0 || o.Group != 0 || o.Asymmetric), "--bits, --group-size and --asymmetric belong to formats of codes on grids, and --scheme says them already")
 	add(o.Bits != 0 && o.Bits != 2 && o.Bits != 3 && o.Bits != 4 && o.Bits != 8, "--bits %d: want 2, 3, 4 or 8", o.Bits)
 	add(o.Group != 0 && o.Group != 32 && o.Group != 64 && o.Group != 128 && o.Group != -1, "--group-size %d: want 32, 64, 128 or -1 (whole rows)", o.Group)
