@@ -63,32 +63,41 @@ func (o *Options) run(ctx context.Context, pieces []piece, out output, total int
 		defer show.Unlock()
 		p.Add(n)
 	}
+	if err := each(ctx, o.Threads+1, len(pieces), func(ctx context.Context, i, _ int) error { return pieces[i].do(ctx, w) }); err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+// each calls do for all i below n, in order, from as many workers, whose number it is told besides. After a failure no more are begun. What
+// is returned is the failure of the first i that failed, whichever came first in time.
+func each(ctx context.Context, workers, n int, do func(ctx context.Context, i, worker int) error) error {
 	outer := ctx
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	errs := make([]error, len(pieces))
+	errs := make([]error, n)
 	var next atomic.Int64
 	var wait sync.WaitGroup
-	for range o.Threads + 1 {
+	for worker := range workers {
 		wait.Go(func() {
 			for {
 				i := int(next.Add(1)) - 1
-				if i >= len(pieces) || ctx.Err() != nil {
+				if i >= n || ctx.Err() != nil {
 					return
 				}
-				if errs[i] = pieces[i].do(ctx, w); errs[i] != nil {
+				if errs[i] = do(ctx, i, worker); errs[i] != nil {
 					stop()
 				}
 			}
 		})
 	}
 	wait.Wait()
-	for _, err := range errs { // the first in order, whichever came first in time
+	for _, err := range errs {
 		if err != nil && !errors.Is(err, context.Canceled) {
-			return nil, err
+			return err
 		}
 	}
-	return w, outer.Err()
+	return outer.Err()
 }
 
 // outs lists the tensors of the result in order.

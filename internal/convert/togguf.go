@@ -110,7 +110,7 @@ func planGGUF(o *Options, c *checkpoint.Checkpoint) (*ggufJob, error) {
 		return nil, err
 	}
 	if plan != nil {
-		j.kv = append(j.kv, gguf.KV{Key: "compress.attention_plan", Value: gguf.String(string(plan))})
+		j.kv = append(j.kv, gguf.KV{Key: planKey, Value: gguf.String(string(plan))})
 	}
 	return j, nil
 }
