@@ -2,6 +2,8 @@
 // the codes of a weight carry over they are carried over, and what was written is read again and compared value by value; where they do
 // not, the weight is quantized anew, which the result says together with its error.
 //
+// It also compares two models, tensor by tensor, in whatever formats they are: see Diff.
+//
 // A conversion first decides everything: how each tensor is stored and how large each file becomes. Then it streams tensors from
 // the source into the result.
 //
@@ -108,11 +110,8 @@ func (o *Options) check() error {
 	add(!o.packs() && (o.Head || len(o.Ignore) > 0), "--quantize-head and --ignore have no effect with --to %s", o.Format)
 	add(o.Importance != nil && o.Type == "", "--calib weights the errors of blocks: name their type with --type")
 	add(o.MaxShardBytes < 0 || o.MaxShardBytes > 0 && o.MaxShardBytes < 1<<20, "--max-shard-size: want at least 1MiB")
-	for _, s := range o.Ignore {
-		if re, ok := strings.CutPrefix(s, "re:"); ok {
-			_, err := regexp.Compile(re)
-			add(err != nil, "--ignore %q: %v", s, err)
-		}
+	if err := checkIgnore(o.Ignore); err != nil {
+		add(true, "%v", err)
 	}
 	if len(f) > 0 {
 		return &pipeline.Error{Kind: pipeline.KindUsage, Err: fmt.Errorf("convert: %s", strings.Join(f, "; "))}
@@ -120,14 +119,29 @@ func (o *Options) check() error {
 	return nil
 }
 
-// ignores reports whether a module is left out of quantization.
-func (o *Options) ignores(module string) bool {
-	for _, s := range o.Ignore {
+// checkIgnore reports the first regular expression of a list that is none.
+func checkIgnore(list []string) error {
+	for _, s := range list {
 		if re, ok := strings.CutPrefix(s, "re:"); ok {
-			if regexp.MustCompile("^(?:" + re + ")").MatchString(module) { // it was checked
+			if _, err := regexp.Compile(re); err != nil {
+				return fmt.Errorf("--ignore %q: %w", s, err)
+			}
+		}
+	}
+	return nil
+}
+
+// ignores reports whether a module is left out of quantization.
+func (o *Options) ignores(module string) bool { return ignores(o.Ignore, module) }
+
+// ignores reports whether a name is on a checked list: as it is, or by a regular expression that its beginning matches.
+func ignores(list []string, name string) bool {
+	for _, s := range list {
+		if re, ok := strings.CutPrefix(s, "re:"); ok {
+			if regexp.MustCompile("^(?:" + re + ")").MatchString(name) { // it was checked
 				return true
 			}
-		} else if s == module {
+		} else if s == name {
 			return true
 		}
 	}

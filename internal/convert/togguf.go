@@ -123,32 +123,17 @@ func planGGUF(o *Options, c *checkpoint.Checkpoint) (*ggufJob, error) {
 	if o.Importance != nil {
 		j.kv = append(j.kv, llamacpp.ImportanceKeys(o.Importance)...)
 	}
-	plan, err := pipeline.CarriedPlan(o.Model, c)
+	plan, err := planOf(c)
 	if err != nil {
 		return nil, err
 	}
 	if plan != nil {
 		j.kv = append(j.kv, gguf.KV{Key: planKey, Value: gguf.String(string(plan))})
-	} else if v, ok := planOf(c); ok {
-		j.kv = append(j.kv, gguf.KV{Key: planKey, Value: v})
 	}
 	if rest := leftOut(c, weights(c.Arch, true)); len(rest) > 0 {
 		j.warn = append(j.warn, fmt.Sprintf("tensors that %s has no place for are left out: %s", m.Architecture, strings.Join(rest, ", ")))
 	}
 	return j, nil
-}
-
-// planKey is the metadata key of an attention plan.
-const planKey = "compress.attention_plan"
-
-// planOf returns the attention plan that a GGUF file carries.
-func planOf(c *checkpoint.Checkpoint) (gguf.Value, bool) {
-	if c.GGUF == nil {
-		return gguf.Value{}, false
-	}
-	v, ok := c.GGUF.Lookup(planKey)
-	_, text := v.Str()
-	return v, ok && text
 }
 
 // leftOut names tensors that a GGUF file does not hold, a few of them: those that the model does not name and that say something.
