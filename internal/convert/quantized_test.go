@@ -55,6 +55,11 @@ var quantizedKinds = []struct {
 func into(format string, change func(o *Options)) func(t *testing.T, src string) string {
 	return func(t *testing.T, src string) string {
 		out, _ := convert(t, src, format, change)
+		if format != GGUF {
+			if v, err := pipeline.Verify(t.Context(), out, options("", "", "").Env); err != nil || len(v.Faults) > 0 {
+				t.Errorf("verify: %+v, %v", v, err)
+			}
+		}
 		return out
 	}
 }
