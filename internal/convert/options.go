@@ -7,8 +7,9 @@
 // A conversion first decides everything: how each tensor is stored and how large each file becomes. Then it streams tensors from
 // the source into the result.
 //
-// Peak memory, for each of a few workers: a few MiB for tensors that are copied, cast or made of blocks; for a module that is packed its codes
-// and what they are packed into, 2·out·in bytes and its scales, with 4·2^20 bytes of values at once.
+// Peak memory, for each of threads+1 workers: 8 MiB for tensors that are copied, cast or made of blocks; for a module that is packed its codes
+// and what they are packed into, 2·out·in bytes and its scales, 5·out·in where codes are carried over and compared, 6·out·in for FP8 and FP4. All
+// together at most 2 GiB, or what Env.MaxMemory leaves, but for a module that is larger alone.
 package convert
 
 import (

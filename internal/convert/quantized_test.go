@@ -55,6 +55,11 @@ var quantizedKinds = []struct {
 func into(format string, change func(o *Options)) func(t *testing.T, src string) string {
 	return func(t *testing.T, src string) string {
 		out, _ := convert(t, src, format, change)
+		if format != GGUF {
+			if v, err := pipeline.Verify(t.Context(), out, options("", "", "").Env); err != nil || len(v.Faults) > 0 {
+				t.Errorf("verify: %+v, %v", v, err)
+			}
+		}
 		return out
 	}
 }
@@ -101,6 +106,24 @@ func actOrdered(t *testing.T, src string) string {
 		t.Fatal(err)
 	}
 	return save(t, list, config)
+}
+
+// windowsFile writes windows of random tokens.
+func windowsFile(t *testing.T) string {
+	t.Helper()
+	var lines []string
+	for _, w := range testmodel.Windows(8, 32, 64, 5) {
+		raw, err := json.Marshal(map[string]any{"ids": w})
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, string(raw))
+	}
+	data := filepath.Join(t.TempDir(), "data.jsonl")
+	if err := os.WriteFile(data, []byte(strings.Join(lines, "\n")), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return data
 }
 
 // evaluate returns the mean negative log-likelihood of a model on random tokens.
@@ -151,15 +174,7 @@ func applied(t *testing.T, model, data, recipe string) (*planfile.Plan, *pipelin
 // Quantized models are evaluated as their dequantized copies are, planned on and applied to.
 func TestQuantizedModelsAreWorkedOn(t *testing.T) {
 	src := write(t, testmodel.New(testmodel.Options{D: 256, H: 4, G: 2, K: 32, F: 256, V: 64, Layers: 1, Seed: 41}))
-	var lines []string
-	for _, w := range testmodel.Windows(8, 32, 64, 5) {
-		raw, _ := json.Marshal(map[string]any{"ids": w})
-		lines = append(lines, string(raw))
-	}
-	data := filepath.Join(t.TempDir(), "data.jsonl")
-	if err := os.WriteFile(data, []byte(strings.Join(lines, "\n")), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	data := windowsFile(t)
 	for _, kind := range quantizedKinds {
 		t.Run(kind.name, func(t *testing.T) {
 			t.Parallel() // it waits for the disk more than it computes
@@ -267,4 +282,52 @@ func bytesOf(all map[string][]byte) int64 {
 		n += int64(len(b))
 	}
 	return n
+}
+
+// An attention plan beside quantized weights goes along with them into other formats, and with what a recipe makes of their values. It is for
+// the weights as they are stored, and one for others is refused.
+func TestAttentionPlanOfQuantizedModels(t *testing.T) {
+	src := write(t, testmodel.New(testmodel.Options{D: 128, H: 4, G: 2, K: 32, F: 128, V: 64, Layers: 2, Seed: 42}))
+	data := windowsFile(t)
+	for _, format := range []string{Packed, GPTQ} {
+		model, _ := convert(t, src, format, func(o *Options) { o.Bits, o.Group, o.DType = 4, 32, "f16" })
+		_, _, planned := applied(t, model, data, "heads: {method: induction, full_share: 0.5, sink: 2, recent: 8}\n")
+		_, _, again := applied(t, planned, data, "quantize: {method: rtn, bits: 8, group_size: 32}\n")
+		results := []string{planned, again}
+		for _, to := range []string{AWQ, Safetensors, Same} {
+			out, _ := convert(t, planned, to, nil)
+			results = append(results, out)
+		}
+		for _, out := range results {
+			e, err := pipeline.Evaluate(t.Context(), pipeline.EvalOptions{ModelDir: out, Data: data, Length: 32, BOS: "auto", AttentionPlan: "auto", Env: options("", "", "").Env})
+			if err != nil || e.Served == nil {
+				t.Errorf("%s: %v", format, err)
+			}
+		}
+		file, _ := convert(t, planned, GGUF, nil)
+		if raw, err := os.ReadFile(file); err != nil || !strings.Contains(string(raw), planKey) {
+			t.Errorf("%s: GGUF has no plan: %v", format, err)
+		}
+		weights := filepath.Join(planned, "model.safetensors")
+		raw, err := os.ReadFile(weights)
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw[len(raw)*2/3] ^= 1
+		if err := os.WriteFile(weights, raw, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		r, err := pipeline.ParseRecipe([]byte("target: [hf]\nquantize: {method: rtn, bits: 8, group_size: 32}\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = pipeline.Plan(t.Context(), pipeline.PlanOptions{ModelDir: planned, Recipe: r, RecipeDigest: "sha256:" + strings.Repeat("0", 64), Env: options("", "", "").Env})
+		if pipeline.KindOf(err) != pipeline.KindStale {
+			t.Errorf("%s: a plan for other weights: %v", format, err)
+		}
+		o := options(planned, AWQ, filepath.Join(t.TempDir(), "x"))
+		if _, err := Convert(t.Context(), o); pipeline.KindOf(err) != pipeline.KindStale {
+			t.Errorf("%s: converted with a plan for other weights: %v", format, err)
+		}
+	}
 }

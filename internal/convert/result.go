@@ -86,6 +86,26 @@ func (r *Result) Rows() []Row {
 	return rows
 }
 
+// lost is the relative error past which little is left of a tensor: what 2 bits leave is below it.
+const lost = 0.5
+
+// warnLost says which tensors nearly vanished: their values are too small for the scales that the format has.
+func (o *Options) warnLost(r *Result) {
+	n, first := 0, Note{}
+	for _, t := range r.Tensors {
+		if t.RelativeError > lost {
+			if n++; n == 1 {
+				first = t
+			}
+		}
+	}
+	if n > 0 {
+		w := fmt.Sprintf("%d tensors nearly vanished: the first, %s, has a relative error of %.3g as %s", n, first.Tensor, first.RelativeError, first.To)
+		r.Warnings = append(r.Warnings, w)
+		o.warn(w)
+	}
+}
+
 func (o *Options) report(r *Result) error {
 	if o.Report == nil {
 		return nil

@@ -132,6 +132,7 @@ func (d *directory) write(ctx context.Context, dir *pipeline.OutputDir, l safete
 	if err := d.o.checkLossless(r.Tensors); err != nil {
 		return err
 	}
+	d.o.warnLost(r)
 	if len(l.Shards) > 1 {
 		if err := formats.WriteFileAtomic(filepath.Join(dir.Dir(), indexName), l.Index()); err != nil {
 			return err

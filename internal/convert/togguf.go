@@ -250,6 +250,7 @@ func (j *ggufJob) write(ctx context.Context, out *gguf.Writer, r *Result) error 
 	if err := j.o.checkLossless(r.Tensors); err != nil {
 		return err
 	}
+	j.o.warnLost(r)
 	if len(carried) > 0 {
 		r.Proof = &Proof{}
 		p := j.o.Env.Progress

@@ -30,7 +30,18 @@ func TestWarnings(t *testing.T) {
 	edit(t, unknown, []hf.KV{{Key: "model_type", Value: "unheard"}})
 	codes, _ := convert(t, positive(t), GPTQv2, func(o *Options) { o.Bits, o.Group = 4, 32 })
 	edit(t, codes, []hf.KV{{Key: "quantization_config", Value: relabelled(t, codes)}})
+	faint := small(nil)
+	v, err := faint.Values("model.layers.0.mlp.up_proj.weight")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range v {
+		v[i] *= 1e-9
+	}
+	faint.Set("model.layers.0.mlp.up_proj.weight", v)
+	vanishing := write(t, faint)
 	for name, c := range map[string]struct{ model, format, want string }{
+		"vanishing":          {vanishing, AWQ, "1 tensors nearly vanished: the first, model.layers.0.mlp.up_proj.weight,"},
 		"in GGUF":            {with, GGUF, "left out: model.layers.0.gate.extra"},
 		"head that is there": {twice, Safetensors, "lm_head.weight is a copy of the embedding"},
 		"family":             {unknown, Safetensors, "is not known"},
@@ -39,6 +50,9 @@ func TestWarnings(t *testing.T) {
 		var said []string
 		_, r := convert(t, c.model, c.format, func(o *Options) {
 			o.Env.Warn = func(_ string, args ...any) { said = append(said, args[0].(string)) }
+			if c.format == AWQ {
+				o.Group = 32
+			}
 		})
 		for _, list := range [][]string{said, r.Warnings} {
 			if n := len(slices.DeleteFunc(slices.Clone(list), func(s string) bool { return !strings.Contains(s, c.want) })); n != 1 {

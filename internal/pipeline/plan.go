@@ -43,7 +43,7 @@ func Plan(ctx context.Context, o PlanOptions) (*planfile.Plan, error) {
 	for _, w := range append(s.ck.Warnings(), s.whole.Notes()...) {
 		o.Env.warn("%s", w)
 	}
-	if s, err = s.changeable(o.Recipe); err != nil {
+	if s, err = s.changeable(ctx, o.Recipe, o.Env); err != nil {
 		return nil, err
 	}
 	p := &planner{o: o, s: s, r: o.Recipe}
