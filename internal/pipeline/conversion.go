@@ -176,7 +176,10 @@ func (d *OutputDir) attentionPlan(ctx context.Context, c Converted, r *Report, e
 		return c.Config, nil
 	}
 	s, err := openSource(c.Model, c.AllowRemoteCode)
-	if err != nil { // of a family that is not known: it has no plan of ours
+	if err != nil { // a model that is not understood, which no plan can be for
+		if _, there := os.Lstat(filepath.Join(c.Model, manifestName)); there == nil {
+			env.warn("%s is left out: %v", manifestName, err)
+		}
 		return c.Config, nil
 	}
 	defer s.close()
