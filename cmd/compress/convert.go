@@ -3,9 +3,9 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"os"
-	"strings"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -54,7 +54,7 @@ the steps searched: plan and apply quantize better. Nothing is at OUT before all
 				return usageError{fmt.Errorf("give either -o OUT or --dry-run")}
 			}
 			if report != "" {
-				if err := checkFile(report); err != nil {
+				if err := errors.Join(checkFile(report), o.CheckBeside(report)); err != nil {
 					return err
 				}
 			}
@@ -62,23 +62,26 @@ the steps searched: plan and apply quantize better. Nothing is at OUT before all
 				return err
 			}
 			o.Env = a.env()
+			if err := o.Check(); err != nil { // before the work
+				return err
+			}
 			imp.ModelDir, imp.Env = o.Model, o.Env
 			var err error
-			if o.Importance, err = importance(cmd.Context(), matrix, o.Format, imp); err != nil {
+			if o.Importance, err = importance(cmd.Context(), matrix, o, imp); err != nil {
 				return err
+			}
+			if report != "" {
+				o.Report = func(r *convert.Result) error {
+					raw, err := json.MarshalIndent(r, "", " ")
+					if err != nil {
+						return err
+					}
+					return formats.WriteFileAtomic(report, append(raw, '\n'))
+				}
 			}
 			r, err := convert.Convert(cmd.Context(), o)
 			if err != nil {
 				return err
-			}
-			if report != "" {
-				raw, err := json.MarshalIndent(r, "", " ")
-				if err != nil {
-					return err
-				}
-				if err := formats.WriteFileAtomic(report, append(raw, '\n')); err != nil {
-					return err
-				}
 			}
 			a.showConverted(r, o.Out)
 			return nil
@@ -114,27 +117,29 @@ the steps searched: plan and apply quantize better. Nothing is at OUT before all
 }
 
 // importance returns what errors of blocks are weighted by, nil for nothing: what a file says, or what the model makes of the data of o.
-func importance(ctx context.Context, file, format string, o pipeline.EvalOptions) (*imatrix.Matrix, error) {
+func importance(ctx context.Context, file string, c convert.Options, o pipeline.EvalOptions) (*imatrix.Matrix, error) {
 	switch {
 	case file == "" && o.Data == "":
 		return nil, nil
 	case file != "" && o.Data != "":
 		return nil, usageError{fmt.Errorf("give either --imatrix or --calib")}
-	case format != convert.GGUF:
-		return nil, usageError{fmt.Errorf("--imatrix and --calib weight the errors of GGUF blocks; they have no use with --to %s", format)}
+	case c.Format != convert.GGUF || c.Type == "":
+		return nil, usageError{fmt.Errorf("--imatrix and --calib weight the errors of blocks: they have no use without --to gguf --type TYPE")}
 	case file != "":
 		return imatrix.Read(file)
 	}
 	return pipeline.ImportanceMatrix(ctx, o, false)
 }
 
-// showConverted prints what was done: a line for each kind of tensor, the proof, the files and where they load.
+// showConverted prints what was done: a line for each kind of tensor, the proof and the files.
 func (a *app) showConverted(r *convert.Result, out string) {
 	lines := []string{fmt.Sprintf("compress convert  %s  %s -> %s, %s -> %s", r.Model, r.From, r.To, ui.Bytes(r.BytesBefore), ui.Bytes(r.BytesAfter))}
 	for _, row := range r.Rows() {
 		line := fmt.Sprintf("  %-11s %4d tensors  %s -> %s", row.How, row.Tensors, row.From, row.To)
 		switch {
 		case row.How == convert.Copied || row.How == convert.Computed || row.How == convert.Carried:
+		case row.Changed == 0 && row.Sampled:
+			line += fmt.Sprintf(", none of the %d values changed that were compared", row.Values)
 		case row.Changed == 0 && row.Values > 0:
 			line += ", no value changed"
 		case row.Values > 0:
@@ -152,9 +157,8 @@ func (a *app) showConverted(r *convert.Result, out string) {
 	if out == "" {
 		return
 	}
-	if fi, err := os.Stat(out); err == nil && fi.IsDir() {
-		a.next("Written.", "compress inspect "+quoted(out))
-		return
+	if r.To == convert.GGUF { // of several files, the first
+		out = filepath.Join(filepath.Dir(out), r.Files[0].Name)
 	}
-	a.next("Written.", "compress inspect "+quoted(strings.TrimSuffix(out, "/")))
+	a.next("Written.", "compress inspect "+quoted(out))
 }

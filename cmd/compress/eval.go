@@ -13,11 +13,11 @@ func (a *app) evalCmd() *cobra.Command {
 	var recipe, precision string
 	var useplan bool
 	c := &cobra.Command{
-		Use:   "eval DIR --data FILE [--reference DIR] [--attention-plan]",
+		Use:   "eval MODEL --data FILE [--reference DIR] [--attention-plan]",
 		Short: "Measure perplexity, divergence from a reference, needle accuracy and KV bytes",
 		Example: `  compress eval llama-int4 --data heldout.jsonl --reference llama
   compress eval llama-int4 --data heldout.jsonl --recipe release.yaml --attention-plan`,
-		Args: exactArgs("DIR"),
+		Args: exactArgs("MODEL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.usePrecision(precision); err != nil {
 				return err

@@ -49,6 +49,7 @@ func (h *hostile) run(t *testing.T) {
 	d.dir = filepath.Join(d.base, "model")
 	h.write(d)
 	before := d.names()
+	h.convert(d)
 	var m0, m1 runtime.MemStats
 	runtime.ReadMemStats(&m0)
 	code, stdout, stderr := h.plan(d)

@@ -17,11 +17,11 @@ func (a *app) inspectCmd() *cobra.Command {
 	var targets []string
 	var remote, strict bool
 	c := &cobra.Command{
-		Use:   "inspect DIR [--target NAME,...] [--strict]",
+		Use:   "inspect MODEL [--target NAME,...] [--strict]",
 		Short: "Say what is in a checkpoint and where it loads",
 		Example: `  compress inspect llama --detail=tensor
   compress inspect llama-int4 --target vllm,llama.cpp --strict`,
-		Args: exactArgs("DIR"),
+		Args: exactArgs("MODEL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			tensors, err := detail()
 			if err != nil {

@@ -16,6 +16,9 @@ import (
 	"strings"
 )
 
+// asStored is the kind of file that keeps types and codes as they are.
+const asStored = "as-stored"
+
 // settings are the options of the first part.
 type settings struct {
 	compress, logits, model, data, work, made string
@@ -38,7 +41,7 @@ func parse(args []string) (*settings, error) {
 	f.IntVar(&s.threads, "threads", runtime.NumCPU(), "threads of llama.cpp")
 	f.Float64Var(&s.most, "most", 0.002, "largest relative difference of two perplexities")
 	f.Float64Var(&s.logitsMost, "logits-most", 2e-3, "largest difference of a logit from the reference in f32")
-	types := f.String("types", "f32,f16,bf16,q8_0,q4_0,q4_k_m,q5_k_m,q6_k", "what to convert to")
+	types := f.String("types", "f32,f16,bf16,q8_0,q4_0,q4_k_m,q5_k_m,q6_k", "what to convert to; as-stored keeps types and codes")
 	if err := f.Parse(args); err != nil {
 		return nil, err
 	}
@@ -162,7 +165,11 @@ func (s *settings) convert(ctx context.Context, kind string) (string, error) {
 	if err := os.RemoveAll(file); err != nil {
 		return "", err
 	}
-	_, err := command(ctx, s.compress, "convert", s.model, "--to", "gguf", "--type", kind, "-o", file)
+	args := []string{"convert", s.model, "--to", "gguf"}
+	if kind != asStored {
+		args = append(args, "--type", kind)
+	}
+	_, err := command(ctx, s.compress, append(args, "-o", file)...)
 	return file, err
 }
 

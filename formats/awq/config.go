@@ -3,6 +3,7 @@ package awq
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"modelpress/formats"
@@ -12,11 +13,15 @@ import (
 type written struct {
 	Bits                int      `json:"bits"`
 	GroupSize           int      `json:"group_size"`
+	LMHead              bool     `json:"lm_head,omitempty"` // vLLM (awq_marlin.py) alone reads it, and a quantized output head
 	ModulesToNotConvert []string `json:"modules_to_not_convert"`
 	QuantMethod         string   `json:"quant_method"`
 	Version             string   `json:"version"`
 	ZeroPoint           bool     `json:"zero_point"`
 }
+
+// lmHead is the output head.
+const lmHead = "lm_head"
 
 // Config returns the value of the key quantization_config of config.json for a checkpoint whose modules in quantized are stored in the format
 // and whose linear modules in plain are not. Readers take a module for plain whose name contains an entry, wherever (AutoAWQ,
@@ -29,8 +34,9 @@ func (f Format) Config(quantized, plain []string) (json.RawMessage, error) {
 			}
 		}
 	}
+	head := slices.ContainsFunc(quantized, func(q string) bool { return q == lmHead || strings.HasSuffix(q, "."+lmHead) })
 	b, err := json.Marshal(written{
-		Bits: bits, GroupSize: f.Group, ModulesToNotConvert: plain, QuantMethod: "awq", Version: "gemm", ZeroPoint: true,
+		Bits: bits, GroupSize: f.Group, LMHead: head, ModulesToNotConvert: plain, QuantMethod: "awq", Version: "gemm", ZeroPoint: true,
 	})
 	if err != nil {
 		panic("awq: " + err.Error()) // plain strings and numbers always marshal

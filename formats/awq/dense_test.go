@@ -25,6 +25,9 @@ func TestConfig(t *testing.T) {
 		t.Errorf("%s, %v", got, err)
 	}
 	// Entries name every module whose name contains them.
+	if got, err := (Format{Group: 32}).Config([]string{"a.1.up", "lm_head"}, nil); err != nil || !strings.Contains(string(got), `"lm_head":true`) {
+		t.Errorf("a quantized head: %s, %v", got, err)
+	}
 	if _, err := (Format{Group: 32}).Config([]string{"a.1.gate_up"}, []string{"a.1.gate"}); err == nil || !strings.Contains(err.Error(), "a.1.gate_up") {
 		t.Errorf("error %v", err)
 	}

@@ -27,6 +27,7 @@ func (w *Writer) Commit() error {
 		return w.wrap("commit", err)
 	}
 	w.done = true
+	w.unlock()
 	if err := formats.SyncDir(filepath.Dir(w.path)); err != nil {
 		return w.wrap("commit", err)
 	}
@@ -111,6 +112,17 @@ func (w *Writer) Abort() {
 		// A file that another process has put there is not ours to remove.
 		if now, err := os.Lstat(formats.TempName(o.path)); err == nil && os.SameFile(o.info, now) {
 			os.Remove(formats.TempName(o.path))
+		}
+	}
+	w.unlock()
+}
+
+// unlock lets others write under the temporary names.
+func (w *Writer) unlock() {
+	for _, o := range w.files {
+		if o.lock != nil {
+			o.lock.Close()
+			o.lock = nil
 		}
 	}
 }

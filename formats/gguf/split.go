@@ -2,6 +2,7 @@ package gguf
 
 import (
 	"fmt"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -27,6 +28,12 @@ func parsePart(name string) (prefix string, i, n int, ok bool) {
 	i, _ = strconv.Atoi(m[2]) // digits
 	n, _ = strconv.Atoi(m[3])
 	return m[1], i - 1, n, true
+}
+
+// IsPart reports whether a path has the name of one of the files of a split model.
+func IsPart(path string) bool {
+	_, _, _, ok := parsePart(filepath.Base(path))
+	return ok
 }
 
 // part is what a file says of its place among the files of a model.

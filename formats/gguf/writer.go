@@ -23,6 +23,7 @@ type Writer struct {
 // output is one file that is written.
 type output struct {
 	f    *os.File
+	lock *os.File
 	path string      // its name in the end
 	info fs.FileInfo // of the temporary file
 }
@@ -36,11 +37,11 @@ type target struct {
 
 // Create makes the files of a model, laid out as Plan says and named as Layout.Names does: at their full sizes, with their space reserved
 // where the file system can do that, with their headers, and zeros everywhere else. What an earlier process left under the temporary names
-// is replaced. It fails if one of the files exists, with formats.ErrNoSpace before anything is made if the file system has no room for all
-// of them, and for a path whose name is that of a part of a split model.
+// is replaced. It fails if one of the files exists, with formats.ErrLocked where another process writes one, with formats.ErrNoSpace before
+// anything is made if the file system has no room for all of them, and for a path whose name is that of a part of a split model.
 func Create(path string, kv []KV, tensors []Tensor, o Options) (*Writer, error) {
 	w := &Writer{path: path, place: map[string]*target{}}
-	if _, _, _, named := parsePart(filepath.Base(path)); named {
+	if IsPart(path) {
 		return nil, w.wrap("create", errors.New("the name is that of a part of a model that was split"))
 	}
 	l, err := Plan(kv, tensors, o)
@@ -80,13 +81,27 @@ func prepare(dir string, names []string, size int64) error {
 		case err == nil && info.IsDir():
 			err = fmt.Errorf("%s is a directory", filepath.Base(info.Name()))
 		case err == nil:
-			err = os.Remove(formats.TempName(name))
+			err = removeLeft(formats.TempName(name), info)
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return formats.CheckSpace(dir, size)
+}
+
+// removeLeft removes what lies under a temporary name, unless the process that writes it is alive.
+func removeLeft(name string, info fs.FileInfo) error {
+	if info.Mode().IsRegular() {
+		lock, err := formats.Lock(name)
+		if errors.Is(err, formats.ErrLocked) {
+			return fmt.Errorf("%s: %w", filepath.Base(name), err)
+		}
+		if err == nil {
+			defer lock.Close()
+		}
+	}
+	return os.Remove(name)
 }
 
 // absent fails if there is a file of that name, or anything else.
@@ -110,6 +125,9 @@ func (w *Writer) create(name string, l *FileLayout) error {
 	o := &output{f: f, path: name}
 	w.files = append(w.files, o)
 	if o.info, err = f.Stat(); err != nil {
+		return err
+	}
+	if o.lock, err = formats.Lock(formats.TempName(name)); err != nil {
 		return err
 	}
 	if err := formats.Reserve(f, l.Bytes); err != nil {

@@ -25,7 +25,7 @@ func TestQuantConfigBeside(t *testing.T) {
 	}
 	for want, files := range map[string]tree{
 		"neither quantization_config nor quantize_config.json": packed,
-		"quantize_config.json": packed.with(tree{"quantize_config.json": `{"bits": 4, "bits": 8}`}),
+		"quantize_config.json":                                 packed.with(tree{"quantize_config.json": `{"bits": 4, "bits": 8}`}),
 	} {
 		if _, err := Open(files.write(t, t.TempDir())); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %s", err, want)

@@ -43,8 +43,9 @@ type Source struct {
 	ConfigDigest  string   `json:"config_digest"`
 	WeightsDigest string   `json:"weights_digest"`
 	HeadersDigest string   `json:"headers_digest,omitempty"`
-	Files         []File   `json:"files"`   // side files (tokenizer, templates), sorted by name
-	Tensors       []Tensor `json:"tensors"` // sorted by name; each with its SHA256
+	StoredBytes   int64    `json:"stored_bytes,omitempty"` // of the tensors in their files, where these hold them quantized; else 0
+	Files         []File   `json:"files"`                  // side files (tokenizer, templates), sorted by name
+	Tensors       []Tensor `json:"tensors"`                // sorted by name; each with its SHA256
 }
 
 // File is a side file of a checkpoint, by its name inside the directory.

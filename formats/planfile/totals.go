@@ -38,11 +38,14 @@ func (c *Change) AfterBytes() int64 {
 	return n
 }
 
-// Totals returns the bytes of all tensors before and after.
+// Totals returns the bytes of all tensors before, as the source's files hold them, and after.
 func (p *Plan) Totals() (before, after int64) {
 	for i := range p.Changes {
 		before += p.Changes[i].Before.Bytes
 		after += p.Changes[i].AfterBytes()
+	}
+	if p.Source.StoredBytes > 0 {
+		before = p.Source.StoredBytes
 	}
 	return before, after
 }

@@ -78,6 +78,7 @@ func (v *validator) header(p *Plan) {
 
 func (v *validator) source(s *Source) {
 	v.digest("source.config_digest", s.ConfigDigest)
+	v.check(s.StoredBytes >= 0, "source.stored_bytes", "want at least 0")
 	v.check(hasHex(s.WeightsDigest, "tensors-v1:sha256:"), "source.weights_digest", "want tensors-v1:sha256: and 64 hex digits")
 	if s.HeadersDigest != "" {
 		v.digest("source.headers_digest", s.HeadersDigest)

@@ -90,7 +90,14 @@ func packedModel(t *testing.T) (dir string, m *testmodel.Model) {
 		}
 		list = append(list, some...)
 	}
-	dir = t.TempDir()
+	return save(t, list, m.Config, hf.KV{Key: "quantization_config", Value: packed.Config([]packed.GroupConfig{{Setting: p}}, []string{"lm_head"})},
+		hf.KV{Key: "torch_dtype", Value: "float16"}), m
+}
+
+// save writes a directory of tensors, and a configuration with some keys changed.
+func save(t *testing.T, list []formats.Tensor, config []byte, edits ...hf.KV) string {
+	t.Helper()
+	dir := t.TempDir()
 	infos := make([]formats.TensorInfo, len(list))
 	for i := range list {
 		infos[i] = list[i].TensorInfo
@@ -106,12 +113,11 @@ func packedModel(t *testing.T) (dir string, m *testmodel.Model) {
 	for _, one := range list {
 		err = errors.Join(err, w.WriteAt(one.Name, one.Data, 0))
 	}
-	config, cerr := hf.EditConfig(m.Config, []hf.KV{{Key: "quantization_config", Value: packed.Config([]packed.GroupConfig{{Setting: p}}, []string{"lm_head"})},
-		{Key: "torch_dtype", Value: "float16"}}, nil)
+	config, cerr := hf.EditConfig(config, edits, nil)
 	if err = errors.Join(err, w.Close(), cerr, os.WriteFile(filepath.Join(dir, "config.json"), config, 0o644)); err != nil {
 		t.Fatal(err)
 	}
-	return dir, m
+	return dir
 }
 
 // Without its quantization a model has the names and shapes that it had before, and weights in the type that the configuration names.
@@ -120,6 +126,17 @@ func TestDequantized(t *testing.T) {
 	c := open(t, dir, Options{})
 	if c.Quantized == nil {
 		t.Fatal("nothing is quantized")
+	}
+	stored := int64(0)
+	for _, info := range m.Tensors() {
+		n, err := c.TensorBytes(info.Name)
+		if plain, _ := info.Bytes(); err != nil || n > plain || strings.Contains(info.Name, "_proj.weight") && n > plain/3 {
+			t.Errorf("%s takes %d bytes, %d where it is plain (%v)", info.Name, n, plain, err)
+		}
+		stored += n
+	}
+	if _, err := c.TensorBytes("nothing"); err == nil || stored != c.StoredBytes() {
+		t.Errorf("all tensors take %d bytes, and %d in all (%v)", stored, c.StoredBytes(), err)
 	}
 	d, err := c.Dequantized()
 	if err != nil {

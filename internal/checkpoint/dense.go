@@ -21,7 +21,7 @@ func (c *Checkpoint) Dequantized() (*Checkpoint, error) {
 	}
 	plain := &plainStore{Store: c.Store, view: newCast(c.Quantized, ModelDType(c.TorchDType())), config: config}
 	out := *c
-	out.Store, out.Dense, out.Quantized = plain, plain, nil
+	out.Store, out.Dense, out.Quantized, out.stored = plain, plain, nil, c.StoredBytes()
 	if out.Arch, err = arch.Describe(config, plain); err != nil {
 		return nil, err
 	}

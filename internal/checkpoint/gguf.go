@@ -20,7 +20,7 @@ import (
 // openGGUF opens a GGUF file, with its parts where it was split.
 func openGGUF(path string, rename []Rename) (*Checkpoint, error) {
 	if len(rename) > 0 {
-		return nil, formats.Errorf(filepath.Base(path), "", "tensors of a GGUF file have the names of their architecture, and are not renamed")
+		return nil, formats.Errorf(filepath.Base(path), "", "%w: those of a GGUF file have the names of their architecture", ErrRename)
 	}
 	f, err := gguf.Open(path)
 	if err != nil {

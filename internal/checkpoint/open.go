@@ -34,6 +34,8 @@ type Checkpoint struct {
 	// Arch describes the model; it is nil, and Unknown says why, where Options.AnyModel let a model in that is not understood.
 	Arch    *arch.Model
 	Unknown error
+
+	stored int64 // what a quantized model takes, in one that shows it plain
 }
 
 // The formats of files.
@@ -81,7 +83,7 @@ func Open(path string, o Options) (*Checkpoint, error) {
 // describe finds the dense view and the description of a directory.
 func (c *Checkpoint) describe(any bool) error {
 	if q := c.QuantizationConfig(); q != nil {
-		view, err := quantized(c.Store, q)
+		view, err := quantized(c.Store, c.Config(), q)
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrQuantization, err)
 		}
@@ -97,8 +99,8 @@ func (c *Checkpoint) describe(any bool) error {
 	return err
 }
 
-// quantized opens the view that a quantization_config asks for.
-func quantized(src formats.Source, config json.RawMessage) (formats.Quantized, error) {
+// quantized opens the view that a quantization_config asks for. model is config.json, which tells what modules of a family are.
+func quantized(src formats.Source, model []byte, config json.RawMessage) (formats.Quantized, error) {
 	var method struct {
 		Method string `json:"quant_method"`
 	}
@@ -107,7 +109,7 @@ func quantized(src formats.Source, config json.RawMessage) (formats.Quantized, e
 	}
 	switch method.Method {
 	case "gptq":
-		return gptq.Dense(src, config)
+		return gptq.DenseConv1D(src, config, arch.Conv1D(model))
 	case "awq":
 		return awq.Dense(src, config)
 	}
@@ -154,7 +156,10 @@ func (c *Checkpoint) TorchDType() string {
 
 // StoredBytes is what the tensors take in their files.
 func (c *Checkpoint) StoredBytes() int64 {
-	total := int64(0)
+	total := c.stored
+	if total > 0 {
+		return total
+	}
 	if c.GGUF != nil {
 		for _, t := range c.GGUF.Tensors() {
 			if n, err := t.Bytes(); err == nil { // it was checked when the file was opened
@@ -169,6 +174,40 @@ func (c *Checkpoint) StoredBytes() int64 {
 		}
 	}
 	return total
+}
+
+// TensorBytes is what a tensor of Dense takes in the files: of a quantized weight, all that it is stored in.
+func (c *Checkpoint) TensorBytes(name string) (int64, error) {
+	if c.Quantized != nil {
+		if s, ok := c.Quantized.Storage(name); ok {
+			return c.storageBytes(s)
+		}
+	}
+	t, ok := c.Dense.Lookup(name)
+	if !ok {
+		return 0, formats.Errorf("", name, "no such tensor")
+	}
+	return t.Bytes()
+}
+
+func (c *Checkpoint) storageBytes(s formats.Storage) (int64, error) {
+	total := int64(0)
+	for _, name := range s.Tensors {
+		var n int64
+		var err error
+		if c.GGUF != nil {
+			t, _ := c.GGUF.Find(name) // the view was made of it
+			n, err = t.Bytes()
+		} else {
+			t, _ := c.Store.Lookup(name)
+			n, err = t.Bytes()
+		}
+		if err != nil {
+			return 0, formats.Errorf("", name, "%w", err)
+		}
+		total += n
+	}
+	return total, nil
 }
 
 // Notes returns what was found out about quantized weights that their configuration does not say, or says wrongly.

@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -8,6 +9,9 @@ import (
 
 	"modelpress/formats"
 )
+
+// ErrRename is the cause of a failure to rename tensors as asked.
+var ErrRename = errors.New("tensors are not renamed")
 
 // Rename changes names of tensors: every match of the pattern is replaced, as regexp.ReplaceAllString does it.
 type Rename struct {
@@ -28,6 +32,14 @@ func ParseRename(s string) (Rename, error) {
 	return Rename{re, s[i+1:]}, nil
 }
 
+// ApplyRenames returns what a name becomes by all rules in turn.
+func ApplyRenames(rules []Rename, name string) string {
+	for _, r := range rules {
+		name = r.Pattern.ReplaceAllString(name, r.To)
+	}
+	return name
+}
+
 // rename shows the tensors of the store under other names. The configuration of quantized weights has names of modules in it, and so they
 // keep theirs.
 func (c *Checkpoint) rename(rules []Rename) error {
@@ -35,19 +47,17 @@ func (c *Checkpoint) rename(rules []Rename) error {
 		return nil
 	}
 	if c.QuantizationConfig() != nil {
-		return formats.Errorf("config.json", "", "quantization_config names modules of a quantized model, whose tensors are not renamed; convert it to plain weights first")
+		return formats.Errorf("config.json", "", "%w: quantization_config names modules of a quantized model; convert it to plain weights first", ErrRename)
 	}
 	r := &renamed{Store: c.Store, from: map[string]string{}}
 	for _, t := range c.Store.DataOrder() {
 		old := t.Name
-		for _, rule := range rules {
-			t.Name = rule.Pattern.ReplaceAllString(t.Name, rule.To)
-		}
+		t.Name = ApplyRenames(rules, t.Name)
 		if t.Name == "" {
-			return formats.Errorf("", old, "is renamed to nothing")
+			return formats.Errorf("", old, "%w: its new name is empty", ErrRename)
 		}
 		if first, twice := r.from[t.Name]; twice {
-			return formats.Errorf("", old, "and %q are both renamed to %q", first, t.Name)
+			return formats.Errorf("", old, "%w: it and %q would both be %q", ErrRename, first, t.Name)
 		}
 		r.from[t.Name] = old
 		r.order = append(r.order, t)

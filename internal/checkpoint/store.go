@@ -41,3 +41,14 @@ type Store interface {
 }
 
 var _ Store = (*hf.Checkpoint)(nil)
+
+// QuantizationEdit returns the change of a store's configuration that lets it say itself how the weights are stored, where another file
+// says so; none where nothing is quantized or it says so already.
+func QuantizationEdit(s Store) []hf.KV {
+	q := s.QuantizationConfig()
+	var have map[string]json.RawMessage
+	if q == nil || json.Unmarshal(s.Config(), &have) != nil || have["quantization_config"] != nil || have["compression_config"] != nil {
+		return nil
+	}
+	return []hf.KV{{Key: "quantization_config", Value: q}}
+}

@@ -18,7 +18,7 @@ type blocks struct {
 	importance []float32 // of each input, nil for none
 	from       string    // how it is stored
 	why        string    // codes are not carried over, where there are some
-	all        bool      // the error is measured over all values, not over one in sampled
+	all        bool      // the error is measured over all values, not over one chunk in sampled
 }
 
 // sampled is the share of chunks over which the error of types is measured that are written faster than they are read back.
@@ -33,7 +33,20 @@ func (b blocks) outs() []formats.TensorInfo {
 	return []formats.TensorInfo{{Name: b.t.Name, DType: formats.U8, Shape: []int64{rows * n}}}
 }
 
-func (b blocks) do(ctx context.Context, w *work) error {
+// memory is that of some rows, or of codes that are carried over: those read, in another order, and written.
+func (b blocks) memory() int64 {
+	_, columns := b.t.Size()
+	n := streamed + 16*columns
+	if b.t.Transposed {
+		n += 4 * transposed
+	}
+	if b.quant != nil {
+		n += 2*b.values() + 2*tensorBytes(b.outs())
+	}
+	return n
+}
+
+func (b blocks) do(ctx context.Context, w *task) error {
 	note := Note{Tensor: b.t.From, From: b.from, To: b.typ.String(), How: Requantized, Why: b.why}
 	if b.quant != nil {
 		done, err := b.carry(w, &note)
@@ -51,13 +64,23 @@ func (b blocks) do(ctx context.Context, w *work) error {
 	case b.typ.Block() == 1:
 		note.How = Cast
 	}
-	sum, err := b.stream(ctx, w)
+	sum, err := b.stream(ctx, w, note.How != Copied)
 	if err != nil {
 		return err
 	}
+	if err := sum.narrow(b.src, b.t.From); err != nil {
+		return err
+	}
 	sum.into(&note)
+	note.Sampled = note.How != Copied && sum.n < b.values()
 	w.noted(b.t.Name, note)
 	return nil
+}
+
+// values is the number of them that the tensor has.
+func (b blocks) values() int64 {
+	rows, columns := b.t.Size()
+	return rows * columns
 }
 
 // stored reports whether the checkpoint has the tensor's values as such, so that bytes can be read.
@@ -71,8 +94,8 @@ func (b blocks) stored() bool {
 	return ok && (t.DType == formats.BF16 || t.DType == formats.F16 || t.DType == formats.F32)
 }
 
-// stream converts some rows at a time.
-func (b blocks) stream(ctx context.Context, w *work) (errorSum, error) {
+// stream converts some rows at a time. Where the bytes are others, it measures what that does to values.
+func (b blocks) stream(ctx context.Context, w *task, others bool) (errorSum, error) {
 	var sum errorSum
 	rows, columns := b.t.Size()
 	size, err := b.typ.RowBytes(columns)
@@ -92,7 +115,7 @@ func (b blocks) stream(ctx context.Context, w *work) (errorSum, error) {
 		if err := r.convert(p, first, n); err != nil {
 			return sum, err
 		}
-		if b.all || i%sampled == 0 {
+		if others && (b.all || i%sampled == 0) {
 			if err := r.measure(&sum, p); err != nil {
 				return sum, err
 			}
@@ -100,7 +123,7 @@ func (b blocks) stream(ctx context.Context, w *work) (errorSum, error) {
 		if err := s.write(p); err != nil {
 			return sum, err
 		}
-		w.done(n * columns * int64(r.width()))
+		w.done(n * columns)
 	}
 	s.close()
 	return sum, nil
@@ -116,13 +139,8 @@ type rowConverter struct {
 	got     []float32
 }
 
-// width is what a value of the source takes, for progress.
-func (r *rowConverter) width() int {
-	if r.dt != formats.Invalid {
-		return r.dt.Size()
-	}
-	return 2
-}
+// transposed is how many bytes of values are read at once of a tensor that is stored the other way round.
+const transposed = 16 << 20
 
 // step is how many rows are done at once: a chunk's worth. Of a transposed tensor few rows at a time are slow to read.
 func (r *rowConverter) step(rows int64) int64 {
@@ -132,7 +150,7 @@ func (r *rowConverter) step(rows int64) int64 {
 	}
 	most := int64(chunk)
 	if r.b.t.Transposed {
-		most = 16 << 20
+		most = transposed
 	}
 	return min(rows, max(1, most/(4*r.columns)))
 }
@@ -177,7 +195,7 @@ func (r *rowConverter) measure(sum *errorSum, blocks []byte) error {
 }
 
 // carry writes the codes that the weight has. It reports false where the type does not hold its values; then nothing was written.
-func (b blocks) carry(w *work, note *Note) (bool, error) {
+func (b blocks) carry(w *task, note *Note) (bool, error) {
 	var inexact *formats.Inexact
 	var data []byte
 	m, err := b.quant.Affine(b.t.From)
@@ -196,18 +214,26 @@ func (b blocks) carry(w *work, note *Note) (bool, error) {
 	if err := w.whole(formats.Tensor{TensorInfo: b.outs()[0], Data: data}); err != nil {
 		return false, err
 	}
-	w.done(int64(m.Out) * int64(m.In) / 2)
 	w.noted(b.t.Name, *note)
 	return true, nil
 }
 
-// prove reads the blocks again and compares every value with the source's codes.
+// sourceRow is the row of the checkpoint that a row of blocks is: in a head, row 2j+t there is row t*K/2+j here (see [llamacpp.Tensor]).
+func (b blocks) sourceRow(r int) int {
+	if b.t.Heads == 0 {
+		return r
+	}
+	rows, _ := b.t.Size()
+	k := int(rows) / b.t.Heads
+	return r/k*k + r%2*(k/2) + r%k/2
+}
+
+// prove reads the blocks again and compares every value with the source's codes, row by row, wherever writing put them.
 func (b blocks) prove(read func(name string, p []byte, off int64) error, proof *Proof) error {
 	m, err := b.quant.Affine(b.t.From)
 	if err != nil {
 		return err
 	}
-	m = b.t.Affine(m)
 	size, err := b.typ.RowBytes(int64(m.In))
 	if err != nil {
 		return err
@@ -223,7 +249,9 @@ func (b blocks) prove(read func(name string, p []byte, off int64) error, proof *
 		if err := ggml.Dequantize(b.typ, got[:n*m.In], buf[:n*int(size)]); err != nil {
 			return err
 		}
-		m.Dequantize(want[:n*m.In], first)
+		for i := range n {
+			m.Dequantize(want[i*m.In:(i+1)*m.In], b.sourceRow(first+i))
+		}
 		sum.add(want[:n*m.In], got[:n*m.In])
 	}
 	return proof.add(b.t.Name, sum)

@@ -108,6 +108,7 @@ func TestCodesCarryOver(t *testing.T) {
 	for _, c := range quantizable() {
 		for _, asymmetric := range []bool{false, true} {
 			t.Run(c.Name, func(t *testing.T) {
+				t.Parallel() // it waits for the disk more than it computes
 				src := write(t, testmodel.New(c.Options))
 				ct, _ := convert(t, src, Packed, func(o *Options) {
 					o.Bits, o.Group, o.DType, o.Asymmetric = 4, 32, "f16", asymmetric
@@ -335,6 +336,38 @@ func TestPartialOutput(t *testing.T) {
 	}
 	if _, err := Convert(t.Context(), options(src, Same, other)); pipeline.KindOf(err) != pipeline.KindExists {
 		t.Errorf("beside another command's output: %v", err)
+	}
+}
+
+// Of several that write to one place, one does.
+func TestOnePlace(t *testing.T) {
+	src := write(t, testmodel.Named("llama-gqa"))
+	for _, format := range []string{Safetensors, GGUF} {
+		out := filepath.Join(t.TempDir(), "out")
+		const n = 6
+		errs := make(chan error, n)
+		for range n {
+			go func() {
+				_, err := Convert(t.Context(), options(src, format, out))
+				errs <- err
+			}()
+		}
+		done := 0
+		for range n {
+			switch err := <-errs; {
+			case err == nil:
+				done++
+			case pipeline.KindOf(err) != pipeline.KindExists:
+				t.Errorf("%s: %v", format, err)
+			}
+		}
+		if done != 1 {
+			t.Errorf("%s: %d were written", format, done)
+		}
+		same(t, format, values(t, src), values(t, out))
+		if list, _ := os.ReadDir(filepath.Dir(out)); len(list) != 1 {
+			t.Errorf("%s left %v", format, list)
+		}
 	}
 }
 

@@ -39,21 +39,44 @@ func planDirectory(o *Options, c *checkpoint.Checkpoint) (*directory, error) {
 		}
 		return d, nil
 	}
-	for _, t := range d.order() {
+	if plan, err := planOf(c); c.GGUF != nil && (plan != nil || err != nil) {
+		d.warn = append(d.warn, "the file carries an attention plan, which belongs to the weights as they were before they became GGUF: left out")
+	}
+	for _, t := range inOrder(c) {
 		if err := d.tensor(t); err != nil {
+			return nil, err
+		}
+	}
+	if o.Untie && c.Arch.Tied {
+		if err := d.untie(); err != nil {
 			return nil, err
 		}
 	}
 	if err := d.refused(); err != nil {
 		return nil, err
 	}
-	if o.Untie && c.Arch != nil && c.Arch.Tied {
-		if err := d.untie(); err != nil {
-			return nil, err
-		}
-	}
+	d.join()
 	sort.SliceStable(d.used, func(i, j int) bool { return d.layerOf(d.used[i].module) < d.layerOf(d.used[j].module) })
 	return d, nil
+}
+
+// unquantized lists the linear modules that the result stores plainly, in the order of layers after the output head: by the names that a
+// runtime gives them too, where it looks for its own.
+func (d *directory) unquantized() []string {
+	if !d.o.packs() {
+		return nil
+	}
+	plain := slices.Clone(d.plain)
+	sort.SliceStable(plain, func(i, j int) bool { return d.layerOf(plain[i]) < d.layerOf(plain[j]) })
+	head := func(m string) bool { return m == arch.HeadModule }
+	plain = slices.DeleteFunc(plain, head)
+	if !slices.ContainsFunc(d.used, func(u moduleSetting) bool { return head(u.module) }) {
+		plain = slices.Insert(plain, 0, arch.HeadModule)
+	}
+	if d.o.Format != Packed {
+		plain = append(plain, d.c.Arch.FusedModules(plain)...)
+	}
+	return plain
 }
 
 // possible refuses what no tensor needs to be looked at for.
@@ -77,11 +100,11 @@ func usage(hint, format string, args ...any) error {
 	return &pipeline.Error{Kind: pipeline.KindUsage, Err: fmt.Errorf("convert: "+format, args...), Hint: hint}
 }
 
-// order lists the tensors of the dense view in the order in which they lie in the files.
-func (d *directory) order() []formats.TensorInfo {
-	q := d.c.Quantized
+// inOrder lists the tensors of a model's dense view in the order in which they lie in the files.
+func inOrder(c *checkpoint.Checkpoint) []formats.TensorInfo {
+	q := c.Quantized
 	if q == nil {
-		return d.c.DataOrder()
+		return c.DataOrder()
 	}
 	weightOf := map[string]string{}
 	for _, t := range q.Tensors() {
@@ -93,7 +116,7 @@ func (d *directory) order() []formats.TensorInfo {
 	}
 	var list []formats.TensorInfo
 	seen := map[string]bool{}
-	for _, t := range d.c.DataOrder() {
+	for _, t := range c.DataOrder() {
 		name := t.Name
 		if w, ok := weightOf[name]; ok {
 			name = w
@@ -120,12 +143,17 @@ func (d *directory) tensor(t formats.TensorInfo) error {
 		return nil
 	}
 	if !w.lin.Present() {
-		d.other(t)
+		d.other(t, t.Name)
 		return nil
 	}
-	if d.o.Format == Safetensors || d.o.ignores(w.lin.Module()) {
+	return d.linear(t, w)
+}
+
+// linear decides what becomes of the weight of a linear module, whose name in the result is that of the module.
+func (d *directory) linear(t formats.TensorInfo, w weight) error {
+	if !d.o.packs() || d.o.ignores(w.lin.Module()) {
 		d.plain = append(d.plain, w.lin.Module())
-		d.other(t)
+		d.other(t, w.lin.Weight)
 		return nil
 	}
 	set, carry, why, err := d.setting(t, w.lin)
@@ -138,7 +166,7 @@ func (d *directory) tensor(t formats.TensorInfo) error {
 		return err
 	}
 	from := storage(d.c.Dense, d.c.Quantized, t.Name)
-	d.used = append(d.used, moduleSetting{w.lin.Module(), set})
+	d.used = append(d.used, moduleSetting{w.lin.Module(), set, w.lin})
 	if set.float != nil {
 		d.pieces = append(d.pieces, floated{src: d.c.Dense, weight: t.Name, module: w.lin.Module(), out: w.lin.Out, in: w.lin.In, set: set, from: from, fused: w.fused})
 		return nil
@@ -151,10 +179,11 @@ func (d *directory) tensor(t formats.TensorInfo) error {
 	return nil
 }
 
-// other adds a tensor that is written with plain values.
-func (d *directory) other(t formats.TensorInfo) {
+// other adds a tensor that is written with plain values, under a name.
+func (d *directory) other(t formats.TensorInfo, as string) {
 	_, packed := d.storedAs(t.Name)
 	to := t
+	to.Name = as
 	if want, ok := dtypes[d.o.DType]; ok && t.DType.IsFloat() {
 		to.DType = want
 	} else if packed && t.DType == formats.F32 {
@@ -165,7 +194,7 @@ func (d *directory) other(t formats.TensorInfo) {
 	case packed:
 		how = Dequantized
 	case to.DType == t.DType:
-		d.pieces = append(d.pieces, copied{src: d.c.Dense, info: t, as: t.Name})
+		d.pieces = append(d.pieces, copied{src: d.c.Dense, info: t, as: as})
 		return
 	}
 	d.pieces = append(d.pieces, cast{src: d.c.Dense, name: t.Name, from: storage(d.c.Dense, d.c.Quantized, t.Name), how: how, to: to})
@@ -182,22 +211,19 @@ func (d *directory) storedAs(name string) (formats.Storage, bool) {
 
 // untie writes the embedding once more, as the output head.
 func (d *directory) untie() error {
-	e, ok := d.c.Dense.Lookup(d.c.Arch.Embed)
+	m := d.c.Arch
+	e, ok := d.c.Dense.Lookup(m.Embed)
 	if !ok {
-		return formats.Errorf("", d.c.Arch.Embed, "no such tensor")
+		return formats.Errorf("", m.Embed, "no such tensor")
 	}
 	no := false
 	d.tied = &no
-	if d.c.Quantized != nil {
-		if _, packed := d.c.Quantized.Storage(e.Name); packed {
-			to := e
-			to.Name = arch.HeadModule + ".weight"
-			d.pieces = append(d.pieces, cast{src: d.c.Dense, name: e.Name, from: storage(d.c.Dense, d.c.Quantized, e.Name), how: Dequantized, to: to})
-			return nil
-		}
+	name := arch.HeadModule + ".weight"
+	if !d.o.Head {
+		d.other(e, name)
+		return nil
 	}
-	d.pieces = append(d.pieces, copied{src: d.c.Dense, info: e, as: arch.HeadModule + ".weight"})
-	return nil
+	return d.linear(e, weight{lin: arch.Linear{Weight: name, In: m.D, Out: m.V, StoredOut: m.V}, layer: -1})
 }
 
 // layerOf is the layer of a module, the number of layers for the output head.
@@ -218,7 +244,7 @@ func (d *directory) setting(t formats.TensorInfo, lin arch.Linear) (set *setting
 			return nil, false, "", err
 		}
 		carry = stored && st.Grid && set.grid != nil && st.Code == set.bits && st.Group == set.size && st.Symmetric == set.symmetric && !st.Ordered
-		return set, carry, "", set.fits(lin)
+		return set, carry, notAsked(stored && st.Grid && !carry), set.fits(lin)
 	}
 	asked := d.o.Bits != 0 || d.o.Group != 0 || d.o.Asymmetric
 	if stored && st.Grid && !asked {
@@ -242,11 +268,25 @@ func (d *directory) setting(t formats.TensorInfo, lin arch.Linear) (set *setting
 		group = 128
 	}
 	symmetric := !d.o.Asymmetric
+	if stored && st.Grid && !asked {
+		symmetric = st.Symmetric
+	}
 	if set, err = grids(d.o.Format, bits, group, symmetric, false, scales); err != nil {
 		return nil, false, "", usage("", "module %q: %v", lin.Module(), err)
 	}
 	carry = stored && st.Grid && st.Code == bits && st.Group == group && st.Symmetric == symmetric && !st.Ordered
+	if why == "" {
+		why = notAsked(stored && st.Grid && !carry)
+	}
 	return set, carry, why, set.fits(lin)
+}
+
+// notAsked says why codes that a weight has are not carried over: another grid is asked for.
+func notAsked(yes bool) string {
+	if yes {
+		return "another grid is asked for"
+	}
+	return ""
 }
 
 // wide is the least number of bits that a format has for codes of so many; the same where it has none.

@@ -25,7 +25,12 @@ func (f floated) outs() []formats.TensorInfo {
 	return f.set.float.Tensors(f.module, int64(f.out), int64(f.in))
 }
 
-func (f floated) do(_ context.Context, w *work) error {
+func (f floated) values() int64 { return int64(f.out) * int64(f.in) }
+
+// memory is that of the values, of what becomes of them, and of a quarter of their bytes while they do.
+func (f floated) memory() int64 { return streamed + 5*f.values() + tensorBytes(f.outs()) }
+
+func (f floated) do(_ context.Context, w *task) error {
 	v := make([]float32, f.out*f.in)
 	if err := formats.ReadF32(f.src, f.weight, v, 0); err != nil {
 		return err
@@ -57,7 +62,6 @@ func (f floated) do(_ context.Context, w *work) error {
 			return err
 		}
 	}
-	w.done(int64(len(v)) * 2)
 	w.noted(f.outs()[0].Name, note)
 	return nil
 }
@@ -76,6 +80,9 @@ func (f floated) measure(v []float32, list []formats.Tensor, note *Note) error {
 			return err
 		}
 		sum.add(v[rows.first:][:len(got)], got)
+	}
+	if err := sum.narrow(f.src, f.weight); err != nil {
+		return err
 	}
 	sum.into(note)
 	return nil

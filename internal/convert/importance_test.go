@@ -41,7 +41,7 @@ func withTokenizer(t *testing.T, m *testmodel.Model) string {
 }
 
 // text returns printable characters, a function of the model's seed.
-func text(o testmodel.Options) []byte {
+func textFile(o testmodel.Options) []byte {
 	var b []byte
 	for _, row := range testmodel.Windows(measuredWindows, measuredLength, 94, o.Seed) {
 		for _, id := range row {
@@ -94,7 +94,7 @@ func plain(t *testing.T, src string) string {
 func remeasure(t *testing.T, c testmodel.Case, src string) {
 	t.Helper()
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "text.txt"), text(c.Options), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "text.txt"), textFile(c.Options), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	length := fmt.Sprint(measuredLength)
@@ -113,7 +113,7 @@ func TestImportanceIsThatOfLlamaImatrix(t *testing.T) {
 	for _, c := range measured() {
 		t.Run(c.Name, func(t *testing.T) {
 			src := withTokenizer(t, testmodel.New(c.Options))
-			ids := idFile(t, text(c.Options))
+			ids := idFile(t, textFile(c.Options))
 			if os.Getenv("LLAMA_CPP") != "" {
 				remeasure(t, c, src)
 			}

@@ -25,7 +25,19 @@ func (g gridded) outs() []formats.TensorInfo {
 	return g.set.grid.Tensors(g.module, int64(g.out), int64(g.in))
 }
 
-func (g gridded) do(ctx context.Context, w *work) error {
+func (g gridded) values() int64 { return int64(g.out) * int64(g.in) }
+
+// memory is that of the codes, of what they are packed into and of the scales. Codes that are carried over are compared in the end:
+// those of the source and of the result, each beside what they are unpacked from.
+func (g gridded) memory() int64 {
+	n := streamed + g.values() + tensorBytes(g.outs())
+	if g.quant != nil {
+		n += 3 * g.values()
+	}
+	return n
+}
+
+func (g gridded) do(ctx context.Context, w *task) error {
 	note := Note{Tensor: g.weight, From: g.from, To: g.set.name, How: Requantized, Why: g.why}
 	var m *formats.Affine
 	var err error
@@ -40,16 +52,17 @@ func (g gridded) do(ctx context.Context, w *work) error {
 		}
 	}
 	if !carry {
-		if m, err = g.quantize(ctx, &note); err != nil {
+		if m, err = g.quantize(ctx, w, &note); err != nil {
 			return err
 		}
 	}
 	list, err := g.set.grid.Encode(g.module, m)
 	if errors.As(err, &inexact) && carry {
 		note.How, note.Why = Requantized, inexact.Error()
-		if list, err = g.rescaled(m, &note); err != nil {
-			err = errors.Join(inexact, err)
-		}
+		list, err = g.rescaled(m, &note)
+	}
+	if errors.As(err, &inexact) { // of version 1 of GPTQ: zero points that are the lowest code
+		return usage("choose a format that has them, such as gptq_v2, or leave modules out with --ignore", "%s: %w", g.set.name, inexact)
 	}
 	if err != nil {
 		return err
@@ -59,7 +72,6 @@ func (g gridded) do(ctx context.Context, w *work) error {
 			return err
 		}
 	}
-	w.done(int64(g.out) * int64(g.in))
 	w.noted(g.outs()[0].Name, note)
 	return nil
 }
@@ -101,7 +113,7 @@ func compare(a, b *formats.Affine, sum *errorSum) {
 }
 
 // quantize rounds the weight to grids, some rows at a time.
-func (g gridded) quantize(ctx context.Context, note *Note) (*formats.Affine, error) {
+func (g gridded) quantize(ctx context.Context, w *task, note *Note) (*formats.Affine, error) {
 	s := quantize.Scheme{Bits: g.set.bits, Group: g.set.size, Symmetric: g.set.symmetric, Clip: true}
 	m := &formats.Affine{Out: g.out, In: g.in, Bits: s.Bits, Group: s.Group, Scale: g.set.scales, Codes: make([]int8, 0, g.out*g.in)}
 	rows := newRowReader(g.src, g.weight, []int64{int64(g.out), int64(g.in)})
@@ -126,6 +138,10 @@ func (g gridded) quantize(ctx context.Context, note *Note) (*formats.Affine, err
 		back = grown(back, len(v))
 		rowsOf(m, len(v)/g.in).Dequantize(back, 0)
 		sum.add(v, back)
+		w.done(int64(len(v)))
+	}
+	if err := sum.narrow(g.src, g.weight); err != nil {
+		return nil, err
 	}
 	sum.into(note)
 	return m, nil

@@ -1,5 +1,12 @@
 package convert
 
+import (
+	"encoding/binary"
+	"math"
+
+	"modelpress/formats"
+)
+
 // How a tensor of the result came about.
 const (
 	Copied      = "copied"      // the bytes as they are stored
@@ -16,9 +23,11 @@ type Note struct {
 	How    string `json:"how"`
 	From   string `json:"from"` // how it is stored there
 	To     string `json:"to"`   // and here
-	// Values counts those that were compared with the source, Changed those of them that are different.
+	// Values counts those that were compared with the source, Changed those of them that are different. The sign of a zero is no value.
 	Values  int64 `json:"values,omitempty"`
 	Changed int64 `json:"changed,omitempty"`
+	// Sampled is set where one chunk in 16 was compared.
+	Sampled bool `json:"sampled,omitempty"`
 	// RelativeError is Σ(w-ŵ)² / Σw² over the compared values, MaxError the largest |w-ŵ|.
 	RelativeError float64 `json:"relative_error,omitempty"`
 	MaxError      float64 `json:"max_error,omitempty"`
@@ -45,6 +54,31 @@ func (e *errorSum) add(w, got []float32) {
 		e.den += float64(float64(v) * float64(v))
 	}
 	e.n += int64(len(w))
+}
+
+// narrow counts the values of a source that float32, as which all were read and compared, does not hold: those of F64.
+func (e *errorSum) narrow(src formats.Source, name string) error {
+	t, ok := src.Lookup(name)
+	if !ok || t.DType != formats.F64 {
+		return nil
+	}
+	size, err := t.Bytes()
+	if err != nil {
+		return formats.Errorf("", name, "%w", err)
+	}
+	buf := make([]byte, min(size, chunk))
+	for off := int64(0); off < size; off += chunk {
+		p := buf[:min(chunk, size-off)]
+		if err := src.ReadAt(name, p, off); err != nil {
+			return err
+		}
+		for ; len(p) > 0; p = p[8:] {
+			if v := math.Float64frombits(binary.LittleEndian.Uint64(p)); float64(float32(v)) != v && e.changed < e.n {
+				e.changed++
+			}
+		}
+	}
+	return nil
 }
 
 // merge adds another sum. Sums are merged in the order of rows.

@@ -14,8 +14,12 @@ import (
 type piece interface {
 	// outs lists the tensors of the result that the piece writes, in the order in which it does.
 	outs() []formats.TensorInfo
+	// values counts what is read, for progress.
+	values() int64
+	// memory bounds the bytes that do holds.
+	memory() int64
 	// do reads, converts and writes.
-	do(ctx context.Context, w *work) error
+	do(ctx context.Context, w *task) error
 }
 
 // output takes the data of tensors, each in ascending order of offsets.
@@ -26,11 +30,24 @@ type output interface {
 // work is what the workers share.
 type work struct {
 	out  output
-	done func(bytes int64) // progress, of the source's bytes
+	show func(values int64) // progress
 
 	mu   sync.Mutex
 	sums map[string]string // hexadecimal SHA-256 of each tensor written
 	note map[string]Note   // by the tensor of the result that it stands for
+}
+
+// task is the work on one piece.
+type task struct {
+	*work
+	left int64 // values that are still to be shown as done
+}
+
+// done shows values as done: in all no more than the piece has.
+func (t *task) done(values int64) {
+	values = min(values, t.left)
+	t.left -= values
+	t.show(values)
 }
 
 // chunk is what a worker reads at once, in bytes of stored values or four bytes a value: less than the second-level cache holds of
@@ -92,7 +109,24 @@ func (c copied) outs() []formats.TensorInfo {
 	return []formats.TensorInfo{t}
 }
 
-func (c copied) do(ctx context.Context, w *work) error {
+func (c copied) values() int64 { return elements(c.info) }
+
+func (c copied) memory() int64 { return streamed }
+
+// elements is the number of values of a tensor whose size was checked when its model was opened.
+func elements(t formats.TensorInfo) int64 {
+	n, err := t.Elements()
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// streamed bounds what a tensor takes that is read in chunks: as stored, as values, as written and read back, and in the readers of
+// quantized formats.
+const streamed = 32 * chunk
+
+func (c copied) do(ctx context.Context, w *task) error {
 	size, err := c.info.Bytes()
 	if err != nil {
 		return formats.Errorf("", c.info.Name, "%w", err)
@@ -110,7 +144,7 @@ func (c copied) do(ctx context.Context, w *work) error {
 		if err := s.write(p); err != nil {
 			return err
 		}
-		w.done(int64(len(p)))
+		w.done(int64(len(p) / c.info.DType.Size()))
 	}
 	s.close()
 	w.noted(c.as, Note{Tensor: c.info.Name, How: Copied, From: c.info.DType.String(), To: c.info.DType.String()})
@@ -128,12 +162,12 @@ type cast struct {
 
 func (c cast) outs() []formats.TensorInfo { return []formats.TensorInfo{c.to} }
 
-func (c cast) do(ctx context.Context, w *work) error {
-	n, err := c.to.Elements()
-	if err != nil {
-		return formats.Errorf("", c.to.Name, "%w", err)
-	}
-	rows := newRowReader(c.src, c.name, c.to.Shape)
+func (c cast) values() int64 { return elements(c.to) }
+
+func (c cast) memory() int64 { return streamed }
+
+func (c cast) do(ctx context.Context, w *task) error {
+	rows := newRowReader(c.src, c.name, []int64{c.values(), 1}) // in the order of the data, whatever rows are
 	s := w.sink(c.to.Name)
 	size := c.to.DType.Size()
 	out, back := []byte{}, []float32{}
@@ -160,11 +194,13 @@ func (c cast) do(ctx context.Context, w *work) error {
 		if err := s.write(out); err != nil {
 			return err
 		}
-		w.done(int64(len(v)) * int64(rows.size))
+		w.done(int64(len(v)))
 	}
-	_ = n
 	s.close()
 	note := Note{Tensor: c.name, How: c.how, From: c.from, To: c.to.DType.String()}
+	if err := sum.narrow(c.src, c.name); err != nil {
+		return err
+	}
 	sum.into(&note)
 	w.noted(c.to.Name, note)
 	return nil

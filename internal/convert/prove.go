@@ -54,7 +54,7 @@ func (g gridded) prove(back formats.Quantized, proof *Proof) error {
 	if err != nil {
 		return err
 	}
-	b, err := back.Affine(g.weight)
+	b, err := back.Affine(g.module + ".weight")
 	if err != nil {
 		return err
 	}

@@ -26,15 +26,12 @@ type Result struct {
 	Files    []File   `json:"files"`
 	Proof    *Proof   `json:"proof,omitempty"`
 	Warnings []string `json:"warnings"`
-	// Targets says which runtimes load the result.
-	Targets []planfile.Target `json:"targets"`
 }
 
 // File is a file of the result with its size, which is known before it is written.
 type File struct {
-	Name   string `json:"name"`
-	Bytes  int64  `json:"bytes"`
-	SHA256 string `json:"sha256,omitempty"` // of tensor data in the file's order, where the format has no other digest
+	Name  string `json:"name"`
+	Bytes int64  `json:"bytes"`
 }
 
 // Proof is the comparison of what was written with the source, after it was read again.
@@ -59,6 +56,7 @@ type Row struct {
 	Tensors       int
 	Values        int64
 	Changed       int64
+	Sampled       bool    // of one tensor at least, one chunk in 16 was compared
 	Worst         float64 // relative error of the worst tensor
 	WorstTensor   string
 }
@@ -79,12 +77,40 @@ func (r *Result) Rows() []Row {
 		row.Tensors++
 		row.Values += n.Values
 		row.Changed += n.Changed
+		row.Sampled = row.Sampled || n.Sampled
 		if n.RelativeError > row.Worst {
 			row.Worst, row.WorstTensor = n.RelativeError, n.Tensor
 		}
 	}
 	sort.SliceStable(rows, func(i, j int) bool { return rows[i].Tensors > rows[j].Tensors })
 	return rows
+}
+
+// lost is the relative error past which little is left of a tensor: what 2 bits leave is below it.
+const lost = 0.5
+
+// warnLost says which tensors nearly vanished: their values are too small for the scales that the format has.
+func (o *Options) warnLost(r *Result) {
+	n, first := 0, Note{}
+	for _, t := range r.Tensors {
+		if t.RelativeError > lost {
+			if n++; n == 1 {
+				first = t
+			}
+		}
+	}
+	if n > 0 {
+		w := fmt.Sprintf("%d tensors nearly vanished: the first, %s, has a relative error of %.3g as %s", n, first.Tensor, first.RelativeError, first.To)
+		r.Warnings = append(r.Warnings, w)
+		o.warn(w)
+	}
+}
+
+func (o *Options) report(r *Result) error {
+	if o.Report == nil {
+		return nil
+	}
+	return o.Report(r)
 }
 
 // lossy lists the tensors of which a value changed.

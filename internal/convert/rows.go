@@ -15,7 +15,6 @@ type rowReader struct {
 	step  int64 // elements of a read: whole rows
 	first int64 // element that the last read began with
 	at    int64
-	size  int // bytes that an element is stored in, for progress
 	buf   []float32
 }
 
@@ -28,12 +27,8 @@ func newRowReader(src formats.Source, name string, shape []int64) *rowReader {
 			row *= d
 		}
 	}
-	size := 4
-	if t, ok := src.Lookup(name); ok {
-		size = t.DType.Size()
-	}
 	row = max(row, 1)
-	return &rowReader{src: src, name: name, total: total, step: max(row, chunk/4/row*row), size: size}
+	return &rowReader{src: src, name: name, total: total, step: max(row, chunk/4/row*row)}
 }
 
 func (r *rowReader) next() bool { return r.at < r.total }

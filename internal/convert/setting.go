@@ -10,6 +10,7 @@ import (
 	"modelpress/formats/gptq"
 	"modelpress/formats/hf"
 	"modelpress/formats/packed"
+	"modelpress/internal/arch"
 )
 
 // setting is how a format stores the weights of some modules.
@@ -115,6 +116,7 @@ func groupsOf(used []moduleSetting) []packed.GroupConfig {
 type moduleSetting struct {
 	module string
 	set    *setting
+	lin    arch.Linear
 }
 
 // configEdits are the keys of config.json that a conversion changes.

@@ -35,12 +35,15 @@ func toDirectory(ctx context.Context, o *Options, c *checkpoint.Checkpoint) (*Re
 	if err != nil {
 		return nil, err
 	}
+	if err := o.checkMemory(d.pieces); err != nil {
+		return nil, err
+	}
 	r := d.result(layout)
 	for _, w := range d.warn {
 		o.warn(w)
 	}
 	if o.Out == "" {
-		return r, nil
+		return r, o.report(r)
 	}
 	dir, err := pipeline.CreateOutputDir(o.Model, o.Out)
 	if err != nil {
@@ -57,7 +60,7 @@ func (d *directory) config() (config []byte, extra map[string][]byte, err error)
 	var set []hf.KV
 	remove := []string{"attention_plan"}
 	if d.o.Format != Same {
-		quant, file, err := quantizationConfig(d.o.Format, d.used, d.plain)
+		quant, file, err := quantizationConfig(d.o.Format, d.used, d.unquantized())
 		if err != nil {
 			return nil, nil, usage("give --bits and --group-size to put all on one grid", "%v", err)
 		}
@@ -66,34 +69,36 @@ func (d *directory) config() (config []byte, extra map[string][]byte, err error)
 		}
 		var more []string
 		set, more = configEdits(quant, d.tied)
-		if kv, ok := d.torchDType(); ok {
-			set = append(set, kv)
-		}
+		set = append(set, d.torchDType()...)
 		remove = append(remove, more...)
-	} else if quant := d.c.QuantizationConfig(); quant != nil && !strings.Contains(string(raw), `"quantization_config"`) && !strings.Contains(string(raw), `"compression_config"`) {
-		set = append(set, hf.KV{Key: "quantization_config", Value: quant})
+	} else {
+		set = checkpoint.QuantizationEdit(d.c.Store)
 	}
 	config, err = hf.EditConfig(raw, set, remove)
 	return config, extra, err
 }
 
-// torchDType is the key of the configuration that names the element type, where that changes.
-func (d *directory) torchDType() (hf.KV, bool) {
+// torchDType are the keys of the configuration that name the element type, where that changes. Releases of transformers before 5 read
+// torch_dtype, later ones dtype first.
+func (d *directory) torchDType() []hf.KV {
 	name := map[string]string{"f32": "float32", "f16": "float16", "bf16": "bfloat16"}[d.o.DType]
 	if name == "" {
-		return hf.KV{}, false
+		return nil
 	}
-	key := "torch_dtype"
 	var have map[string]json.RawMessage
-	if json.Unmarshal(d.c.Config(), &have) == nil && have["dtype"] != nil && have[key] == nil {
-		key = "dtype"
+	_ = json.Unmarshal(d.c.Config(), &have) // it was read before
+	var set []hf.KV
+	for _, key := range []string{"torch_dtype", "dtype"} {
+		if have[key] != nil || key == "torch_dtype" && have["dtype"] == nil {
+			set = append(set, hf.KV{Key: key, Value: name})
+		}
 	}
-	return hf.KV{Key: key, Value: name}, true
+	return set
 }
 
 // result is what is known before anything is written.
 func (d *directory) result(l safetensors.Layout) *Result {
-	r := &Result{Schema: Schema, Tool: d.o.Tool, Model: d.c.Name(), From: d.c.Format, To: d.o.Format, Tensors: []Note{}, Warnings: append([]string{}, d.warn...),
+	r := &Result{Schema: Schema, Tool: d.o.Tool, Model: d.c.Name(), From: d.c.Format, To: d.o.Format, Tensors: []Note{}, Warnings: slices.Concat(d.o.found, d.warn),
 		SourceHeaders: hf.HeadersDigest(d.c.Store.Tensors()), BytesBefore: d.c.StoredBytes(), BytesAfter: l.TotalBytes()}
 	for i, n := range l.FileSizes(nil) {
 		r.Files = append(r.Files, File{Name: l.Shards[i].Name, Bytes: n})
@@ -101,7 +106,8 @@ func (d *directory) result(l safetensors.Layout) *Result {
 	return r
 }
 
-func bytesOf(list []formats.TensorInfo) int64 {
+// tensorBytes is what tensors take; one whose size does not fit is refused elsewhere.
+func tensorBytes(list []formats.TensorInfo) int64 {
 	total := int64(0)
 	for _, t := range list {
 		n, err := t.Bytes()
@@ -126,6 +132,7 @@ func (d *directory) write(ctx context.Context, dir *pipeline.OutputDir, l safete
 	if err := d.o.checkLossless(r.Tensors); err != nil {
 		return err
 	}
+	d.o.warnLost(r)
 	if len(l.Shards) > 1 {
 		if err := formats.WriteFileAtomic(filepath.Join(dir.Dir(), indexName), l.Index()); err != nil {
 			return err
@@ -156,7 +163,7 @@ func (d *directory) write(ctx context.Context, dir *pipeline.OutputDir, l safete
 		digests = append(digests, hf.TensorDigest{TensorInfo: t, SHA256: w.sums[t.Name]})
 	}
 	slices.SortFunc(digests, func(a, b hf.TensorDigest) int { return strings.Compare(a.Name, b.Name) })
-	if err := d.c.CheckUnchanged(); err != nil {
+	if err := errors.Join(d.c.CheckUnchanged(), d.o.report(r)); err != nil {
 		return err
 	}
 	_, err = dir.Commit(ctx, pipeline.Converted{Model: d.o.Model, AllowRemoteCode: d.o.AllowRemoteCode, Config: config, Digests: digests,
@@ -170,7 +177,7 @@ func (d *directory) tensors(ctx context.Context, dir string, l safetensors.Layou
 	if err != nil {
 		return nil, err
 	}
-	w, err := d.o.run(ctx, d.pieces, out, r.BytesBefore)
+	w, err := d.o.run(ctx, d.pieces, out)
 	if err == nil {
 		err = out.Sync()
 	}

@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"io/fs"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"modelpress/formats"
 	"modelpress/formats/ggml"
 	"modelpress/formats/gguf"
 	"modelpress/formats/hf"
+	"modelpress/internal/arch"
 	"modelpress/internal/checkpoint"
 	"modelpress/internal/llamacpp"
 	"modelpress/internal/pipeline"
@@ -35,6 +38,9 @@ func toGGUF(ctx context.Context, o *Options, c *checkpoint.Checkpoint) (*Result,
 	}
 	layout, err := gguf.Plan(j.kv, j.list, j.options())
 	if err != nil {
+		return nil, usage("give a larger --max-shard-size, or leave it out", "%w", err)
+	}
+	if err := o.checkMemory(j.pieces); err != nil {
 		return nil, err
 	}
 	r := j.result(layout)
@@ -42,37 +48,40 @@ func toGGUF(ctx context.Context, o *Options, c *checkpoint.Checkpoint) (*Result,
 		o.warn(w)
 	}
 	if o.Out == "" {
-		return r, nil
+		return r, o.report(r)
 	}
 	if err := absent(layout.Names(o.Out)); err != nil {
 		return nil, err
 	}
 	out, err := gguf.Create(o.Out, j.kv, j.list, j.options())
 	if err != nil {
-		return nil, err
+		return nil, placed(err)
 	}
 	if err := j.write(ctx, out, r); err != nil {
 		out.Abort()
 		return nil, err
 	}
-	return r, out.Commit()
+	return r, placed(out.Commit())
 }
 
-// absent refuses to write over files.
-func absent(names []string) error {
-	for _, n := range names {
-		if _, err := os.Lstat(n); err == nil {
-			return &pipeline.Error{Kind: pipeline.KindExists, Err: fmt.Errorf("convert: output %s exists", filepath.Base(n)), Hint: "choose another name with -o, or remove it"}
-		}
+// placed classes the errors of files that have no place.
+func placed(err error) error {
+	if errors.Is(err, formats.ErrLocked) || errors.Is(err, fs.ErrExist) {
+		return &pipeline.Error{Kind: pipeline.KindExists, Err: err, Hint: "choose another name with -o, or wait for the other process"}
 	}
-	return nil
+	return err
 }
 
 func (j *ggufJob) options() gguf.Options { return gguf.Options{SplitBytes: j.o.MaxShardBytes} }
 
 // planGGUF decides names, types and metadata.
 func planGGUF(o *Options, c *checkpoint.Checkpoint) (*ggufJob, error) {
-	m, err := llamacpp.Describe(c.Arch)
+	model := c.Arch
+	if o.Untie && model.Tied { // its output is then the embedding once more
+		model = model.Clone()
+		model.Tied = false
+	}
+	m, err := llamacpp.Describe(model)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +105,7 @@ func planGGUF(o *Options, c *checkpoint.Checkpoint) (*ggufJob, error) {
 	for i := range m.Tensors {
 		t := &m.Tensors[i]
 		j.list = append(j.list, gguf.Tensor{Name: t.Name, Type: types[i], Shape: t.Shape})
-		b := blocks{src: c.Dense, t: t, typ: types[i], from: storage(c.Dense, c.Quantized, t.From), all: o.Prove || types[i].Block() > 32}
+		b := blocks{src: c.Dense, t: t, typ: types[i], from: storage(c.Dense, c.Quantized, t.From), all: o.Prove || o.Lossless || types[i].Block() > 32}
 		b.importance = importance[i]
 		if st, ok := j.stored(t); ok && st.Grid && t.Shape[0] > 0 {
 			switch {
@@ -114,14 +123,32 @@ func planGGUF(o *Options, c *checkpoint.Checkpoint) (*ggufJob, error) {
 	if o.Importance != nil {
 		j.kv = append(j.kv, llamacpp.ImportanceKeys(o.Importance)...)
 	}
-	plan, err := pipeline.CarriedPlan(o.Model, c)
+	plan, err := planOf(c)
 	if err != nil {
 		return nil, err
 	}
 	if plan != nil {
-		j.kv = append(j.kv, gguf.KV{Key: "compress.attention_plan", Value: gguf.String(string(plan))})
+		j.kv = append(j.kv, gguf.KV{Key: planKey, Value: gguf.String(string(plan))})
+	}
+	if rest := leftOut(c, weights(c.Arch, true)); len(rest) > 0 {
+		j.warn = append(j.warn, fmt.Sprintf("tensors that %s has no place for are left out: %s", m.Architecture, strings.Join(rest, ", ")))
 	}
 	return j, nil
+}
+
+// leftOut names tensors that a GGUF file does not hold, a few of them: those that the model does not name and that say something.
+func leftOut(c *checkpoint.Checkpoint, known map[string]weight) []string {
+	var list []string
+	for _, name := range c.Arch.Unused(c.Dense) {
+		if !arch.IsBuffer(name) && !known[name].dropped {
+			list = append(list, name)
+		}
+	}
+	const most = 8
+	if n := len(list); n > most {
+		list = append(list[:most], fmt.Sprintf("and %d more", n-most))
+	}
+	return list
 }
 
 // stored says how the weight is stored that a tensor is made of.
@@ -193,8 +220,8 @@ func fileTypeOf(count map[ggml.Type]int) uint32 {
 
 // result is what is known before anything is written.
 func (j *ggufJob) result(l gguf.Layout) *Result {
-	r := &Result{Schema: Schema, Tool: j.o.Tool, Model: j.c.Name(), From: j.c.Format, To: GGUF, Tensors: []Note{}, Warnings: append([]string{}, j.warn...),
-		SourceHeaders: hf.HeadersDigest(j.c.Store.Tensors()), BytesBefore: j.c.StoredBytes(), BytesAfter: bytesOf(outs(j.pieces))}
+	r := &Result{Schema: Schema, Tool: j.o.Tool, Model: j.c.Name(), From: j.c.Format, To: GGUF, Tensors: []Note{}, Warnings: slices.Concat(j.o.found, j.warn),
+		SourceHeaders: hf.HeadersDigest(j.c.Store.Tensors()), BytesBefore: j.c.StoredBytes(), BytesAfter: tensorBytes(outs(j.pieces))}
 	name := "model.gguf"
 	if j.o.Out != "" {
 		name = filepath.Base(j.o.Out)
@@ -207,7 +234,7 @@ func (j *ggufJob) result(l gguf.Layout) *Result {
 
 // write converts all tensors and compares those whose codes were carried over.
 func (j *ggufJob) write(ctx context.Context, out *gguf.Writer, r *Result) error {
-	w, err := j.o.run(ctx, j.pieces, out, r.BytesBefore)
+	w, err := j.o.run(ctx, j.pieces, out)
 	if err != nil {
 		return err
 	}
@@ -223,6 +250,7 @@ func (j *ggufJob) write(ctx context.Context, out *gguf.Writer, r *Result) error 
 	if err := j.o.checkLossless(r.Tensors); err != nil {
 		return err
 	}
+	j.o.warnLost(r)
 	if len(carried) > 0 {
 		r.Proof = &Proof{}
 		p := j.o.Env.Progress
@@ -235,5 +263,8 @@ func (j *ggufJob) write(ctx context.Context, out *gguf.Writer, r *Result) error 
 			p.Add(1)
 		}
 	}
-	return j.c.CheckUnchanged()
+	if err := j.c.CheckUnchanged(); err != nil {
+		return err
+	}
+	return j.o.report(r)
 }

@@ -38,7 +38,7 @@ func weights(m *arch.Model, head bool) map[string]weight {
 // fusedWith lists the weights that runtimes load into one matrix with a projection: q, k and v; gate and up.
 func fusedWith(a *arch.Layer, r arch.Role) []string {
 	var out []string
-	for _, group := range [][]arch.Role{{arch.Q, arch.K, arch.V}, {arch.Gate, arch.Up}} {
+	for _, group := range arch.FusedRoles() {
 		for _, x := range group {
 			if x != r {
 				continue

@@ -162,11 +162,11 @@ func (t *Tensor) column(src formats.Source, info formats.TensorInfo, first, n in
 	return nil
 }
 
-// Affine returns the weight with its rows in the order of the GGUF file. It is m itself where they keep theirs, and shares with m what
-// belongs to columns. It panics on a weight of another shape.
+// Affine returns the weight, [out, in] whichever way the checkpoint stores it, with its rows in the order of the GGUF file. It is m itself
+// where they keep theirs, and shares with m what belongs to columns. It panics on a weight of another shape.
 func (t *Tensor) Affine(m *formats.Affine) *formats.Affine {
 	rows, columns := t.Size()
-	if int64(m.Out) != rows || int64(m.In) != columns || t.Transposed {
+	if int64(m.Out) != rows || int64(m.In) != columns {
 		panic(fmt.Sprintf("llamacpp: Affine of tensor %q, shape %v, with a weight [%d, %d]", t.Name, t.Shape, m.Out, m.In))
 	}
 	if t.Heads == 0 {

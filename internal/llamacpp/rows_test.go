@@ -229,6 +229,9 @@ func TestAffineRows(t *testing.T) {
 	if same := (&Tensor{Shape: []int64{8, 4}}).Affine(m); same != m {
 		t.Error("a weight whose rows stay was copied")
 	}
+	if same := (&Tensor{Shape: []int64{8, 4}, Transposed: true}).Affine(m); same != m {
+		t.Error("a weight is [out, in] already, whichever way the checkpoint stores it")
+	}
 }
 
 // The factors of Llama 3.1, against the frequencies of transformers computed in another order.

@@ -57,7 +57,7 @@ func Apply(ctx context.Context, o ApplyOptions) (*ApplyResult, error) {
 		return nil, err
 	}
 	defer a.close()
-	if a.s, err = a.s.changeable(a.recipe); err != nil {
+	if a.s, err = a.s.changeable(ctx, a.recipe, a.o.Env); err != nil {
 		return nil, err
 	}
 	for _, f := range []func(context.Context) error{a.checkSource, a.checkDecisions, a.loadData, a.checkTraining, a.budget, a.layOut} {

@@ -79,8 +79,10 @@ func carriedPlan(s *source, cut *pruneDecision, layers []kvmerge.Layer, d modelD
 	if p == nil || err != nil {
 		return nil, err
 	}
-	if err := p.CheckModel(d.weights, d.headers, d.config); err != nil {
-		return nil, &Error{Kind: KindStale, Err: formats.Errorf(manifestName, "", "%w", err), Hint: "use the plan that lies beside these weights, or " + hintAnew}
+	if !s.planned {
+		if err := checkCarriedModel(p, d); err != nil {
+			return nil, err
+		}
 	}
 	p.Schema, p.Quality, p.Budget = manifest.Schema, nil, nil
 	if p, err = prunePlan(p, s.arch, cut); err == nil {
@@ -90,6 +92,15 @@ func carriedPlan(s *source, cut *pruneDecision, layers []kvmerge.Layer, d modelD
 		return nil, &Error{Kind: KindInput, Err: formats.Errorf(manifestName, "", "%w", err), Hint: hintAnew}
 	}
 	return p, nil
+}
+
+// checkCarriedModel compares an attention plan with the digests of the model that it lies beside.
+func checkCarriedModel(p *manifest.Plan, d modelDigests) error {
+	err := p.CheckModel(d.weights, d.headers, d.config)
+	if err == nil {
+		return nil
+	}
+	return &Error{Kind: KindStale, Err: formats.Errorf(manifestName, "", "%w", err), Hint: "use the plan that lies beside these weights, or " + hintAnew}
 }
 
 // prunePlan maps a plan over to the layers and KV heads that stay.

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 
+	"modelpress/formats"
 	"modelpress/formats/hf"
 	"modelpress/internal/arch"
+	"modelpress/internal/checkpoint"
 )
 
 // configEdits returns the keys of config.json that differ in a result: m describes the source, view what is written, and kept the
@@ -30,6 +32,16 @@ func configEdits(config []byte, m, view *arch.Model, kept []int, q *quantDecisio
 	}
 	sizes, err := sizeEdits(have, m, view, kept)
 	return append(set, sizes...), err
+}
+
+// configEdits returns the keys of the source's config.json that differ in a result. What else says how its weights are stored is no part
+// of a result, so that config.json says it.
+func (s *source) configEdits(view *arch.Model, kept []int, q *quantDecision) ([]hf.KV, error) {
+	set, err := configEdits(s.ck.Config(), s.arch, view, kept, q)
+	if err != nil {
+		return nil, formats.Errorf(configName, "", "%w", err)
+	}
+	return append(checkpoint.QuantizationEdit(s.ck), set...), nil
 }
 
 // missingKey reports whether a key of config.json is missing or null.

@@ -25,9 +25,14 @@ type OutputDir struct {
 	lock           *os.File
 }
 
-// CreateOutputDir begins a directory for what is made of a model. What an interrupted conversion left there is removed; what lies
-// at out already, or is being written, is KindExists.
-func CreateOutputDir(model, out string) (*OutputDir, error) {
+// CheckOutputDir refuses a directory that CreateOutputDir would refuse, but for one that another process is writing now.
+func CheckOutputDir(model, out string) error {
+	_, err := outputDir(model, out)
+	return err
+}
+
+// outputDir returns the names of a directory where nothing lies.
+func outputDir(model, out string) (*OutputDir, error) {
 	a := &applier{o: ApplyOptions{ModelDir: model, Out: out}}
 	if err := a.checkPaths(); err != nil {
 		return nil, err
@@ -36,18 +41,34 @@ func CreateOutputDir(model, out string) (*OutputDir, error) {
 		return nil, errKind(KindExists, "choose another directory with -o, or remove it", "output %s exists", filepath.Base(out))
 	}
 	d := &OutputDir{dir: a.dir, work: a.work, out: a.o.Out}
-	mark := filepath.Join(d.work, conversionMark)
-	if !d.ours(mark) {
+	if !d.ours(filepath.Join(d.work, conversionMark)) {
 		return nil, errKind(KindExists, "finish that run, remove the directory, or choose another one with -o", "%s is there and is not a conversion's", filepath.Base(d.dir))
 	}
+	return d, nil
+}
+
+// CreateOutputDir begins a directory for what is made of a model. What an interrupted conversion left there is removed; what lies
+// at out already, or is being written, is KindExists.
+func CreateOutputDir(model, out string) (*OutputDir, error) {
+	d, err := outputDir(model, out)
+	if err != nil {
+		return nil, err
+	}
+	mark := filepath.Join(d.work, conversionMark)
 	if err := os.MkdirAll(d.work, 0o755); err != nil {
 		return nil, fmt.Errorf("pipeline: output: %w", formats.NoSpace(err))
 	}
-	var err error
 	if d.lock, err = lockFile(filepath.Join(d.work, lockName)); err != nil {
 		return nil, err
 	}
-	if err = d.empty(); err == nil {
+	// A run that held the lock until now may have put the output in place.
+	if _, there := os.Lstat(d.out); there == nil {
+		err = errKind(KindExists, "choose another directory with -o, or remove it", "output %s exists", filepath.Base(d.out))
+	}
+	if err == nil {
+		err = d.empty()
+	}
+	if err == nil {
 		err = formats.WriteFileAtomic(mark, nil)
 	}
 	if err != nil {
@@ -155,7 +176,10 @@ func (d *OutputDir) attentionPlan(ctx context.Context, c Converted, r *Report, e
 		return c.Config, nil
 	}
 	s, err := openSource(c.Model, c.AllowRemoteCode)
-	if err != nil { // of a family that is not known: it has no plan of ours
+	if err != nil { // a model that is not understood, which no plan can be for
+		if _, there := os.Lstat(filepath.Join(c.Model, manifestName)); there == nil {
+			env.warn("%s is left out: %v", manifestName, err)
+		}
 		return c.Config, nil
 	}
 	defer s.close()

@@ -35,6 +35,7 @@ type quantDecision struct {
 	Store      string           `json:"store"` // dtype of scales and kept tensors
 	Modules    []string         `json:"modules"`
 	Ignored    []string         `json:"ignored"`
+	Fused      []string         `json:"fused,omitempty"` // what runtimes call ignored modules that they fuse
 	set        map[string]bool  // Modules as a set
 }
 
@@ -94,6 +95,13 @@ func decideQuantize(m *arch.Model, r *Recipe, store formats.DType) (*quantDecisi
 	var err error
 	if q.Modules, q.Ignored, err = chooseModules(m, "quantize", s.Ignore); err != nil || !q.packs() {
 		return q, err
+	}
+	if q.Output == formatGPTQ || q.Output == formatGPTQv2 || q.Output == formatAWQ {
+		if !m.PackedModules {
+			return nil, errKind(KindUsage, "quantize with 2 or 3 bits, which writes plain weights, or convert the model to GGUF",
+				"recipe: quantize.format %s: %s holds its projections in Conv1D modules, which it cannot name", q.Output, m.Family)
+		}
+		q.Fused = m.FusedModules(q.Ignored)
 	}
 	if _, err := q.config(); err != nil {
 		return nil, errKind(KindUsage, "change quantize.ignore, or quantize.format", "recipe: %w", err)

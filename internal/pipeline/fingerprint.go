@@ -24,6 +24,7 @@ func fingerprint(ctx context.Context, s *source, env Env) (planfile.Source, erro
 	}
 	out := planfile.Source{Family: s.arch.Family, Architecture: s.arch.Architecture, ConfigDigest: sumDigest(s.ck.Config()),
 		WeightsDigest: hf.WeightsDigest(digests), HeadersDigest: hf.HeadersDigest(s.ck.Tensors())}
+	shown := int64(0)
 	for _, d := range digests {
 		t, err := fileTensor(d.TensorInfo)
 		if err != nil {
@@ -31,6 +32,10 @@ func fingerprint(ctx context.Context, s *source, env Env) (planfile.Source, erro
 		}
 		t.SHA256 = d.SHA256
 		out.Tensors = append(out.Tensors, t)
+		shown += t.Bytes
+	}
+	if n := s.whole.StoredBytes(); n != shown {
+		out.StoredBytes = n
 	}
 	for _, f := range s.ck.Files() {
 		b, err := s.ck.ReadFile(f.Name, maxTokenizer)

@@ -82,9 +82,9 @@ func (a *applier) sideFiles() error {
 
 // config returns config.json of the result; ptr is nil before there is an attention plan.
 func (a *applier) config(ptr *manifest.Pointer) ([]byte, error) {
-	set, err := configEdits(a.s.ck.Config(), a.s.arch, a.viewed, a.pr.layers(), a.q)
+	set, err := a.s.configEdits(a.viewed, a.pr.layers(), a.q)
 	if err != nil {
-		return nil, formats.Errorf(configName, "", "%w", err)
+		return nil, err
 	}
 	if ptr != nil {
 		set = append(set, hf.KV{Key: "attention_plan", Value: ptr})

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"encoding/json"
+	"slices"
 
 	"modelpress/formats"
 	"modelpress/formats/awq"
@@ -77,9 +78,14 @@ func (q *quantDecision) scales() formats.DType {
 	return formats.F16
 }
 
+// plain are the modules that are not quantized, also by the names that runtimes give them.
+func (q *quantDecision) plain() []string {
+	return slices.Concat([]string{headModule}, q.Ignored, q.Fused)
+}
+
 // config is the value of quantization_config.
 func (q *quantDecision) config() (json.RawMessage, error) {
-	plain := append([]string{headModule}, q.Ignored...)
+	plain := q.plain()
 	switch q.Output {
 	case formatGPTQ, formatGPTQv2:
 		return q.gptq().Config(q.Modules, plain), nil
@@ -94,5 +100,5 @@ func (q *quantDecision) configFiles() map[string][]byte {
 	if q == nil || q.Output != formatGPTQ && q.Output != formatGPTQv2 {
 		return nil
 	}
-	return map[string][]byte{gptqConfigName: append(q.gptq().Config(q.Modules, append([]string{headModule}, q.Ignored...)), '\n')}
+	return map[string][]byte{gptqConfigName: append(q.gptq().Config(q.Modules, q.plain()), '\n')}
 }

@@ -1,6 +1,8 @@
 package pipeline
 
 import (
+	"slices"
+
 	"modelpress/formats"
 	"modelpress/formats/planfile"
 	"modelpress/internal/arch"
@@ -24,7 +26,7 @@ type Inspection struct {
 	Parameters    int64             `json:"parameters"`
 	Bytes         int64             `json:"bytes"`
 	KVBytesToken  int64             `json:"kv_bytes_per_token"`
-	Tensors       []planfile.Tensor `json:"tensors"`
+	Tensors       []planfile.Tensor `json:"tensors"` // as they are stored, under the names that they have in their files
 	Modules       []string          `json:"modules"` // linear modules of decoder blocks
 	Targets       []Verdict         `json:"targets"`
 	Warnings      []string          `json:"warnings"`
@@ -52,14 +54,12 @@ func Inspect(dir string, allowRemoteCode bool, targets []string) (*Inspection, e
 	m, first := s.arch, s.arch.Layers[0]
 	i := &Inspection{Name: s.ck.Name(), Family: m.Family, Architecture: m.Architecture, Layers: len(m.Layers), Hidden: m.D, Heads: first.H,
 		KVHeads: first.G, HeadDim: first.K, FFN: first.F, Vocabulary: m.V, MaxPosition: m.MaxPosition, Tied: m.Tied,
-		Quantized: s.ck.QuantizationConfig() != nil, HeadersDigest: headersDigest(s), Warnings: append([]string{}, s.ck.Warnings()...)}
-	for _, t := range s.ck.Tensors() {
-		ft, err := fileTensor(t)
-		if err != nil {
-			return nil, err
-		}
-		i.Tensors = append(i.Tensors, ft)
-		i.Bytes += ft.Bytes
+		Quantized: s.whole.Quantized != nil, HeadersDigest: headersDigest(s), Warnings: slices.Concat([]string{}, s.ck.Warnings(), s.whole.Notes())}
+	if i.Tensors, err = s.storedTensors(); err != nil {
+		return nil, err
+	}
+	for _, t := range i.Tensors {
+		i.Bytes += t.Bytes
 	}
 	for _, t := range s.dense.Tensors() {
 		n, err := t.Elements()
@@ -75,6 +75,29 @@ func Inspect(dir string, allowRemoteCode bool, targets []string) (*Inspection, e
 	}
 	i.Targets = Verdicts(c, targets)
 	return i, nil
+}
+
+// storedTensors lists the tensors of the source as they are stored.
+func (s *source) storedTensors() ([]planfile.Tensor, error) {
+	var list []planfile.Tensor
+	if f := s.whole.GGUF; f != nil {
+		for _, t := range f.Tensors() {
+			n, err := t.Bytes()
+			if err != nil {
+				return nil, formats.Errorf(s.ck.Name(), t.Name, "%w", err)
+			}
+			list = append(list, planfile.Tensor{Name: t.Name, DType: t.Type.String(), Shape: t.Shape, Bytes: n})
+		}
+		return list, nil
+	}
+	for _, t := range s.ck.Tensors() {
+		ft, err := fileTensor(t)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, ft)
+	}
+	return list, nil
 }
 
 // NotLoading lists the targets that do not load the checkpoint.

@@ -43,7 +43,7 @@ func Plan(ctx context.Context, o PlanOptions) (*planfile.Plan, error) {
 	for _, w := range append(s.ck.Warnings(), s.whole.Notes()...) {
 		o.Env.warn("%s", w)
 	}
-	if s, err = s.changeable(o.Recipe); err != nil {
+	if s, err = s.changeable(ctx, o.Recipe, o.Env); err != nil {
 		return nil, err
 	}
 	p := &planner{o: o, s: s, r: o.Recipe}
@@ -281,13 +281,20 @@ func (p *planner) verdicts() error {
 	if p.o.Verdicts == nil {
 		return nil
 	}
-	c := planned(p.view, p.q)
-	edits, err := configEdits(p.s.ck.Config(), p.s.arch, p.view, p.pr.layers(), p.q)
+	edits, err := p.s.configEdits(p.view, p.pr.layers(), p.q)
 	if err != nil {
-		return formats.Errorf(configName, "", "%w", err)
-	}
-	if c.Config, err = hf.EditConfig(p.s.ck.Config(), edits, nil); err != nil {
 		return err
+	}
+	config, err := hf.EditConfig(p.s.ck.Config(), edits, nil)
+	if err != nil {
+		return err
+	}
+	c := planned(p.view, p.q)
+	c.Config = config
+	if p.s.whole.Quantized != nil { // whose weights are copied as they are stored
+		if c, err = NewCandidate(p.view, config, p.s.dense, p.s.ck); err != nil {
+			return err
+		}
 	}
 	if err := c.beside(p.s); err != nil {
 		return err
@@ -396,7 +403,7 @@ func (p *planner) outputFiles(shards int) []planfile.OutputFile {
 }
 
 func (p *planner) configChanges() bool {
-	edits, err := configEdits(p.s.ck.Config(), p.s.arch, p.view, p.pr.layers(), p.q)
+	edits, err := p.s.configEdits(p.view, p.pr.layers(), p.q)
 	return p.h != nil || err != nil || len(edits) > 0
 }
 

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 
@@ -102,6 +103,9 @@ type source struct {
 	dense formats.Source
 	arch  *arch.Model
 	whole *checkpoint.Checkpoint // what was opened
+	// planned is set where the attention plan beside the source was found to be for the weights as they are stored, which are shown here
+	// in another form.
+	planned bool
 }
 
 // openSource opens a model for planning or evaluation.
@@ -120,8 +124,9 @@ func sourceOf(c *checkpoint.Checkpoint) *source {
 	return &source{dir: c.Path, ck: c.Store, dense: c.Dense, arch: c.Arch, whole: c}
 }
 
-// changeable returns the source that steps work on: with plain weights where a step changes some, or where no directory holds them.
-func (s *source) changeable(r *Recipe) (*source, error) {
+// changeable returns the source that steps work on: with plain weights where a step changes some, or where no directory holds them. An
+// attention plan beside quantized weights that is to be carried over is compared with these.
+func (s *source) changeable(ctx context.Context, r *Recipe, env Env) (*source, error) {
 	if s.whole.Format == checkpoint.FormatSafetensors && (s.whole.Quantized == nil || !r.changesWeights()) {
 		return s, nil
 	}
@@ -129,7 +134,20 @@ func (s *source) changeable(r *Recipe) (*source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return sourceOf(c), nil
+	plain := sourceOf(c)
+	if s.whole.Quantized == nil || r.Heads != nil || !s.carries() {
+		return plain, nil
+	}
+	p, err := readCarried(s)
+	if err != nil {
+		return nil, err
+	}
+	d, err := digestsOf(ctx, s, env)
+	if err != nil {
+		return nil, err
+	}
+	plain.planned = true
+	return plain, checkCarriedModel(p, d)
 }
 
 // changesWeights reports whether a step of the recipe does more than look at the model.

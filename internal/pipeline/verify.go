@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
+	"syscall"
 
 	"modelpress/formats"
 	"modelpress/formats/hf"
@@ -31,7 +32,7 @@ const maxReport = 256 << 20
 func Verify(ctx context.Context, dir string, env Env) (*Verification, error) {
 	raw, err := readLimited(filepath.Join(dir, reportName), maxReport)
 	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 			return nil, formats.Errorf(filepath.Base(dir), "", "is no result of this tool: it has no %s", reportName)
 		}
 		return nil, err
