@@ -17,7 +17,7 @@ var tensorNames = []string{
 }
 
 // keys are names of tensors that are also keys of a format which a package owns.
-var keys = map[string]string{"formats/gptq": "lm_head"}
+var keys = map[string]string{"formats/gptq": "lm_head", "formats/awq": "lm_head"}
 
 func TestTensorNamesStayInArch(t *testing.T) {
 	for _, s := range sources(t) {
