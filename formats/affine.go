@@ -129,3 +129,10 @@ type Quantized interface {
 	// Affine reads a weight whose storage is a grid.
 	Affine(name string) (*Affine, error)
 }
+
+// Unrounder is a [Quantized] that rounds what it shows of weights on integer grids, as the software of its format does. Another format
+// may show the same codes unrounded, so that who compares the two asks for that.
+type Unrounder interface {
+	// Unrounded returns the same view with the weights on integer grids as [Affine.Dequantize] has them, in F32.
+	Unrounded() Quantized
+}

@@ -7,6 +7,10 @@ const (
 	cacheBytes = 32 << 20 // of the bands that are kept
 )
 
+// Readers is how many goroutines may read different parts of weights at once: more than those push each other's bands out of what is kept,
+// so that bands are read again and again.
+func (v *Grids) Readers() int { return cacheBytes / bandCodes * 3 / 4 } // with room for scales, and for bands that come to their end
+
 // bandRows returns the rows of a band: a multiple of 32, so that words which hold several rows are in one band.
 func (g *Grid) bandRows() int {
 	if g.Transposed {

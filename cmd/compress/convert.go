@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"modelpress/formats"
+	"modelpress/formats/imatrix"
 	"modelpress/formats/planfile"
 	"modelpress/internal/convert"
 	"modelpress/internal/pipeline"
@@ -18,7 +20,7 @@ import (
 func (a *app) convertCmd() *cobra.Command {
 	var o convert.Options
 	var imp pipeline.EvalOptions
-	var shard, report, precision string
+	var shard, report, precision, matrix string
 	var dry bool
 	c := &cobra.Command{
 		Use:   "convert MODEL --to FORMAT -o OUT",
@@ -34,7 +36,7 @@ func (a *app) convertCmd() *cobra.Command {
 Codes that carry over are carried over, and every value is compared after the result was read again. What is quantized anew is rounded to nearest, with
 the steps searched: plan and apply quantize better. Nothing is at OUT before all of it is.`,
 		Example: `  compress convert llama-int4 --to gguf -o llama-int4.gguf
-  compress convert llama --to gguf --type q4_k_m --calib text.jsonl -o llama-q4.gguf
+  compress convert llama --to gguf --type q4_k_m --imatrix imatrix.gguf -o llama-q4.gguf
   compress convert llama-awq --to compressed-tensors --lossless -o llama-ct
   compress convert llama --to same --max-shard-size 5GB -o llama-shards`,
 		Args: exactArgs("MODEL"),
@@ -60,18 +62,13 @@ the steps searched: plan and apply quantize better. Nothing is at OUT before all
 				return err
 			}
 			o.Env = a.env()
-			if imp.Data != "" {
-				if o.Format != convert.GGUF || o.Type == "" {
-					return usageError{fmt.Errorf("--calib weights the errors of blocks: it has no use without --to gguf --type TYPE")}
-				}
-				err := o.Check() // before the work
-				if err != nil {
-					return err
-				}
-				imp.ModelDir, imp.Env = o.Model, o.Env
-				if o.Importance, err = pipeline.InputSquares(cmd.Context(), imp); err != nil {
-					return err
-				}
+			if err := o.Check(); err != nil { // before the work
+				return err
+			}
+			imp.ModelDir, imp.Env = o.Model, o.Env
+			var err error
+			if o.Importance, err = importance(cmd.Context(), matrix, o, imp); err != nil {
+				return err
 			}
 			if report != "" {
 				o.Report = func(r *convert.Result) error {
@@ -109,6 +106,7 @@ the steps searched: plan and apply quantize better. Nothing is at OUT before all
 	f.BoolVar(&dry, "dry-run", false, "say what would be written, and how large, and write nothing")
 	f.StringVar(&report, "report", "", "file for what became of each tensor, as JSON")
 	f.StringVar(&imp.Data, "calib", "", "text or token ids: errors of blocks are weighted by what the model makes of them")
+	f.StringVar(&matrix, "imatrix", "", "importance matrix of llama.cpp, or of compress imatrix: errors of blocks are weighted by it")
 	f.IntVar(&imp.Windows, "windows", 0, "windows of --calib to take; 0 for all")
 	f.IntVar(&imp.Length, "length", 512, "tokens of a window of --calib")
 	f.StringVar(&imp.BOS, "bos", "auto", "first id of every window of --calib: auto, none, or an id")
@@ -116,6 +114,21 @@ the steps searched: plan and apply quantize better. Nothing is at OUT before all
 	precisionFlag(c, &precision)
 	required(c, "to")
 	return c
+}
+
+// importance returns what errors of blocks are weighted by, nil for nothing: what a file says, or what the model makes of the data of o.
+func importance(ctx context.Context, file string, c convert.Options, o pipeline.EvalOptions) (*imatrix.Matrix, error) {
+	switch {
+	case file == "" && o.Data == "":
+		return nil, nil
+	case file != "" && o.Data != "":
+		return nil, usageError{fmt.Errorf("give either --imatrix or --calib")}
+	case c.Format != convert.GGUF || c.Type == "":
+		return nil, usageError{fmt.Errorf("--imatrix and --calib weight the errors of blocks: they have no use without --to gguf --type TYPE")}
+	case file != "":
+		return imatrix.Read(file)
+	}
+	return pipeline.ImportanceMatrix(ctx, o, false)
 }
 
 // showConverted prints what was done: a line for each kind of tensor, the proof and the files.

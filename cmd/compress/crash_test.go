@@ -125,6 +125,9 @@ func killRandomly(t *testing.T, args []string, out string, took time.Duration) i
 			}
 		case c.ProcessState.ExitCode() == -1:
 			kills++
+			if err := os.RemoveAll(out); err != nil { // it was killed after all was done
+				t.Fatal(err)
+			}
 		default:
 			t.Fatalf("a resumed run failed: %v\n%s", err, output)
 		}

@@ -174,7 +174,10 @@ var hostileGGUF = []struct {
 	{"shape of another model", func(g *ggufFile) { g.tensor(ggufQ).Shape = []int64{32, 64}; g.rewrite() }, ggufQ},
 	{"vocabulary of one row", func(g *ggufFile) { g.tensor(ggufEmbed).Shape = []int64{1, 64}; g.rewrite() }, "x.gguf"},
 	{"norm in blocks", func(g *ggufFile) { g.tensor(ggufNorm).Type = ggml.Q8_0; g.rewrite() }, ""}, // odd, and its values are those
-	{"type that is not read", func(g *ggufFile) { g.tensor(ggufQ).Type, g.tensor(ggufQ).Shape = ggml.I32, []int64{64, 64}; g.rewrite() }, ggufQ},
+	{"type that is not read", func(g *ggufFile) {
+		g.tensor(ggufQ).Type, g.tensor(ggufQ).Shape = ggml.I32, []int64{64, 64}
+		g.rewrite()
+	}, ggufQ},
 	{"a scale that is no number", func(g *ggufFile) { copy(g.data[ggufQ], []byte{0, 0x7e}); g.rewrite() }, "q_proj"},
 	{"a scale that is infinite", func(g *ggufFile) { copy(g.data[ggufQ], []byte{0, 0x7c}); g.rewrite() }, "q_proj"},
 	{"a norm that is no number", func(g *ggufFile) { copy(g.data[ggufNorm], u32(0x7fc00000)); g.rewrite() }, "model.norm"},

@@ -61,7 +61,7 @@ func (a *app) root() *cobra.Command {
 	f.IntVar(&a.threads, "threads", 0, "threads to compute with; 0 for all cores. Results do not depend on it")
 	f.StringVar(&a.maxMemory, "max-memory", "", "memory to stay within, such as 4GiB. Results do not depend on it")
 	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	c.AddCommand(a.planCmd(), a.showCmd(), a.applyCmd(), a.distillCmd(), a.convertCmd(), a.verifyCmd(), a.evalCmd(), a.inspectCmd(), a.headsCmd(), a.manifestCmd(), a.versionCmd())
+	c.AddCommand(a.planCmd(), a.showCmd(), a.applyCmd(), a.distillCmd(), a.convertCmd(), a.imatrixCmd(), a.diffCmd(), a.verifyCmd(), a.evalCmd(), a.inspectCmd(), a.headsCmd(), a.manifestCmd(), a.versionCmd())
 	for _, sub := range c.Commands() {
 		a.mark(sub)
 	}

@@ -1,4 +1,4 @@
-// Command llamacheck proves GGUF files by llama.cpp. It has two parts, and check.sh runs both:
+// Command llamacheck proves GGUF files by llama.cpp. It has these parts, and check.sh runs all of them:
 //
 //	llamacheck perplexity -compress PROGRAM -logits PROGRAM -model DIR -data IDS [-types f32,q8_0]
 //
@@ -6,10 +6,16 @@
 // predicts the same windows of token ids; where the checkpoint has reference logits, llama.cpp's for f32 are held against
 // them.
 //
-//	llamacheck tensors -source F32.gguf OURS.gguf THEIRS.gguf
+//	llamacheck tensors [-same] -source F32.gguf OURS.gguf THEIRS.gguf
 //
 // compares a quantized file of ours with one of llama-quantize's, tensor by tensor: the bytes, or how far each is from the
 // values.
+//
+//	llamacheck windows -model DIR -gguf F32.gguf -text FILE -o IDS.npy
+//	llamacheck imatrix OURS.gguf THEIRS.gguf
+//
+// cut a text into the windows that llama-imatrix takes from it, and compare what compress imatrix measures on them with what
+// llama-imatrix does.
 //
 // The exit code is 6 where a bound is passed, 1 for all else that fails.
 package main
@@ -50,7 +56,11 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 			return perplexities(ctx, args[1:], out)
 		case "tensors":
 			return tensors(args[1:], out)
+		case "windows":
+			return texts(args[1:])
+		case "imatrix":
+			return imatrices(args[1:], out)
 		}
 	}
-	return errors.New("usage: llamacheck perplexity|tensors FLAGS")
+	return errors.New("usage: llamacheck perplexity|tensors|windows|imatrix FLAGS")
 }

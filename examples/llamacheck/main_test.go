@@ -248,6 +248,17 @@ func TestTensors(t *testing.T) {
 	if err := run(t.Context(), []string{"tensors", "-all", "-source", source, good, good}, &out); err != nil {
 		t.Fatal(err)
 	}
+	var f *failed
+	if err := run(t.Context(), []string{"tensors", "-same", "-source", source, good, bad}, &out); !errors.As(err, &f) || !strings.Contains(f.what, "1 tensors have other bytes") {
+		t.Errorf("other bytes, and nearer ones: %v", err)
+	}
+	if err := run(t.Context(), []string{"tensors", "-same", "-source", source, good, good}, &out); err != nil {
+		t.Errorf("the same bytes: %v", err)
+	}
+	out.Reset()
+	if err := run(t.Context(), []string{"tensors", "-all", "-source", source, good, good}, &out); err != nil {
+		t.Fatal(err)
+	}
 	var ours, theirs float64
 	at := strings.Index(out.String(), "squared error ")
 	line := out.String()[strings.Index(out.String(), "b.weight"):]
@@ -267,7 +278,9 @@ func TestTensors(t *testing.T) {
 
 func TestUsage(t *testing.T) {
 	var out strings.Builder
-	for _, args := range [][]string{{}, {"what"}, {"tensors"}, {"tensors", "-source", "a", "b"}, {"perplexity", "-model", "m"}, {"tensors", "-source", "none", "none", "none"}} {
+	for _, args := range [][]string{{}, {"what"}, {"tensors"}, {"tensors", "-source", "a", "b"}, {"perplexity", "-model", "m"}, {"tensors", "-source", "none", "none", "none"},
+		{"imatrix", "a"}, {"imatrix", "none", "none"}, {"windows"}, {"windows", "-model", "m", "-gguf", "g", "-text", "t", "-o", "o", "-length", "1"},
+		{"windows", "-model", "m", "-gguf", "g", "-text", "t", "-o", "o"}} {
 		if err := run(t.Context(), args, &out); err == nil {
 			t.Errorf("%q is accepted", args)
 		}

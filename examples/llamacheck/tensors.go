@@ -26,13 +26,14 @@ func tensors(args []string, out io.Writer) error {
 	f := flag.NewFlagSet("tensors", flag.ContinueOnError)
 	source := f.String("source", "", "GGUF file of the values themselves, in F32")
 	all := f.Bool("all", false, "print also the tensors that have the same bytes")
+	same := f.Bool("same", false, "fail where the bytes of a tensor differ, whichever is nearer")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
 	if *source == "" || f.NArg() != 2 {
 		return errors.New("usage: llamacheck tensors -source F32.gguf OURS.gguf THEIRS.gguf")
 	}
-	c := &comparison{out: out, all: *all}
+	c := &comparison{out: out, all: *all, same: *same}
 	for i, path := range []string{*source, f.Arg(0), f.Arg(1)} {
 		m, err := gguf.Open(path)
 		if err != nil {
@@ -49,6 +50,7 @@ type comparison struct {
 	files [3]*gguf.File // the values, ours, theirs
 	out   io.Writer
 	all   bool
+	same  bool // other bytes are a failure
 
 	equal, better, even, worse int // tensors: same bytes, ours nearer to the values, as near, farther
 	unlike                     int // tensors of one file alone, or of another type or shape
@@ -69,6 +71,9 @@ func (c *comparison) run() error {
 		len(c.files[1].Tensors()), c.equal, c.better, c.even, c.worse, c.unlike)
 	if c.worse+c.unlike > 0 {
 		return &failed{fmt.Sprintf("%d tensors are farther from the values than llama.cpp's, %d not alike", c.worse, c.unlike)}
+	}
+	if n := c.better + c.even; c.same && n > 0 {
+		return &failed{fmt.Sprintf("%d tensors have other bytes than llama.cpp's", n)}
 	}
 	return nil
 }

@@ -14,10 +14,11 @@ import (
 //
 // importance is nil, or has the mean square of what each column is multiplied with, [row], finite and not negative. Then the search minimizes
 // the squares of what changes, weighted by it (Q8_0 and plain types have no search). A part of a block whose columns are all of importance 0 is
-// searched as if they were all the same and small.
+// searched as if they were all the same and small, where ggml would lose its values.
 //
 // With the same importance, or none, the bytes are those of ggml's reference quantizers (ggml-quants.c, compiled without fused multiply-adds),
-// which llama-quantize runs; but for blocks whose values span less than 1e-37.
+// which llama-quantize runs; but for blocks whose values span less than 1e-37, parts without any importance, and importance below 1e-16, of which
+// ggml's sums vanish.
 //
 // An error names the first value that is not finite, or the first block that the type cannot hold: its scale, or for F16 and BF16 its
 // value, would be infinite.

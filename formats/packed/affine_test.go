@@ -94,6 +94,9 @@ func TestAffineRoundTrip(t *testing.T) {
 				t.Errorf("%s: weight does not come back", what)
 			}
 			checkDense(t, what, view, m)
+			exact := *m
+			exact.Scale = formats.F32
+			checkDense(t, what+" unrounded", view.(formats.Unrounder).Unrounded(), &exact)
 			st, ok := view.Storage("m.weight")
 			var bits float64
 			for _, e := range list {

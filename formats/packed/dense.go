@@ -137,17 +137,24 @@ func (d *dense) ReadAt(name string, p []byte, off int64) error {
 		}
 		return d.src.ReadAt(name, p, off)
 	}
+	return d.read(w, w.about().info.DType, p, off)
+}
+
+// read fills p with the bytes of a weight that is shown in a given type, from off on.
+func (d *dense) read(w weight, show formats.DType, p []byte, off int64) error {
 	m := w.about()
-	size, err := m.info.Bytes()
+	info := m.info
+	info.DType = show
+	size, err := info.Bytes()
 	if err != nil || off < 0 || int64(len(p)) > size-off {
-		return formats.Errorf(where, name, "read of bytes [%d, %d+%d) of %d", off, off, len(p), size)
+		return formats.Errorf(where, info.Name, "read of bytes [%d, %d+%d) of %d", off, off, len(p), size)
 	}
-	row := int64(m.in * m.info.DType.Size())
+	row := int64(m.in * show.Size())
 	step := max(1, int64(chunkValues/m.in))
 	for len(p) > 0 {
 		first := off / row
 		last := min((off+int64(len(p))+row-1)/row, first+step)
-		b, err := denseRows(d.src, w, int(first), int(last-first))
+		b, err := denseRows(d.src, w, show, int(first), int(last-first))
 		if err != nil {
 			return err
 		}
@@ -157,8 +164,8 @@ func (d *dense) ReadAt(name string, p []byte, off int64) error {
 	return nil
 }
 
-// denseRows returns the dense rows [first, first+n) as bytes.
-func denseRows(src formats.Source, w weight, first, n int) ([]byte, error) {
+// denseRows returns the dense rows [first, first+n) as bytes of a type.
+func denseRows(src formats.Source, w weight, show formats.DType, first, n int) ([]byte, error) {
 	m := w.about()
 	v := make([]float32, n*m.in)
 	if err := w.values(src, v, first); err != nil {
@@ -168,11 +175,11 @@ func denseRows(src formats.Source, w weight, first, n int) ([]byte, error) {
 	if err := formats.CheckFinite(where, m.info.Name, v, at); err != nil {
 		return nil, err
 	}
-	if err := formats.CheckRange(where, m.info.Name, v, m.info.DType, at); err != nil {
+	if err := formats.CheckRange(where, m.info.Name, v, show, at); err != nil {
 		return nil, err
 	}
-	b := make([]byte, len(v)*m.info.DType.Size())
-	return b, formats.Encode(b, v, m.info.DType)
+	b := make([]byte, len(v)*show.Size())
+	return b, formats.Encode(b, v, show)
 }
 
 // Prefetch asks for the tensors that the named ones are stored in.

@@ -195,28 +195,34 @@ func TestDenseReadsOfParts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, info := range view.Tensors() {
-			whole := readAll(t, view, info.Name)
-			for range 6 {
-				a := r.IntN(len(whole) + 1)
-				b := a + r.IntN(len(whole)-a+1)
-				p := make([]byte, b-a)
-				if err := view.ReadAt(info.Name, p, int64(a)); err != nil || !bytes.Equal(p, whole[a:b]) {
-					t.Errorf("%s: bytes [%d, %d) of %s differ (%v)", e.name, a, b, info.Name, err)
-				}
+		readParts(t, r, e.name, view)
+		readParts(t, r, e.name+" unrounded", view.(formats.Unrounder).Unrounded())
+	}
+}
+
+func readParts(t *testing.T, r *rand.Rand, what string, view formats.Quantized) {
+	t.Helper()
+	for _, info := range view.Tensors() {
+		whole := readAll(t, view, info.Name)
+		for range 6 {
+			a := r.IntN(len(whole) + 1)
+			b := a + r.IntN(len(whole)-a+1)
+			p := make([]byte, b-a)
+			if err := view.ReadAt(info.Name, p, int64(a)); err != nil || !bytes.Equal(p, whole[a:b]) {
+				t.Errorf("%s: bytes [%d, %d) of %s differ (%v)", what, a, b, info.Name, err)
 			}
-			for _, span := range [][2]int64{{-1, 1}, {int64(len(whole)), 1}, {0, int64(len(whole)) + 1}, {math.MaxInt64, 1}} {
-				if err := view.ReadAt(info.Name, make([]byte, span[1]), span[0]); err == nil {
-					t.Errorf("%s: read of %v succeeds", e.name, span)
-				}
+		}
+		for _, span := range [][2]int64{{-1, 1}, {int64(len(whole)), 1}, {0, int64(len(whole)) + 1}, {math.MaxInt64, 1}} {
+			if err := view.ReadAt(info.Name, make([]byte, span[1]), span[0]); err == nil {
+				t.Errorf("%s: read of %v succeeds", what, span)
 			}
 		}
-		if err := view.ReadAt("n.weight", make([]byte, 1), 0); err == nil {
-			t.Errorf("%s: a tensor that is not there is read", e.name)
-		}
-		if _, err := view.Affine("n.weight"); err == nil {
-			t.Errorf("%s: a weight that is not there is read", e.name)
-		}
+	}
+	if err := view.ReadAt("n.weight", make([]byte, 1), 0); err == nil {
+		t.Errorf("%s: a tensor that is not there is read", what)
+	}
+	if _, err := view.Affine("n.weight"); err == nil {
+		t.Errorf("%s: a weight that is not there is read", what)
 	}
 }
 

@@ -127,6 +127,17 @@ func TestDequantized(t *testing.T) {
 	if c.Quantized == nil {
 		t.Fatal("nothing is quantized")
 	}
+	stored := int64(0)
+	for _, info := range m.Tensors() {
+		n, err := c.TensorBytes(info.Name)
+		if plain, _ := info.Bytes(); err != nil || n > plain || strings.Contains(info.Name, "_proj.weight") && n > plain/3 {
+			t.Errorf("%s takes %d bytes, %d where it is plain (%v)", info.Name, n, plain, err)
+		}
+		stored += n
+	}
+	if _, err := c.TensorBytes("nothing"); err == nil || stored != c.StoredBytes() {
+		t.Errorf("all tensors take %d bytes, and %d in all (%v)", stored, c.StoredBytes(), err)
+	}
 	d, err := c.Dequantized()
 	if err != nil {
 		t.Fatal(err)

@@ -176,6 +176,40 @@ func (c *Checkpoint) StoredBytes() int64 {
 	return total
 }
 
+// TensorBytes is what a tensor of Dense takes in the files: of a quantized weight, all that it is stored in.
+func (c *Checkpoint) TensorBytes(name string) (int64, error) {
+	if c.Quantized != nil {
+		if s, ok := c.Quantized.Storage(name); ok {
+			return c.storageBytes(s)
+		}
+	}
+	t, ok := c.Dense.Lookup(name)
+	if !ok {
+		return 0, formats.Errorf("", name, "no such tensor")
+	}
+	return t.Bytes()
+}
+
+func (c *Checkpoint) storageBytes(s formats.Storage) (int64, error) {
+	total := int64(0)
+	for _, name := range s.Tensors {
+		var n int64
+		var err error
+		if c.GGUF != nil {
+			t, _ := c.GGUF.Find(name) // the view was made of it
+			n, err = t.Bytes()
+		} else {
+			t, _ := c.Store.Lookup(name)
+			n, err = t.Bytes()
+		}
+		if err != nil {
+			return 0, formats.Errorf("", name, "%w", err)
+		}
+		total += n
+	}
+	return total, nil
+}
+
 // Notes returns what was found out about quantized weights that their configuration does not say, or says wrongly.
 func (c *Checkpoint) Notes() []string {
 	if n, ok := c.Quantized.(interface{ Notes() []string }); ok {

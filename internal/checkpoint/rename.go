@@ -32,6 +32,14 @@ func ParseRename(s string) (Rename, error) {
 	return Rename{re, s[i+1:]}, nil
 }
 
+// ApplyRenames returns what a name becomes by all rules in turn.
+func ApplyRenames(rules []Rename, name string) string {
+	for _, r := range rules {
+		name = r.Pattern.ReplaceAllString(name, r.To)
+	}
+	return name
+}
+
 // rename shows the tensors of the store under other names. The configuration of quantized weights has names of modules in it, and so they
 // keep theirs.
 func (c *Checkpoint) rename(rules []Rename) error {
@@ -44,9 +52,7 @@ func (c *Checkpoint) rename(rules []Rename) error {
 	r := &renamed{Store: c.Store, from: map[string]string{}}
 	for _, t := range c.Store.DataOrder() {
 		old := t.Name
-		for _, rule := range rules {
-			t.Name = rule.Pattern.ReplaceAllString(t.Name, rule.To)
-		}
+		t.Name = ApplyRenames(rules, t.Name)
 		if t.Name == "" {
 			return formats.Errorf("", old, "%w: its new name is empty", ErrRename)
 		}

@@ -12,6 +12,7 @@ import (
 	"modelpress/formats"
 	"modelpress/formats/gguf"
 	"modelpress/formats/hf"
+	"modelpress/formats/imatrix"
 	"modelpress/internal/checkpoint"
 	"modelpress/internal/pipeline"
 	"modelpress/internal/testmodel"
@@ -220,7 +221,7 @@ func TestRefusedOptions(t *testing.T) {
 		"head with GGUF":                 {src, GGUF, "x", func(o *Options) { o.Head = true }, pipeline.KindUsage},
 		"head with plain weights":        {src, Safetensors, "x", func(o *Options) { o.Head = true }, pipeline.KindUsage},
 		"ignore that is true of nothing": {src, Packed, "x", func(o *Options) { o.Ignore = []string{"re:.*q_prj"} }, pipeline.KindUsage},
-		"importance without blocks":      {src, GGUF, "x", func(o *Options) { o.Importance = map[string][]float32{} }, pipeline.KindUsage},
+		"importance without blocks":      {src, GGUF, "x", func(o *Options) { o.Importance = &imatrix.Matrix{} }, pipeline.KindUsage},
 		"untie of an unknown model":      {unknown, Safetensors, "x", func(o *Options) { o.Untie = true }, pipeline.KindUsage},
 		"names that are one":             {src, Same, "x", func(o *Options) { o.Rename = []string{".*=x"} }, pipeline.KindUsage},
 		"part of a split file":           {src, GGUF, "x-00001-of-00002.gguf", nil, pipeline.KindUsage},

@@ -39,10 +39,10 @@ func planDirectory(o *Options, c *checkpoint.Checkpoint) (*directory, error) {
 		}
 		return d, nil
 	}
-	if _, ok := planOf(c); ok {
+	if plan, err := planOf(c); c.GGUF != nil && (plan != nil || err != nil) {
 		d.warn = append(d.warn, "the file carries an attention plan, which belongs to the weights as they were before they became GGUF: left out")
 	}
-	for _, t := range d.order() {
+	for _, t := range inOrder(c) {
 		if err := d.tensor(t); err != nil {
 			return nil, err
 		}
@@ -100,11 +100,11 @@ func usage(hint, format string, args ...any) error {
 	return &pipeline.Error{Kind: pipeline.KindUsage, Err: fmt.Errorf("convert: "+format, args...), Hint: hint}
 }
 
-// order lists the tensors of the dense view in the order in which they lie in the files.
-func (d *directory) order() []formats.TensorInfo {
-	q := d.c.Quantized
+// inOrder lists the tensors of a model's dense view in the order in which they lie in the files.
+func inOrder(c *checkpoint.Checkpoint) []formats.TensorInfo {
+	q := c.Quantized
 	if q == nil {
-		return d.c.DataOrder()
+		return c.DataOrder()
 	}
 	weightOf := map[string]string{}
 	for _, t := range q.Tensors() {
@@ -116,7 +116,7 @@ func (d *directory) order() []formats.TensorInfo {
 	}
 	var list []formats.TensorInfo
 	seen := map[string]bool{}
-	for _, t := range d.c.DataOrder() {
+	for _, t := range c.DataOrder() {
 		name := t.Name
 		if w, ok := weightOf[name]; ok {
 			name = w

@@ -81,6 +81,15 @@ func (e *errorSum) narrow(src formats.Source, name string) error {
 	return nil
 }
 
+// merge adds another sum. Sums are merged in the order of rows.
+func (e *errorSum) merge(o errorSum) {
+	e.n += o.n
+	e.changed += o.changed
+	e.num += o.num
+	e.den += o.den
+	e.max = max(e.max, o.max)
+}
+
 // into writes the sum into a note.
 func (e *errorSum) into(n *Note) {
 	n.Values, n.Changed, n.MaxError = e.n, e.changed, rounded(e.max)

@@ -2,6 +2,8 @@
 // the codes of a weight carry over they are carried over, and what was written is read again and compared value by value; where they do
 // not, the weight is quantized anew, which the result says together with its error.
 //
+// It also compares two models, tensor by tensor, in whatever formats they are: see Diff.
+//
 // A conversion first decides everything: how each tensor is stored and how large each file becomes. Then it streams tensors from
 // the source into the result.
 //
@@ -16,6 +18,7 @@ import (
 	"slices"
 	"strings"
 
+	"modelpress/formats/imatrix"
 	"modelpress/formats/planfile"
 	"modelpress/internal/pipeline"
 )
@@ -63,8 +66,8 @@ type Options struct {
 	Lossless bool
 	// Prove measures the error of every value, and not of one chunk in 16 where that takes longer than writing. Lossless does, too.
 	Prove bool
-	// Importance holds for each linear module the mean square of each input; nil for none. It weights the errors of the blocks of Type.
-	Importance map[string][]float32
+	// Importance weights the errors of the blocks of Type; nil for none. Its names are those of GGUF tensors.
+	Importance *imatrix.Matrix
 
 	// Report is called with what the conversion says of itself, before the result has its place; nil for nothing. Its error fails the conversion.
 	Report func(*Result) error
@@ -98,6 +101,7 @@ func (o *Options) check() error {
 	add(!slices.Contains(formatNames, o.Format), "--to %q: known are %s", o.Format, strings.Join(formatNames, ", "))
 	add(o.Scheme != "" && o.Format != Packed, "--scheme belongs to --to %s", Packed)
 	add(o.Type != "" && o.Format != GGUF, "--type belongs to --to %s", GGUF)
+	add(o.Importance != nil && (o.Format != GGUF || o.Type == ""), "importance weights the errors of GGUF blocks; it has no use without --to gguf --type TYPE")
 	add(!(o.packs() && o.Scheme == "") && (o.Bits != 0 || o.Group != 0 || o.Asymmetric), "--bits, --group-size and --asymmetric belong to formats of codes on grids, and --scheme says them already")
 	add(o.Bits != 0 && o.Bits != 2 && o.Bits != 3 && o.Bits != 4 && o.Bits != 8, "--bits %d: want 2, 3, 4 or 8", o.Bits)
 	add(o.Group != 0 && o.Group != 32 && o.Group != 64 && o.Group != 128 && o.Group != -1, "--group-size %d: want 32, 64, 128 or -1 (whole rows)", o.Group)
@@ -107,11 +111,8 @@ func (o *Options) check() error {
 	add(!o.packs() && (o.Head || len(o.Ignore) > 0), "--quantize-head and --ignore have no effect with --to %s", o.Format)
 	add(o.Importance != nil && o.Type == "", "--calib weights the errors of blocks: name their type with --type")
 	add(o.MaxShardBytes < 0 || o.MaxShardBytes > 0 && o.MaxShardBytes < 1<<20, "--max-shard-size: want at least 1MiB")
-	for _, s := range o.Ignore {
-		if re, ok := strings.CutPrefix(s, "re:"); ok {
-			_, err := regexp.Compile(re)
-			add(err != nil, "--ignore %q: %v", s, err)
-		}
+	if err := checkIgnore(o.Ignore); err != nil {
+		add(true, "%v", err)
 	}
 	if len(f) > 0 {
 		return &pipeline.Error{Kind: pipeline.KindUsage, Err: fmt.Errorf("convert: %s", strings.Join(f, "; "))}
@@ -119,14 +120,29 @@ func (o *Options) check() error {
 	return nil
 }
 
-// ignores reports whether a module is left out of quantization.
-func (o *Options) ignores(module string) bool {
-	for _, s := range o.Ignore {
+// checkIgnore reports the first regular expression of a list that is none.
+func checkIgnore(list []string) error {
+	for _, s := range list {
 		if re, ok := strings.CutPrefix(s, "re:"); ok {
-			if regexp.MustCompile("^(?:" + re + ")").MatchString(module) { // it was checked
+			if _, err := regexp.Compile(re); err != nil {
+				return fmt.Errorf("--ignore %q: %w", s, err)
+			}
+		}
+	}
+	return nil
+}
+
+// ignores reports whether a module is left out of quantization.
+func (o *Options) ignores(module string) bool { return ignores(o.Ignore, module) }
+
+// ignores reports whether a name is on a checked list: as it is, or by a regular expression that its beginning matches.
+func ignores(list []string, name string) bool {
+	for _, s := range list {
+		if re, ok := strings.CutPrefix(s, "re:"); ok {
+			if regexp.MustCompile("^(?:" + re + ")").MatchString(name) { // it was checked
 				return true
 			}
-		} else if s == module {
+		} else if s == name {
 			return true
 		}
 	}

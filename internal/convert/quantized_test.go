@@ -37,7 +37,7 @@ var quantizedKinds = []struct {
 	{"gptq", into(GPTQ, func(o *Options) { o.Group, o.DType = 64, "f16" })},
 	{"gptq of 8 bits", into(GPTQ, func(o *Options) { o.Bits, o.Group = 8, -1 })},
 	{"gptq_v2 of 3 bits with zero points", into(GPTQv2, func(o *Options) { o.Bits, o.Group, o.Asymmetric = 3, 32, true })},
-	{"gptq in an order", inOrder},
+	{"gptq in an order", actOrdered},
 	{"gptq beside config.json", func(t *testing.T, src string) string {
 		dir := into(GPTQ, func(o *Options) { o.Group = 64 })(t, src)
 		edit(t, dir, nil, "quantization_config")
@@ -64,8 +64,8 @@ func into(format string, change func(o *Options)) func(t *testing.T, src string)
 	}
 }
 
-// inOrder is a checkpoint of GPTQ whose columns belong to groups in an order of their own.
-func inOrder(t *testing.T, src string) string {
+// actOrdered is a checkpoint of GPTQ whose columns belong to groups in an order of their own.
+func actOrdered(t *testing.T, src string) string {
 	c, err := checkpoint.Open(src, checkpoint.Options{})
 	if err != nil {
 		t.Fatal(err)

@@ -79,39 +79,54 @@ func (o *Options) run(ctx context.Context, pieces []piece, out output) (*work, e
 		o.Env.Progress.Add(n)
 	}
 	room := newRoom(o.roomBytes())
+	err := each(ctx, o.Threads+1, len(pieces), func(ctx context.Context, i, _ int) error {
+		n := room.take(pieces[i].memory())
+		defer room.give(n)
+		if err := ctx.Err(); err != nil { // it was a long wait
+			return err
+		}
+		t := &task{w, pieces[i].values()}
+		if err := pieces[i].do(ctx, t); err != nil {
+			return err
+		}
+		t.done(t.left)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+// each calls do for all i below n, in order, from as many workers, whose number it is told besides. After a failure no more are begun. What
+// is returned is the failure of the first i that failed, whichever came first in time.
+func each(ctx context.Context, workers, n int, do func(ctx context.Context, i, worker int) error) error {
 	outer := ctx
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	errs := make([]error, len(pieces))
+	errs := make([]error, n)
 	var next atomic.Int64
 	var wait sync.WaitGroup
-	for range o.Threads + 1 {
+	for worker := range workers {
 		wait.Go(func() {
 			for {
 				i := int(next.Add(1)) - 1
-				if i >= len(pieces) {
+				if i >= n || ctx.Err() != nil {
 					return
 				}
-				n := room.take(pieces[i].memory())
-				if ctx.Err() == nil {
-					t := &task{w, pieces[i].values()}
-					if errs[i] = pieces[i].do(ctx, t); errs[i] != nil {
-						stop()
-					} else {
-						t.done(t.left)
-					}
+				if errs[i] = do(ctx, i, worker); errs[i] != nil {
+					stop()
 				}
-				room.give(n)
 			}
 		})
 	}
 	wait.Wait()
-	for _, err := range errs { // the first in order, whichever came first in time
+	for _, err := range errs {
 		if err != nil && !errors.Is(err, context.Canceled) {
-			return nil, err
+			return err
 		}
 	}
-	return w, outer.Err()
+	return outer.Err()
 }
 
 // outs lists the tensors of the result in order.

@@ -95,12 +95,18 @@ func planGGUF(o *Options, c *checkpoint.Checkpoint) (*ggufJob, error) {
 	if err != nil {
 		return nil, err
 	}
-	known := weights(c.Arch, true)
+	importance := make([][]float32, len(m.Tensors))
+	if o.Importance != nil {
+		if importance, warn, err = m.Importance(o.Importance); err != nil {
+			return nil, err
+		}
+		j.warn = append(j.warn, warn...)
+	}
 	for i := range m.Tensors {
 		t := &m.Tensors[i]
 		j.list = append(j.list, gguf.Tensor{Name: t.Name, Type: types[i], Shape: t.Shape})
 		b := blocks{src: c.Dense, t: t, typ: types[i], from: storage(c.Dense, c.Quantized, t.From), all: o.Prove || o.Lossless || types[i].Block() > 32}
-		b.importance = o.Importance[known[t.From].lin.Module()]
+		b.importance = importance[i]
 		if st, ok := j.stored(t); ok && st.Grid && t.Shape[0] > 0 {
 			switch {
 			case st.Ordered:
@@ -114,32 +120,20 @@ func planGGUF(o *Options, c *checkpoint.Checkpoint) (*ggufJob, error) {
 		j.pieces = append(j.pieces, b)
 	}
 	j.kv = m.Metadata(c.Name(), fileType, tokenizer)
-	plan, err := pipeline.CarriedPlan(o.Model, c)
+	if o.Importance != nil {
+		j.kv = append(j.kv, llamacpp.ImportanceKeys(o.Importance)...)
+	}
+	plan, err := planOf(c)
 	if err != nil {
 		return nil, err
 	}
 	if plan != nil {
 		j.kv = append(j.kv, gguf.KV{Key: planKey, Value: gguf.String(string(plan))})
-	} else if v, ok := planOf(c); ok {
-		j.kv = append(j.kv, gguf.KV{Key: planKey, Value: v})
 	}
-	if rest := leftOut(c, known); len(rest) > 0 {
+	if rest := leftOut(c, weights(c.Arch, true)); len(rest) > 0 {
 		j.warn = append(j.warn, fmt.Sprintf("tensors that %s has no place for are left out: %s", m.Architecture, strings.Join(rest, ", ")))
 	}
 	return j, nil
-}
-
-// planKey is the metadata key of an attention plan.
-const planKey = "compress.attention_plan"
-
-// planOf returns the attention plan that a GGUF file carries.
-func planOf(c *checkpoint.Checkpoint) (gguf.Value, bool) {
-	if c.GGUF == nil {
-		return gguf.Value{}, false
-	}
-	v, ok := c.GGUF.Lookup(planKey)
-	_, text := v.Str()
-	return v, ok && text
 }
 
 // leftOut names tensors that a GGUF file does not hold, a few of them: those that the model does not name and that say something.

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"modelpress/formats/gguf"
+	"modelpress/formats/imatrix"
 	"modelpress/internal/testmodel"
 )
 
@@ -80,31 +81,96 @@ func quantizedTypes(t *testing.T, dir string, src *testmodel.Model, m *Model) st
 	from := write(t, src, m, noVocab)
 	var b strings.Builder
 	for _, name := range Mixes() {
-		to := filepath.Join(t.TempDir(), name+".gguf")
-		if text, err := exec.Command(filepath.Join(dir, "llama-quantize"), from, to, strings.ToUpper(name), "1").CombinedOutput(); err != nil {
-			t.Fatalf("llama-quantize %s: %v\n%s", name, err, text)
+		b.WriteString(name + "\n" + deviating(quantizedType(t, dir, from, name, m)))
+	}
+	return b.String()
+}
+
+// quantizedType lets llama-quantize write a model in one type, and returns the number of that and the type of each tensor.
+func quantizedType(t *testing.T, dir, from, name string, m *Model, flags ...string) string {
+	t.Helper()
+	to := filepath.Join(t.TempDir(), name+".gguf")
+	args := append(slices.Clip(flags), from, to, strings.ToUpper(name), "1")
+	if text, err := exec.Command(filepath.Join(dir, "llama-quantize"), args...).CombinedOutput(); err != nil {
+		t.Fatalf("llama-quantize %s: %v\n%s", name, err, text)
+	}
+	f, err := gguf.Open(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	number, _ := f.Lookup(keyFileType)
+	var list strings.Builder
+	fmt.Fprintln(&list, "file type", number.Data)
+	for i := range m.Tensors { // in our order
+		x, ok := f.Find(m.Tensors[i].Name)
+		if !ok {
+			t.Fatalf("%s lacks %s", name, m.Tensors[i].Name)
 		}
-		f, err := gguf.Open(to)
-		if err != nil {
-			t.Fatal(err)
-		}
-		number, _ := f.Lookup(keyFileType)
-		var list strings.Builder
-		fmt.Fprintln(&list, "file type", number.Data)
-		for i := range m.Tensors { // in our order
-			x, ok := f.Find(m.Tensors[i].Name)
-			if !ok {
-				t.Fatalf("%s lacks %s", name, m.Tensors[i].Name)
+		fmt.Fprintln(&list, x.Name, x.Type)
+	}
+	if len(f.Tensors()) != len(m.Tensors) {
+		t.Fatalf("%s has %d tensors of %d", name, len(f.Tensors()), len(m.Tensors))
+	}
+	return list.String()
+}
+
+// So are those of files that an importance matrix is known for: the golden has the tensors whose type that changes.
+func TestMixGoldenImportance(t *testing.T) {
+	const file = "mix-importance.txt"
+	dir := os.Getenv("LLAMA_CPP")
+	var ours, theirs string
+	for _, c := range mixed() {
+		src, m := described(t, c.Options)
+		var from, matrix string
+		if dir != "" {
+			from, matrix = write(t, src, m, noVocab), filepath.Join(t.TempDir(), "imatrix.gguf")
+			if err := imatrix.Write(matrix, even(m)); err != nil {
+				t.Fatal(err)
 			}
-			fmt.Fprintln(&list, x.Name, x.Type)
 		}
-		if len(f.Tensors()) != len(m.Tensors) {
-			t.Fatalf("%s has %d tensors of %d", name, len(f.Tensors()), len(m.Tensors))
+		for _, name := range Mixes() {
+			plain, _ := types(t, name, m, false)
+			known, _ := types(t, name, m, true)
+			ours += changed(c.Name+" "+name, plain, known)
+			if dir != "" {
+				theirs += changed(c.Name+" "+name, quantizedType(t, dir, from, name, m), quantizedType(t, dir, from, name, m, "--imatrix", matrix))
+			}
 		}
-		b.WriteString(name + "\n" + deviating(list.String()))
-		if err := f.Close(); err != nil {
+	}
+	if dir != "" {
+		if err := os.WriteFile(filepath.Join("testdata", file), []byte(theirs), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return b.String()
+	compare(t, file, ours)
+}
+
+// even is an importance matrix that says the same of every input.
+func even(m *Model) *imatrix.Matrix {
+	x := &imatrix.Matrix{Name: "even", Datasets: []string{"none"}, Chunks: 1, ChunkSize: 1}
+	for i := range m.Tensors {
+		t := &m.Tensors[i]
+		if _, ok := t.Use.Site(); ok {
+			_, columns := t.Size()
+			x.Entries = append(x.Entries, imatrix.Entry{Tensor: t.Name, Sums: slices.Repeat([]float32{1}, int(columns)), Counts: []float32{1}})
+		}
+	}
+	slices.SortFunc(x.Entries, func(a, b imatrix.Entry) int { return strings.Compare(a.Tensor, b.Tensor) })
+	return x
+}
+
+// changed returns the lines of b that a has not, under a title; "" where there are none.
+func changed(title, a, b string) string {
+	had := strings.Split(a, "\n")
+	var out strings.Builder
+	for line := range strings.Lines(b) {
+		if !slices.Contains(had, strings.TrimSuffix(line, "\n")) {
+			out.WriteString("  " + line)
+		}
+	}
+	if out.Len() == 0 {
+		return ""
+	}
+	return title + "\n" + out.String()
 }
