@@ -46,8 +46,11 @@ var _ Store = (*hf.Checkpoint)(nil)
 // says so; none where nothing is quantized or it says so already.
 func QuantizationEdit(s Store) []hf.KV {
 	q := s.QuantizationConfig()
-	var have map[string]json.RawMessage
-	if q == nil || json.Unmarshal(s.Config(), &have) != nil || have["quantization_config"] != nil || have["compression_config"] != nil {
+	var have struct {
+		Own   any `json:"quantization_config"`
+		Older any `json:"compression_config"`
+	}
+	if q == nil || json.Unmarshal(s.Config(), &have) != nil || have.Own != nil || have.Older != nil {
 		return nil
 	}
 	return []hf.KV{{Key: "quantization_config", Value: q}}

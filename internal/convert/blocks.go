@@ -194,7 +194,8 @@ func (r *rowConverter) measure(sum *errorSum, blocks []byte) error {
 	return nil
 }
 
-// carry writes the codes that the weight has. It reports false where the type does not hold its values; then nothing was written.
+// carry writes the codes that the weight has, with scales that are rounded where the type does not hold them. It reports false where it does not
+// hold the codes; then nothing was written.
 func (b blocks) carry(w *task, note *Note) (bool, error) {
 	var inexact *formats.Inexact
 	var data []byte
@@ -206,9 +207,10 @@ func (b blocks) carry(w *task, note *Note) (bool, error) {
 	note.How = Carried
 	if errors.As(err, &inexact) {
 		note.How, note.Why = Requantized, inexact.Cause
-		return false, nil
-	}
-	if err != nil {
+		if data = b.rescaled(m, note); data == nil {
+			return false, nil
+		}
+	} else if err != nil {
 		return false, err
 	}
 	if err := w.whole(formats.Tensor{TensorInfo: b.outs()[0], Data: data}); err != nil {
@@ -216,6 +218,25 @@ func (b blocks) carry(w *task, note *Note) (bool, error) {
 	}
 	w.noted(b.t.Name, *note)
 	return true, nil
+}
+
+// rescaled returns the blocks of a weight with its codes and scales that are rounded to F16, nil where there are none such.
+func (b blocks) rescaled(m *formats.Affine, note *Note) []byte {
+	if m == nil { // it lies on no grid
+		return nil
+	}
+	r, err := rescaled(b.t.From, m, formats.F16)
+	if err != nil {
+		return nil
+	}
+	data, err := ggml.EncodeAffine(b.typ, r)
+	if err != nil {
+		return nil
+	}
+	var sum errorSum
+	compare(m, r, &sum)
+	sum.into(note)
+	return data
 }
 
 // sourceRow is the row of the checkpoint that a row of blocks is: in a head, row 2j+t there is row t*K/2+j here (see [llamacpp.Tensor]).

@@ -93,3 +93,28 @@ func TestMixedZeroPoints(t *testing.T) {
 		t.Errorf("from GGUF: %+v", r.Proof)
 	}
 }
+
+// Codes are kept where a scale alone has to be rounded, in whatever format they go over to.
+func TestScalesAreRounded(t *testing.T) {
+	src, _ := convert(t, write(t, small(nil)), Packed, func(o *Options) { o.Bits, o.Group, o.DType = 4, 32, "f32" })
+	want := values(t, src)
+	for _, format := range []string{GPTQ, AWQ, GGUF} {
+		out, r := convert(t, src, format, nil)
+		got := values(t, out)
+		rounded := 0
+		for _, n := range r.Tensors {
+			if n.How != Requantized {
+				continue
+			}
+			rounded++
+			var sum errorSum
+			sum.add(want[n.Tensor], got[n.Tensor])
+			if e := sum.num / sum.den; !(e < 1e-6) || n.RelativeError == 0 || n.Why == "" {
+				t.Errorf("%s: relative error %g, noted %+v", format, e, n)
+			}
+		}
+		if rounded != 14 || r.Proof != nil {
+			t.Errorf("%s: %d weights were rounded, proof %+v", format, rounded, r.Proof)
+		}
+	}
+}

@@ -191,7 +191,7 @@ func TestUntie(t *testing.T) {
 func TestSameOfQuantConfigBeside(t *testing.T) {
 	src, _ := convert(t, write(t, small(nil)), GPTQ, func(o *Options) { o.Group = 32 })
 	want := keys(t, src)["quantization_config"]
-	edit(t, src, []hf.KV{{Key: "note", Value: `it has a "quantization_config"`}}, "quantization_config")
+	edit(t, src, []hf.KV{{Key: "note", Value: `it has a "quantization_config"`}, {Key: "quantization_config", Value: nil}})
 	out, _ := convert(t, src, Same, nil)
 	if got := keys(t, out)["quantization_config"]; !reflect.DeepEqual(got, want) {
 		t.Errorf("%v, want %v", got, want)

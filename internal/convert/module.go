@@ -76,26 +76,32 @@ func (g gridded) do(ctx context.Context, w *task) error {
 	return nil
 }
 
-// rescaled keeps the codes of a weight whose scales the format's type does not hold, and rounds the scales.
-func (g gridded) rescaled(m *formats.Affine, note *Note) ([]formats.Tensor, error) {
+// rescaled keeps the codes of a weight whose scales a type does not hold, and rounds the scales to it.
+func rescaled(weight string, m *formats.Affine, dt formats.DType) (*formats.Affine, error) {
 	r := *m
-	r.Scale, r.Scales = g.set.scales, make([]float32, len(m.Scales))
-	if err := formats.CheckRange("", g.weight, m.Scales, r.Scale, 0); err != nil {
+	r.Scale, r.Scales = dt, make([]float32, len(m.Scales))
+	if err := formats.CheckRange("", weight, m.Scales, dt, 0); err != nil {
 		return nil, err
 	}
-	b := make([]byte, len(m.Scales)*r.Scale.Size())
-	if err := formats.Encode(b, m.Scales, r.Scale); err != nil {
+	b := make([]byte, len(m.Scales)*dt.Size())
+	if err := formats.Encode(b, m.Scales, dt); err != nil {
 		return nil, err
 	}
-	if err := formats.Decode(r.Scales, b, r.Scale); err != nil {
+	return &r, formats.Decode(r.Scales, b, dt)
+}
+
+// rescaled encodes the weight with rounded scales.
+func (g gridded) rescaled(m *formats.Affine, note *Note) ([]formats.Tensor, error) {
+	r, err := rescaled(g.weight, m, g.set.scales)
+	if err != nil {
 		return nil, err
 	}
-	list, err := g.set.grid.Encode(g.module, &r)
+	list, err := g.set.grid.Encode(g.module, r)
 	if err != nil {
 		return nil, err
 	}
 	var sum errorSum
-	compare(m, &r, &sum)
+	compare(m, r, &sum)
 	sum.into(note)
 	return list, nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"modelpress/formats"
@@ -87,8 +88,9 @@ func (d *OutputDir) ours(mark string) bool {
 		return errors.Is(err, os.ErrNotExist)
 	}
 	inside, err := os.ReadDir(d.work)
+	begun := func(e os.DirEntry) bool { return e.Name() == lockName || e.Name() == formats.TempName(conversionMark) }
 	return len(list) == 0 || len(list) == 1 && list[0].Name() == workDir && err == nil &&
-		(len(inside) == 0 || len(inside) == 1 && inside[0].Name() == lockName)
+		!slices.ContainsFunc(inside, func(e os.DirEntry) bool { return !begun(e) })
 }
 
 // empty removes everything but the lock.
@@ -113,7 +115,8 @@ func (d *OutputDir) Discard() error {
 	if d.lock == nil {
 		return nil
 	}
-	err := errors.Join(os.RemoveAll(d.dir), d.lock.Close())
+	// The mark goes last, so that what a process leaves that dies here is still known.
+	err := errors.Join(d.empty(), os.RemoveAll(d.dir), d.lock.Close())
 	d.lock = nil
 	return err
 }
