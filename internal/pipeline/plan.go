@@ -416,9 +416,9 @@ func (p *planner) targetNotes() map[string][]string {
 		case "vllm", "sglang":
 			notes[t] = append(notes[t], fmt.Sprintf("tensor parallel up to %d", tp))
 		case "llama.cpp":
-			notes[t] = append(notes[t], "through its Hugging Face converter")
+			notes[t] = append(notes[t], "by compress convert, or its own converter")
 			if !uniformSizes(p.t.arch) {
-				notes[t] = []string{"as GGUF of architecture deci only, which its Hugging Face converter does not make"}
+				notes[t] = []string{"as GGUF of architecture deci only, which compress convert makes"}
 			}
 		}
 	}

@@ -40,7 +40,7 @@ func TestPruneTargets(t *testing.T) {
 	}
 	p, err := b.plan()
 	b.check(err)
-	if p.Targets[0].Notes[0] != "as GGUF of architecture deci only, which its Hugging Face converter does not make" {
+	if p.Targets[0].Notes[0] != "as GGUF of architecture deci only, which compress convert makes" {
 		t.Errorf("%+v", p.Targets)
 	}
 }

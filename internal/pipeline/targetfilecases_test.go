@@ -71,7 +71,7 @@ func TestVerdictLoads(t *testing.T) {
 		{ruleCase{target: "tensorrt-llm", weights: all(mxfp4s)}, notKnown, ""},
 		{ruleCase{target: "tensorrt-llm", weights: all(fp8ds)}, notKnown, ""},
 		{ruleCase{target: "mlx", weights: all(awq4)}, notKnown, "float16"},
-		{ruleCase{target: "llama.cpp"}, llamaCppBuild, "through its Hugging Face converter"},
+		{ruleCase{target: "llama.cpp"}, llamaCppBuild, "by compress convert, or its own converter"},
 		{ruleCase{target: "llama.cpp", weights: all(pack4)}, "its converter of 2026", ""},
 		{ruleCase{target: "llama.cpp", weights: all(gptqOf(4, 128, false))}, "its converter of 2026", ""},
 		{ruleCase{target: "llama.cpp", edit: func(c *Candidate) { c.GGUF, c.Config = true, nil }}, llamaCppBuild, ""},

@@ -34,9 +34,9 @@ func (c *checker) container() {
 // intoGGUF notes what its converter and its quantizer make of a directory.
 func (c *checker) intoGGUF() {
 	if uniformSizes(c.m) {
-		c.note("through its Hugging Face converter")
+		c.note("by compress convert, or its own converter")
 	} else {
-		c.note("as GGUF of architecture deci only, which its Hugging Face converter does not make")
+		c.note("as GGUF of architecture deci only, which compress convert makes")
 	}
 	odd, odder, first := 0, 0, ""
 	for l := range c.m.Layers {

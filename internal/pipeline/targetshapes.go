@@ -12,7 +12,7 @@ func (c *checker) shapes() {
 		}
 		if c.deci() {
 			if !c.c.GGUF {
-				c.require(ruleDeci, spot{}, "write it as GGUF of architecture deci", "layer %d has other head counts or FFN width than layer 0; only the architecture deci has these for each layer, and its Hugging Face converter does not make it", l)
+				c.require(ruleDeci, spot{}, "compress convert --to gguf", "layer %d has other head counts or FFN width than layer 0; only the architecture deci has these for each layer", l)
 			}
 			break
 		}
