@@ -20,7 +20,7 @@ func shapeCases() []ruleCase {
 	uneven := testmodel.Options{D: 256, H: 4, G: 2, K: 64, F: 512, PerLayer: map[int]testmodel.Sizes{1: {F: 256}}}
 	return []ruleCase{
 		{id: ruleUniformLayers, target: "vllm", rule: "layer 1 has other head counts", fix: "uniform layers", model: uneven},
-		{id: ruleDeci, target: "llama.cpp", level: levelCondition, rule: "only the architecture deci", fix: "GGUF of architecture deci", model: uneven},
+		{id: ruleDeci, target: "llama.cpp", level: levelCondition, rule: "only the architecture deci", fix: "compress convert", model: uneven},
 		{id: ruleHeadsDivide, target: "hf", rule: "256 is not a multiple of 3 heads", fix: "divides the hidden size", model: testmodel.Options{D: 256, H: 3, G: 3, K: 64, F: 512}},
 		{id: ruleKVDivides, target: "mlx", rule: "4 query heads are not a multiple of 3", fix: "KV head count", edit: func(c *Candidate) {
 			for l := range c.Model.Layers {
