@@ -529,6 +529,9 @@ func TestSpans(t *testing.T) {
 
 // Comparing takes a few MiB for each worker, whatever the size of the models. What is allocated in all bounds what is held at once.
 func TestDiffMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the race detector, which runs in the short mode, throws pooled buffers away")
+	}
 	m := testmodel.New(testmodel.Options{Layers: 2, D: 1024, H: 8, G: 4, F: 2048, V: 4096, DType: formats.BF16, Seed: 41})
 	size := int64(0)
 	for _, info := range m.Tensors() {
