@@ -142,9 +142,9 @@ func TestGGUFHoldsEveryFamily(t *testing.T) {
 			o := options(src, GGUF, out)
 			o.Type, o.Lossless = "f32", true
 			if _, err := Convert(t.Context(), o); err != nil {
-				var refused interface{ Error() string }
-				if errors.As(err, &refused) && strings.Contains(err.Error(), "llama.cpp: ") {
-					t.Skip(err) // it would load and be wrong
+				// llama.cpp would load a layer without FFN and leave out its attention.
+				if c.Name == "llama-pruned" && strings.Contains(err.Error(), "llama.cpp: ") {
+					return
 				}
 				t.Fatal(err)
 			}
