@@ -59,6 +59,10 @@ func TestWrongSizesPanic(t *testing.T) {
 		"heads":          func() { d.Attention(x, nil, x, x, x, device.AttnShape{T: 1, H: 3, G: 2, K: 2}, nil) },
 		"half a value":   func() { d.UploadRaw(x, 0, make([]byte, 3)) },
 		"past the end":   func() { d.Upload(x, 7, make([]float32, 2)) },
+		"behind a slice": func() { d.Upload(d.Slice(x, 0, 4), 3, make([]float32, 2)) },
+		"long slice":     func() { d.Slice(half, 5, 4) },
+		"other kind":     func() { d.Copy(x, 0, half, 0, 1) },
+		"long zeros":     func() { d.Zero(half, 8, 1) },
 	} {
 		func() {
 			defer func() {
