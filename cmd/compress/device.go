@@ -3,13 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
-	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"modelpress/internal/device/choose"
 	"modelpress/internal/device/cpu"
 	"modelpress/internal/pipeline"
 	"modelpress/internal/ui"
@@ -19,9 +18,8 @@ import (
 type deviceFlags struct {
 	name, maxMemory string
 
-	cuda     bool
-	ordinals []int // of GPUs; empty for the first one
-	budget   int64 // bytes of maxMemory, 0 for none
+	choice choose.Choice
+	budget int64 // bytes of maxMemory, 0 for none
 }
 
 func (d *deviceFlags) add(f *pflag.FlagSet) {
@@ -29,38 +27,14 @@ func (d *deviceFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&d.maxMemory, "max-device-memory", "", "memory of each GPU to stay within, such as 40GiB. Results do not depend on it")
 }
 
-// allDevices stands for every GPU of the machine.
-const allDevices = -1
-
-func (d *deviceFlags) parse() error {
+func (d *deviceFlags) parse() (err error) {
 	if d.maxMemory != "" {
-		n, err := ui.ParseBytes(d.maxMemory)
-		if err != nil {
+		if d.budget, err = ui.ParseBytes(d.maxMemory); err != nil {
 			return usageError{fmt.Errorf("--max-device-memory: %w", err)}
 		}
-		d.budget = n
 	}
-	kind, which, numbered := strings.Cut(d.name, ":")
-	switch {
-	case d.name == "" || d.name == "cpu":
-		return nil
-	case kind != "cuda" || numbered && which == "":
-		return usageError{fmt.Errorf("--device %q: known are cpu, cuda, cuda:N, cuda:N,M and cuda:all", d.name)}
-	}
-	d.cuda = true
-	if which == "all" {
-		d.ordinals = []int{allDevices}
-		return nil
-	}
-	for _, part := range strings.Split(which, ",") {
-		if !numbered {
-			break
-		}
-		n, err := strconv.Atoi(part)
-		if err != nil || n < 0 || n > 255 || slices.Contains(d.ordinals, n) {
-			return usageError{fmt.Errorf("--device %q: %q is no number of another GPU, which count from 0", d.name, part)}
-		}
-		d.ordinals = append(d.ordinals, n)
+	if d.choice, err = choose.Parse(d.name); err != nil {
+		return usageError{fmt.Errorf("--device %w", err)}
 	}
 	return nil
 }
@@ -90,9 +64,9 @@ func (a *app) usePrecision(p string) error {
 		return err
 	}
 	switch {
-	case a.device.cuda && p == precisionAMX:
+	case a.device.choice.CUDA && p == precisionAMX:
 		return usageError{errors.New("--precision bf16-amx is of the CPU; on a GPU use bf16")}
-	case a.device.cuda:
+	case a.device.choice.CUDA:
 		return a.useCUDA(p == precisionBF16)
 	case p == precisionBF16:
 		a.dev = cpu.NewBF16(a.threads)
@@ -108,9 +82,11 @@ func (a *app) usePrecision(p string) error {
 
 // useCUDA opens the GPUs that were asked for.
 func (a *app) useCUDA(bf16 bool) error {
-	dev, err := openCUDA(a.device, a.threads, bf16)
+	c := a.device.choice
+	c.CUDA = true
+	dev, err := c.Open(choose.Options{Threads: a.threads, BF16: bf16, MaxMemory: a.device.budget})
 	if err != nil {
-		return &pipeline.Error{Kind: pipeline.KindResource, Err: err, Hint: hintCUDA}
+		return &pipeline.Error{Kind: pipeline.KindResource, Err: err, Hint: choose.Hint}
 	}
 	a.dev = dev
 	return nil
@@ -121,10 +97,10 @@ func (a *app) usePlanned(class string) error {
 	if err := a.device.parse(); err != nil {
 		return err
 	}
-	if bf16, ok := cudaClass(class); ok && (a.device.cuda || a.device.name == "") {
+	if bf16, ok := choose.CUDAClass(class); ok && (a.device.choice.CUDA || a.device.name == "") {
 		return a.useCUDA(bf16)
 	}
-	if a.device.cuda {
+	if a.device.choice.CUDA {
 		return &pipeline.Error{Kind: pipeline.KindStale, Err: fmt.Errorf("the plan was made on %s, not on a GPU", class), Hint: "leave out --device, or plan again with it"}
 	}
 	if bf16 := cpu.NewBF16(a.threads); class == bf16.Class() {
@@ -137,10 +113,4 @@ func (a *app) usePlanned(class string) error {
 		}
 	}
 	return nil
-}
-
-// cudaClass reports whether a class is that of a GPU, and whether it multiplies in bfloat16.
-func cudaClass(class string) (bf16, ok bool) {
-	rest, ok := strings.CutPrefix(class, "cuda-")
-	return strings.HasPrefix(rest, "bf16"), ok
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"modelpress/internal/device"
+	"modelpress/internal/device/choose"
 	"modelpress/internal/device/cpu"
 	"modelpress/internal/pipeline"
 	"modelpress/internal/ui"
@@ -155,7 +156,7 @@ func (a *app) versionCmd() *cobra.Command {
 		Short: "Print the version, the device class and the formats",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			v := map[string]string{"version": version, "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH, "device": a.dev.Class(), "cuda": reportCUDA()}
+			v := map[string]string{"version": version, "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH, "device": a.dev.Class(), "cuda": choose.Report()}
 			a.ui.Show(ui.Result{Name: "version", Data: v, Lines: []string{
 				fmt.Sprintf("compress %s (%s, %s, %s)", version, v["go"], v["platform"], v["device"]), "cuda: " + v["cuda"]}})
 			return nil
