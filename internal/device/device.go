@@ -66,6 +66,12 @@ type Remote interface {
 	Room() int64
 }
 
+// Rotator is a device that rotates by tables in its own memory, so that they need not come from the host each time: Rotate is RoPE with
+// cos and sin F32 buffers of at least [T, K/2], and gives its bits.
+type Rotator interface {
+	Rotate(x Buf, t, heads, k int, cos, sin Buf)
+}
+
 // Device runs the operations of a transformer. Methods that fail do so only for want of memory or of the device itself;
 // wrong sizes are bugs and panic. An operation that returns no error and cannot be carried out panics with a [*Fault].
 // Operations on one Device may be queued, Download waits for them. Results do not depend on the number of threads.
