@@ -60,7 +60,7 @@ DEVICE constexpr int pair_left(int terms, int n) { return terms == 1 ? 0 : n == 
 DEVICE constexpr int pair_right(int terms, int n) { return terms == 1 ? 0 : n == 0 ? 1 : n == 1 ? 2 : n == 2 ? 0 : n == 3 ? 1 : 0; }
 
 template <int A, int B, int C>
-DEVICE void clear(float (&d)[A][B][C]) {
+DEVICE void tile_clear(float (&d)[A][B][C]) {
 	UNROLL for (int i = 0; i < A; i++) UNROLL for (int j = 0; j < B; j++) UNROLL for (int k = 0; k < C; k++) d[i][j][k] = 0;
 }
 
@@ -77,7 +77,7 @@ DEVICE void tile_fragments_trans(uint32_t (&f)[TERMS][N][4], const char *tile, i
 }
 
 template <int A, int B>
-DEVICE void copy(uint32_t (&d)[A][B][4], const uint32_t (&s)[A][B][4]) {
+DEVICE void tile_copy(uint32_t (&d)[A][B][4], const uint32_t (&s)[A][B][4]) {
 	UNROLL for (int i = 0; i < A; i++) UNROLL for (int j = 0; j < B; j++) UNROLL for (int k = 0; k < 4; k++) d[i][j][k] = s[i][j][k];
 }
 
@@ -87,17 +87,17 @@ template <int KP, int TERMS, int MT, int NB, int AROWS, int BROWS>
 DEVICE void tile_dots(float (&d)[MT][NB][4], const char *a, const char *b) {
 	const int at = lane_of_a<KP>(), bt = lane_of_b<KP>();
 	const int part = TERMS == 1 || NB < 4 ? NB : 4, wide = TERMS == 1 ? 2 : part, steps = part / wide, row = 2 * KP;
-	clear(d);
+	tile_clear(d);
 	UNROLL for (int n0 = 0; n0 < NB; n0 += part) {
 		float low[MT][wide][4];
 		uint32_t x[TERMS][MT][4], y[TERMS][wide / 2][4], x1[TERMS][MT][4], y1[TERMS][wide / 2][4];
-		clear(low);
+		tile_clear(low);
 		tile_fragments<KP, TERMS, MT, AROWS>(x1, a, tile_step(at, 0));
 		tile_fragments<KP, TERMS, wide / 2, BROWS>(y1, b + n0 * 8 * row, tile_step(bt, 0));
 		UNROLL for (int i = 0; i < KP / 16 * steps; i++) {
 			const int j = i + 1, from = n0 + i % steps * wide;
-			if (i % steps == 0) copy(x, x1);
-			copy(y, y1);
+			if (i % steps == 0) tile_copy(x, x1);
+			tile_copy(y, y1);
 			if (j % steps == 0 && j / steps < KP / 16) tile_fragments<KP, TERMS, MT, AROWS>(x1, a, tile_step(at, j / steps));
 			if (j / steps < KP / 16) tile_fragments<KP, TERMS, wide / 2, BROWS>(y1, b + (n0 + j % steps * wide) * 8 * row, tile_step(bt, j / steps));
 			UNROLL for (int p = 0; p < term_pairs(TERMS); p++) UNROLL for (int m = 0; m < MT; m++) UNROLL for (int n = 0; n < wide; n++) {
@@ -133,12 +133,12 @@ DEVICE void tile_sum(float (&d)[MT][NB][4], const uint32_t (&w)[TERMS][MT][KT][4
 	UNROLL for (int n0 = 0; n0 < NB; n0 += part) {
 		float high[MT][wide][4], low[MT][wide][4];
 		uint32_t y[TERMS][wide / 2][4], y1[TERMS][wide / 2][4];
-		clear(high);
-		clear(low);
+		tile_clear(high);
+		tile_clear(low);
 		tile_fragments_trans<KP, TERMS, wide / 2, BROWS>(y1, b, at, n0 / 2);
 		UNROLL for (int i = 0; i < KT * steps; i++) {
 			const int k = i / steps, j = i + 1, from = n0 + i % steps * wide;
-			copy(y, y1);
+			tile_copy(y, y1);
 			if (j < KT * steps) tile_fragments_trans<KP, TERMS, wide / 2, BROWS>(y1, b + j / steps * 16 * (2 * KP), at, (n0 + j % steps * wide) / 2);
 			UNROLL for (int p = 0; p < term_pairs(TERMS); p++) UNROLL for (int m = 0; m < MT; m++) UNROLL for (int n = 0; n < wide; n++) {
 				const int u = pair_left(TERMS, p), v = pair_right(TERMS, p);
