@@ -23,7 +23,9 @@ func (a *app) applyCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			a.usePlanned(plan.DeviceClass)
+			if err := a.usePlanned(plan.DeviceClass); err != nil {
+				return err
+			}
 			res, err := pipeline.Apply(cmd.Context(), pipeline.ApplyOptions{Plan: plan, PlanBytes: raw, ModelDir: model, Out: out, Data: data,
 				AllowRemoteCode: remote, Strict: strict, Env: a.env()})
 			if err != nil {
@@ -47,6 +49,7 @@ func (a *app) applyCmd() *cobra.Command {
 	f.StringVar(&data.Heldout, "heldout", "", "the held-out data that the plan was made with")
 	f.BoolVar(&remote, "allow-remote-code", false, "accept checkpoints that bring Python code, and carry it over")
 	f.BoolVar(&strict, "strict", false, "fail where a matrix fell back to a plainer method")
+	a.device.add(f)
 	required(c, "model", "output")
 	return c
 }

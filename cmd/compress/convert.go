@@ -111,7 +111,7 @@ the steps searched: plan and apply quantize better. Nothing is at OUT before all
 	f.IntVar(&imp.Length, "length", 512, "tokens of a window of --calib")
 	f.StringVar(&imp.BOS, "bos", "auto", "first id of every window of --calib: auto, none, or an id")
 	f.BoolVar(&imp.AllowRemoteCode, "allow-remote-code", false, "accept checkpoints that bring Python code")
-	precisionFlag(c, &precision)
+	a.precisionFlag(c, &precision)
 	required(c, "to")
 	return c
 }

@@ -81,7 +81,7 @@ the defaults of docs/PLAN.md say how; with one, its section distill.`,
 	for _, o := range distillFlags {
 		f.String(o.flag, "", o.usage)
 	}
-	precisionFlag(c, &precision)
+	a.precisionFlag(c, &precision)
 	required(c, "teacher", "student", "calib", "output")
 	return c
 }

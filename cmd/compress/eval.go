@@ -61,7 +61,7 @@ func (a *app) evalCmd() *cobra.Command {
 	f.IntVar(&o.ScoreFrom, "score-from", 0, "score only predictions made at this position or later")
 	f.Uint64Var(&o.Seed, "seed", 1, "seed of generated prompts")
 	f.BoolVar(&o.AllowRemoteCode, "allow-remote-code", false, "accept checkpoints that bring Python code")
-	precisionFlag(c, &precision)
+	a.precisionFlag(c, &precision)
 	return c
 }
 

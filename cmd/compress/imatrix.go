@@ -53,7 +53,7 @@ as llama-imatrix writes it: convert --imatrix and llama-quantize --imatrix take 
 	f.BoolVar(&o.ReplaceFirst, "replace-first", false, "the first id takes the place of each window's first token, as in llama-imatrix")
 	f.BoolVar(&output, "process-output", false, "measure the output head too, where it is a tensor of its own")
 	f.BoolVar(&o.AllowRemoteCode, "allow-remote-code", false, "accept checkpoints that bring Python code")
-	precisionFlag(c, &precision)
+	a.precisionFlag(c, &precision)
 	required(c, "calib")
 	return c
 }

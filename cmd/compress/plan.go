@@ -81,7 +81,7 @@ func (a *app) planCmd() *cobra.Command {
 	f.StringVar(&layout, "layout", "", "of merged KV heads, instead of the recipe's: portable (as many in every layer) or compact (each layer its own number)")
 	f.BoolVar(&remote, "allow-remote-code", false, "accept checkpoints that bring Python code, and carry it over")
 	f.BoolVar(&detailed, "detailed-exitcode", false, "exit with 10 where the plan changes something")
-	precisionFlag(c, &precision)
+	a.precisionFlag(c, &precision)
 	required(c, "model", "recipe")
 	return c
 }

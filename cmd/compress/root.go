@@ -7,11 +7,12 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
-	"strings"
 	"sync/atomic"
 
 	"github.com/spf13/cobra"
 
+	"modelpress/internal/device"
+	"modelpress/internal/device/choose"
 	"modelpress/internal/device/cpu"
 	"modelpress/internal/pipeline"
 	"modelpress/internal/ui"
@@ -21,12 +22,13 @@ import (
 type app struct {
 	stdout, stderr io.Writer
 	ui             *ui.Printer
-	dev            *cpu.Device
+	dev            device.Device
 
 	json, quiet, noColor bool
 	threads              int
 	maxMemory            string
-	budget               int64       // bytes of maxMemory, 0 for none
+	budget               int64 // bytes of maxMemory, 0 for none
+	device               deviceFlags
 	ending               atomic.Bool // the outcome is being reported: by the command, or by a signal that it kept waiting
 	began                bool        // a command's own work began: flags and arguments were right
 }
@@ -96,52 +98,6 @@ func (a *app) start() error {
 	return nil
 }
 
-// The arithmetic of matrix products. bf16 rounds both operands to bfloat16 and sums in f32; its results are of a device
-// class of their own, which plans record.
-const (
-	precisionF32  = "f32"
-	precisionBF16 = "bf16"
-	precisionAMX  = "bf16-amx" // on the tiles of AMX, whose sums have an order of their own
-)
-
-// precisionFlag adds --precision to a command that may choose.
-func precisionFlag(c *cobra.Command, p *string) {
-	c.Flags().StringVar(p, "precision", precisionF32, "arithmetic of matrix products: f32, bf16 or bf16-amx (faster; other bits, recorded in the plan)")
-}
-
-// usePrecision makes the device that computes in the given precision.
-func (a *app) usePrecision(p string) error {
-	switch p {
-	case precisionF32:
-		a.dev = cpu.New(a.threads)
-	case precisionBF16:
-		a.dev = cpu.NewBF16(a.threads)
-	case precisionAMX:
-		dev, err := cpu.NewBF16AMX(a.threads)
-		if err != nil {
-			return &pipeline.Error{Kind: pipeline.KindResource, Err: err, Hint: "use --precision bf16"}
-		}
-		a.dev = dev
-	default:
-		return usageError{fmt.Errorf("--precision %q: known are f32, bf16, bf16-amx", p)}
-	}
-	return nil
-}
-
-// usePlanned makes the device of the class that a plan was made on, as far as this machine has it; apply refuses another.
-func (a *app) usePlanned(class string) {
-	if bf16 := cpu.NewBF16(a.threads); class == bf16.Class() {
-		a.dev = bf16
-		return
-	}
-	if !strings.HasPrefix(class, "cpu-bf16amx") {
-		return
-	}
-	if amx, err := cpu.NewBF16AMX(a.threads); err == nil {
-		a.dev = amx
-	}
-}
-
 // setBudget reads --max-memory and lets the collector work the harder the closer the heap comes to it.
 func (a *app) setBudget() error {
 	if a.maxMemory == "" {
@@ -200,9 +156,9 @@ func (a *app) versionCmd() *cobra.Command {
 		Short: "Print the version, the device class and the formats",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			v := map[string]string{"version": version, "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH, "device": a.dev.Class()}
+			v := map[string]string{"version": version, "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH, "device": a.dev.Class(), "cuda": choose.Report()}
 			a.ui.Show(ui.Result{Name: "version", Data: v, Lines: []string{
-				fmt.Sprintf("compress %s (%s, %s, %s)", version, v["go"], v["platform"], v["device"])}})
+				fmt.Sprintf("compress %s (%s, %s, %s)", version, v["go"], v["platform"], v["device"]), "cuda: " + v["cuda"]}})
 			return nil
 		},
 	}

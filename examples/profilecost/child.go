@@ -16,7 +16,6 @@ import (
 	"modelpress/formats/hf"
 	"modelpress/heads"
 	"modelpress/internal/arch"
-	"modelpress/internal/device/cpu"
 	"modelpress/internal/nn"
 )
 
@@ -40,6 +39,10 @@ func (s *settings) child(ctx context.Context, out io.Writer) error {
 	if method == nil || s.length < least {
 		return fmt.Errorf("method %q on %d tokens", s.method, s.length)
 	}
+	dev, err := s.open()
+	if err != nil {
+		return err
+	}
 	ckpt, err := hf.Open(s.model)
 	if err != nil {
 		return err
@@ -49,7 +52,7 @@ func (s *settings) child(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	j := &job{settings: s, m: nn.New(cpu.New(s.threads), ckpt, a), how: heads.Options{MemLimit: s.states}}
+	j := &job{settings: s, m: nn.New(dev, ckpt, a), how: heads.Options{MemLimit: s.states}}
 	j.window = randomIDs(s.length, a.V)
 	j.windows = calib.NewWindows([][]int32{j.window})
 	if method.prompt {
@@ -82,6 +85,9 @@ func (j *job) measure(ctx context.Context, method *method) (*cost, error) {
 		return nil, err
 	}
 	c := &cost{Tokens: passes * j.length, Wall: time.Since(start).Seconds(), CPU: processorSeconds() - used, Peak: peakResident(), Note: note}
+	if own, ok := j.m.Dev.(interface{ Peak() int64 }); ok {
+		c.Device = own.Peak()
+	}
 	return c, nil
 }
 

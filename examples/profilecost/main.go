@@ -3,6 +3,7 @@
 //
 //	go run ./examples/randommodel -shape llama-135m -context 16384 -o DIR
 //	go run ./examples/profilecost -model DIR -lengths 2048,4096,8192 -threads 2
+//	go run -tags cuda ./examples/profilecost -device cuda -precision bf16 -model DIR -lengths 32768,131072
 //
 // The window is random token ids, which cost what text does. Every method runs in a process of its own, so that its memory
 // is its own. Methods that count only prompts that the model answers get as the right answer what the model itself says, which
@@ -23,6 +24,8 @@ import (
 	"strconv"
 	"strings"
 
+	"modelpress/internal/device"
+	"modelpress/internal/device/choose"
 	"modelpress/internal/ui"
 )
 
@@ -38,6 +41,7 @@ func main() {
 // settings are the options, for the parent and for the process of one method.
 type settings struct {
 	model, method, prompts, profile string
+	device, precision, deviceMemory string
 	methods                         []string
 	lengths                         []int
 	length, threads, answer         int
@@ -57,6 +61,9 @@ func parse(args []string) (*settings, error) {
 	f.IntVar(&s.answer, "answer", 4, "tokens of the answer, and of the needle")
 	f.IntVar(&s.steps, "steps", 3, "gradient steps of duo that are measured, of which the first does not count")
 	f.IntVar(&s.all, "all-steps", 2000, "gradient steps that the time of duo is reckoned for")
+	f.StringVar(&s.device, "device", "cpu", "where to compute: "+choose.Known)
+	f.StringVar(&s.precision, "precision", "f32", "f32 or bf16")
+	f.StringVar(&s.deviceMemory, "max-device-memory", "", "memory of the GPU to stay within, such as 40GiB")
 	lengths := f.String("lengths", "8192", "tokens of the window, one table each")
 	methods := f.String("methods", strings.Join(methodNames(), ","), "methods to measure")
 	states := f.String("states", "", "hidden states kept in memory, such as 64MiB, the rest on disk (empty: all in memory)")
@@ -89,6 +96,24 @@ func parse(args []string) (*settings, error) {
 		return nil, errors.New("a number of tokens, steps or threads is out of range")
 	}
 	return s, nil
+}
+
+// open opens the device that is measured.
+func (s *settings) open() (device.Device, error) {
+	c, err := choose.Parse(s.device)
+	if err != nil {
+		return nil, fmt.Errorf("-device %w", err)
+	}
+	if s.precision != "f32" && s.precision != "bf16" {
+		return nil, fmt.Errorf("-precision %q: known are f32 and bf16", s.precision)
+	}
+	o := choose.Options{Threads: s.threads, BF16: s.precision == "bf16"}
+	if s.deviceMemory != "" {
+		if o.MaxMemory, err = ui.ParseBytes(s.deviceMemory); err != nil {
+			return nil, fmt.Errorf("-max-device-memory: %w", err)
+		}
+	}
+	return c.Open(o)
 }
 
 func run(ctx context.Context, args []string, out io.Writer) error {

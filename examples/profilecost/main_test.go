@@ -73,7 +73,8 @@ func TestChild(t *testing.T) {
 		{"-method", "dense", "-model", dir},
 		{"-method", "dense", "-model", dir + "/none", "-length", "256"},
 		{"-model", dir, "-methods", "none"}, {"-model", dir, "-lengths", "100"}, {"-model", dir, "-states", "many"}, {},
-		{"-model", dir, "-steps", "1"},
+		{"-model", dir, "-steps", "1"}, {"-method", "dense", "-model", dir, "-length", "256", "-device", "abacus"},
+		{"-method", "dense", "-model", dir, "-length", "256", "-precision", "f8"},
 	} {
 		var out bytes.Buffer
 		if err := run(context.Background(), args, &out); err == nil {

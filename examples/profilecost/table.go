@@ -20,6 +20,7 @@ type cost struct {
 	Tokens    int     // that went through the model
 	Wall, CPU float64 // seconds, without opening the checkpoint
 	Peak      int64   // bytes, largest resident set of the process; 0 where the system does not tell
+	Device    int64   // bytes, most that was in use on a device with memory of its own; else 0
 	Note      string  // what was counted
 }
 
@@ -42,8 +43,8 @@ func (s *settings) tables(ctx context.Context, out io.Writer) error {
 
 // table prints a line for each method, ratios being those to the first, and goes on where one fails.
 func (s *settings) table(ctx context.Context, out io.Writer) error {
-	fmt.Fprintf(out, "\none window of %d tokens\n%-15s %7s %9s %9s %9s %7s %6s  %s\n", s.length, "method", "tokens", "wall s", "CPU s",
-		"CPU/first", "MiB", "load", "counted")
+	fmt.Fprintf(out, "\none window of %d tokens\n%-15s %7s %9s %9s %9s %7s %10s %6s  %s\n", s.length, "method", "tokens", "wall s", "CPU s",
+		"CPU/first", "MiB", "device MiB", "load", "counted")
 	var first float64
 	var failed error
 	names := s.methods
@@ -65,7 +66,7 @@ func (s *settings) table(ctx context.Context, out io.Writer) error {
 		if first > 0 {
 			ratio = fmt.Sprintf("%.2f", c.CPU/first)
 		}
-		fmt.Fprintf(out, "%-15s %7d %9.2f %9.2f %9s %7d %6s  %s\n", name, c.Tokens, c.Wall, c.CPU, ratio, c.Peak>>20, load, c.Note)
+		fmt.Fprintf(out, "%-15s %7d %9.2f %9.2f %9s %7d %10d %6s  %s\n", name, c.Tokens, c.Wall, c.CPU, ratio, c.Peak>>20, c.Device>>20, load, c.Note)
 	}
 	return failed
 }
@@ -86,7 +87,7 @@ func (s *settings) measure(ctx context.Context, name string) (*cost, error) {
 	if err != nil {
 		return nil, err
 	}
-	args := []string{"-method", name, "-model", s.model, "-prompts", s.prompts}
+	args := []string{"-method", name, "-model", s.model, "-prompts", s.prompts, "-device", s.device, "-precision", s.precision, "-max-device-memory", s.deviceMemory}
 	for _, n := range []struct {
 		flag  string
 		value int64

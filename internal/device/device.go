@@ -59,9 +59,25 @@ type Sharer interface {
 	Share(x []float32) Buf
 }
 
+// Remote is a device with a memory of its own, which the host cannot address: Host gives nil. Room is how many bytes of that memory
+// are still free within its budget; Alloc of less may still fail, where what is free lies in pieces. Room may be called at any time.
+type Remote interface {
+	Device
+	Room() int64
+}
+
+// Rotator is a device that rotates by tables in its own memory, so that they need not come from the host each time: Rotate is RoPE with
+// cos and sin F32 buffers of at least [T, K/2], and gives its bits.
+type Rotator interface {
+	Rotate(x Buf, t, heads, k int, cos, sin Buf)
+}
+
 // Device runs the operations of a transformer. Methods that fail do so only for want of memory or of the device itself;
-// wrong sizes are bugs and panic. Operations on one Device may be queued, Download waits for them. Results do not depend
-// on the number of threads. Alloc, Upload and UploadRaw may run within For, on buffers of their own.
+// wrong sizes are bugs and panic. An operation that returns no error and cannot be carried out panics with a [*Fault].
+// Operations on one Device may be queued, Download waits for them. Results do not depend on the number of threads.
+//
+// Alloc, Upload and UploadRaw, and Free of a buffer that nothing uses, may run within For and at the same time as any other operation, on
+// buffers that this does not use: so weights arrive while others are computed with.
 type Device interface {
 	// Class names what fixes the bits of results, such as "cpu-f32".
 	Class() string
@@ -80,6 +96,13 @@ type Device interface {
 	Download(dst []float32, src Buf, off int)
 	// Host returns the memory of an F32 buffer where the host can address it, else nil.
 	Host(b Buf) []float32
+	// Slice returns n elements of b from any place off on as a buffer in the same memory, which must not outlive b. Its Free does
+	// nothing.
+	Slice(b Buf, off, n int) Buf
+	// Copy: dst[off:off+n] = src[from:from+n], both of one kind. The two ranges must not overlap.
+	Copy(dst Buf, off int, src Buf, from, n int)
+	// Zero sets n elements of b from off on to zero.
+	Zero(b Buf, off, n int)
 
 	// Gather: y[i,:] = table[ids[i],:], rows of width d.
 	Gather(y, table Buf, ids []int32, d int)

@@ -34,8 +34,9 @@ var ranks = map[string]int{
 	"internal/device/cuda/emu":   3,
 	"internal/device/devicetest": 3,
 
-	"formats/imatrix": 4,
-	"internal/arch":   4,
+	"formats/imatrix":        4,
+	"internal/arch":          4,
+	"internal/device/choose": 4,
 
 	"internal/nn":        5,
 	"internal/testmodel": 5,

@@ -114,7 +114,7 @@ func (b *Block) ffn(x []float32, t int, p *Pass) (stop bool, err error) {
 		return false, nil
 	}
 	rows := min(t, ffnRows)
-	if p.Tap != nil || p.HasStop {
+	if p.Tap != nil || p.TapBuf != nil || p.HasStop {
 		rows = t
 	}
 	for lo := 0; lo < t && !stop && err == nil; lo += rows {
@@ -175,6 +175,9 @@ func (b *Block) linear(y, x device.Buf, r arch.Role, t int) {
 func (b *Block) tap(p *Pass, site Site, x device.Buf, rows, cols int) bool {
 	if p.Tap != nil {
 		p.Tap(site, b.model.scratch.view(0, x, rows*cols), rows, cols)
+	}
+	if p.TapBuf != nil {
+		p.TapBuf(site, x, rows, cols)
 	}
 	return p.HasStop && p.StopAfter == site
 }

@@ -27,6 +27,8 @@ type Pass struct {
 	// Tap is called with the input of the linear layers at each site of the block, x [rows, cols] with rows = T. x must
 	// not be changed and is valid during the call only.
 	Tap func(s Site, x []float32, rows, cols int)
+	// TapBuf is Tap for a reader on the device, where x stays: a buffer of at least rows*cols values, of which those are the input.
+	TapBuf func(s Site, x device.Buf, rows, cols int)
 	// TapHeads is called with queries [T, H*K], keys and values [T, G*K] before the rotary embedding and after the heads' own
 	// norms. They must not be changed and are valid during the call only. It may be nil. Where it returns true the pass ends
 	// there; the hidden states are unspecified then.

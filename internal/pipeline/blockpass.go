@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"modelpress/internal/arch"
+	"modelpress/internal/device"
 	"modelpress/internal/nn"
 )
 
@@ -24,6 +25,22 @@ type blockPass struct {
 	attn *nn.States // outputs of attention; nil before they are known and once they are spent
 	mid  *nn.States // states that enter the feed-forward sub-layer; nil before they are known
 	act  *nn.States // inputs of the last projection; nil where they are not kept
+	host hostCopy
+}
+
+// hostCopy is room on the host for what a device does not let it address.
+type hostCopy []float32
+
+// values returns the first n values of a buffer, valid until the next call.
+func (h *hostCopy) values(dev device.Device, b device.Buf, n int) []float32 {
+	if x := dev.Host(b); x != nil {
+		return x[:n]
+	}
+	if cap(*h) < n {
+		*h = make([]float32, n)
+	}
+	dev.Download((*h)[:n], b, 0)
+	return (*h)[:n]
 }
 
 // passStates is the room for the states of blockPasses, which one block after the other uses.
@@ -74,9 +91,10 @@ func (k *passStates) tokens() (n int64) {
 	return n
 }
 
-// reach runs the block up to a site and shows see, unless it is nil, the site's input for every window, in order. Sites are
-// reached in the order of the forward pass, each after the projections before it were replaced.
-func (p *blockPass) reach(ctx context.Context, site nn.Site, see func(i int, in []float32, t int)) error {
+// reach runs the block up to a site and shows see, unless it is nil, the site's input for every window, in order: a buffer that begins
+// with t rows, valid during the call. Sites are reached in the order of the forward pass, each after the projections before it were
+// replaced.
+func (p *blockPass) reach(ctx context.Context, site nn.Site, see func(i int, in device.Buf, t int)) error {
 	switch site {
 	case nn.SiteQKV:
 		return p.show(ctx, site, see, nil, p.b.Attend)
@@ -102,13 +120,13 @@ func (p *blockPass) reach(ctx context.Context, site nn.Site, see func(i int, in 
 }
 
 // show runs half of the block as far as a site, shows its inputs to see and keeps them, as far as either is wanted.
-func (p *blockPass) show(ctx context.Context, site nn.Site, see func(i int, in []float32, t int), keep *nn.States,
+func (p *blockPass) show(ctx context.Context, site nn.Site, see func(i int, in device.Buf, t int), keep *nn.States,
 	half func(x []float32, t int, pass *nn.Pass) error) error {
 	if see == nil && keep == nil {
 		return nil
 	}
 	return p.eachWindow(ctx, func(i int, x []float32, t int) (err error) {
-		pass := &nn.Pass{HasStop: true, StopAfter: site, Tap: func(s nn.Site, in []float32, rows, _ int) {
+		pass := &nn.Pass{HasStop: true, StopAfter: site, TapBuf: func(s nn.Site, in device.Buf, rows, cols int) {
 			if s != site {
 				return
 			}
@@ -116,7 +134,7 @@ func (p *blockPass) show(ctx context.Context, site nn.Site, see func(i int, in [
 				see(i, in, rows)
 			}
 			if keep != nil {
-				err = keep.Put(i, in)
+				err = keep.Put(i, p.host.values(p.b.Model().Dev, in, rows*cols))
 			}
 		}}
 		return errors.Join(half(x, t, pass), err)

@@ -143,13 +143,14 @@ func siteHessian(ctx context.Context, p *blockPass, dev device.Device, site nn.S
 	if !wanted {
 		return nil, p.reach(ctx, site, nil)
 	}
-	g := calib.NewGram(p.b.Arch().Width(site))
-	err := p.reach(ctx, site, func(i int, in []float32, t int) {
+	n := p.b.Arch().Width(site)
+	g := calib.NewGram(n)
+	err := p.reach(ctx, site, func(i int, in device.Buf, t int) {
 		var w []float32
 		if weights != nil {
 			w = weights[i]
 		}
-		g.Add(in, t, w, dev.For)
+		g.Add(p.host.values(dev, in, t*n), t, w, dev.For)
 	})
 	if err != nil {
 		return nil, err

@@ -16,6 +16,9 @@ type buffer struct {
 	kind device.Kind
 	n    int
 	f32  []float32
+	part bool    // of a buffer that Slice was called for
+	of   *buffer // that buffer where it is of a 16-bit kind: its elements may move
+	at   int     // the place in it
 
 	mu     sync.Mutex // guards what follows: products pack weights that they share
 	half   []uint16
@@ -24,7 +27,12 @@ type buffer struct {
 
 func (b *buffer) Len() int          { return b.n }
 func (b *buffer) Kind() device.Kind { return b.kind }
-func (b *buffer) Free()             { b.f32, b.half, b.packed, b.n = nil, nil, nil, 0 }
+
+func (b *buffer) Free() {
+	if !b.part {
+		b.f32, b.half, b.packed, b.n = nil, nil, nil, 0
+	}
+}
 
 // weights returns the buffer as a matrix with rows of ld elements.
 func (b *buffer) weights(ld int) num.Weights {

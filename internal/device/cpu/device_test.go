@@ -1,6 +1,7 @@
 package cpu
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 
@@ -13,6 +14,36 @@ func TestConformance(t *testing.T) {
 		t.Run(fmt.Sprint(threads), func(t *testing.T) { devicetest.Run(t, New(threads)) })
 		t.Run(fmt.Sprint("bf16/", threads), func(t *testing.T) { devicetest.Run(t, NewBF16(threads)) })
 	}
+}
+
+// A stand-in for a device with its own memory is a device like any other, and gives the bits of the one behind it.
+func TestRemoteConformance(t *testing.T) {
+	r := devicetest.NewRemote(New(2), 1<<30)
+	t.Run("all", func(t *testing.T) { devicetest.Run(t, r) })
+	t.Run("same", func(t *testing.T) { devicetest.Same(t, New(1), r) })
+	if got := r.Traffic(); got.Used != 0 || got.Peak == 0 || got.Up == 0 || got.Down == 0 || got.Tables == 0 {
+		t.Errorf("%+v", got)
+	}
+	small := devicetest.NewRemote(New(1), 100)
+	b, err := small.Alloc(device.F32, 20)
+	if _, no := small.Alloc(device.BF16, 11); err != nil || !errors.Is(no, devicetest.ErrRoom) || small.Room() != 20 {
+		t.Errorf("%v, %v, room %d", err, no, small.Room())
+	}
+	own := errors.New("own")
+	small.Fail = func(op string) error {
+		if op == "Add" {
+			return own
+		}
+		return nil
+	}
+	defer func() {
+		f, ok := recover().(*device.Fault)
+		if !ok || f.Op != "Add" || !errors.Is(f, own) {
+			t.Errorf("recovered %v", f)
+		}
+	}()
+	small.Add(b, b, 20)
+	t.Error("Add returned")
 }
 
 func TestThreadsChangeNothing(t *testing.T) {
@@ -59,6 +90,10 @@ func TestWrongSizesPanic(t *testing.T) {
 		"heads":          func() { d.Attention(x, nil, x, x, x, device.AttnShape{T: 1, H: 3, G: 2, K: 2}, nil) },
 		"half a value":   func() { d.UploadRaw(x, 0, make([]byte, 3)) },
 		"past the end":   func() { d.Upload(x, 7, make([]float32, 2)) },
+		"behind a slice": func() { d.Upload(d.Slice(x, 0, 4), 3, make([]float32, 2)) },
+		"long slice":     func() { d.Slice(half, 5, 4) },
+		"other kind":     func() { d.Copy(x, 0, half, 0, 1) },
+		"long zeros":     func() { d.Zero(half, 8, 1) },
 	} {
 		func() {
 			defer func() {

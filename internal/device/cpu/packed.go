@@ -36,7 +36,7 @@ func bf16Class() string { return "cpu-" + num.ClassBF16() + "-" + num.Class() }
 
 // matMulBF16 is MatMulNT with both operands in bfloat16.
 func (d *Device) matMulBF16(y, x []float32, w *buffer, m, n, kd int, beta float32) {
-	if w.kind == device.F32 || w.Len() != n*kd {
+	if w.kind == device.F32 || w.Len() != n*kd || w.part {
 		num.GemmBF16(y, n, x, kd, w.weights(kd), m, n, kd, beta, d.For)
 		return
 	}
@@ -71,6 +71,9 @@ func (b *buffer) unpack() {
 
 // raw returns the 16-bit elements, for reading or writing, and drops the packed form.
 func (b *buffer) raw() []uint16 {
+	if b.of != nil {
+		return b.of.raw()[b.at : b.at+b.n]
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.unpack()
@@ -79,6 +82,9 @@ func (b *buffer) raw() []uint16 {
 
 // read returns the elements [off, off+n) of a 16-bit buffer, for reading, however they are held.
 func (b *buffer) read(off, n int) []uint16 {
+	if b.of != nil {
+		return b.of.read(b.at+off, n)
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.half != nil || b.packed == nil {

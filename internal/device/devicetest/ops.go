@@ -230,7 +230,15 @@ func (s *suite) rope(t *testing.T) {
 			}
 		}
 		s.d.RoPE(x, n, heads, k, cos, sin)
-		near(t, "RoPE", s.result(t, x, len(want)), want, 1e-6)
+		got := s.result(t, x, len(want))
+		near(t, "RoPE", got, want, 1e-6)
+		if d, ok := s.d.(device.Rotator); ok {
+			y, _ := s.buf(t, device.F32, append(xs[:len(want):len(want)], guard))
+			c, _ := s.buf(t, device.F32, append(cos, 9, 9))
+			sn, _ := s.buf(t, device.F32, append(sin, 9, 9))
+			d.Rotate(y, n, heads, k, c, sn)
+			same(t, s.result(t, y, len(want)), got)
+		}
 	}
 }
 

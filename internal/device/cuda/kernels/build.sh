@@ -1,18 +1,17 @@
 #!/usr/bin/env bash
-# Compiles every kernel source to PTX for compute capability 8.0, which the driver of any later GPU turns into its own code:
-# kernels/build.sh [directory for the result [sources]]. The result depends on the sources and the release of nvcc alone; the files
-# that are committed are from release 11.8, the oldest that the program wants to run with.
+# Compiles kernels/*.cu to PTX, build.sh [directory for the result [sources]], to kernels/ptx without arguments. The code is for compute
+# capability 8.0, and drivers compile it for what is newer. The result depends on the sources and the release of nvcc alone; what is
+# committed is written by 11.8.
 set -euo pipefail
 cd "$(dirname "$0")"
-out=${1:-ptx}
-shift $(($# > 0 ? 1 : 0))
-mkdir -p "$out"
-[ $# -gt 0 ] || set -- *.cu
-for source in "$@"; do
-	[ -e "$source" ] || continue
-	name=$(basename "$source" .cu)
-	nvcc -ptx -arch=compute_80 -O3 -std=c++17 -I . "$source" -o "$out/.$name.ptx"
-	# Comments name the release of the compiler and nothing that the driver reads.
-	sed -e 's,[[:space:]]*//.*$,,' -e '/^[[:space:]]*$/d' "$out/.$name.ptx" >"$out/$name.ptx"
-	rm "$out/.$name.ptx"
+to=${1:-ptx}
+mkdir -p "$to"
+sources=("${@:2}")
+[ $# -gt 1 ] || sources=(*.cu)
+for f in "${sources[@]}"; do
+	name=$(basename "$f" .cu)
+	"${NVCC:-nvcc}" -ptx -arch=compute_80 -std=c++17 -O3 -I. "$f" -o "$to/.$name"
+	# Comments name the build of the compiler and nothing that a driver reads.
+	sed -e 's,[[:space:]]*//.*$,,' -e '/^[[:space:]]*$/d' "$to/.$name" >"$to/$name.ptx"
+	rm "$to/.$name"
 done

@@ -1,0 +1,14 @@
+package device
+
+// Fault is what an operation that returns no error panics with where the device cannot carry it out: for want of memory, or because
+// the device failed. It is not for wrong sizes, which are bugs and panic with text.
+type Fault struct {
+	Op  string // the operation, such as "Attention"
+	Err error
+}
+
+// Error names the operation and the cause.
+func (f *Fault) Error() string { return "device: " + f.Op + ": " + f.Err.Error() }
+
+// Unwrap returns the cause.
+func (f *Fault) Unwrap() error { return f.Err }
