@@ -33,8 +33,10 @@ struct Dots {
 
 template <int TERMS, int MT, int NB>
 DEVICE void dots_clear(Dots<TERMS, MT, NB> &d) {
-	clear(d.high);
-	clear(d.low);
+	UNROLL for (int m = 0; m < MT; m++) UNROLL for (int n = 0; n < NB; n++) UNROLL for (int e = 0; e < 4; e++) {
+		d.high[m][n][e] = 0;
+		if (TERMS > 1) d.low[TERMS > 1 ? m : 0][TERMS > 1 ? n : 0][e] = 0;
+	}
 }
 
 // dots_sum leaves the sum of both in high.
