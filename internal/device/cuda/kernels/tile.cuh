@@ -18,14 +18,14 @@ DEVICE int tile_piece(int row, int piece) {
 // With CHECK rows from rows on become zeros; without it the matrix has them all.
 template <int KP, int TERMS, int ROWS, int THREADS, bool CHECK>
 DEVICE void tile_load(char *tile, const uint16_t *planes, long long stride, int row, int rows) {
-	const int pieces = KP / 8;
-	UNROLL for (int term = 0; term < TERMS; term++) {
-		const uint16_t *from = planes + term * stride + (long long)row * KP;
-		UNROLL for (int i = 0; i < (ROWS * pieces + THREADS - 1) / THREADS; i++) {
-			const int n = i * THREADS + threadIdx.x, r = n / pieces, p = n % pieces;
+	const unsigned pieces = KP / 8;
+	UNROLL for (int t = 0; t < TERMS; t++) {
+		const uint16_t *from = planes + t * stride + (long long)row * KP + threadIdx.x * 8;
+		UNROLL for (unsigned i = 0; i < (ROWS * pieces + THREADS - 1) / THREADS; i++) {
+			const unsigned n = i * THREADS + threadIdx.x, r = n / pieces;
 			if (ROWS * pieces % THREADS == 0 || n < ROWS * pieces) {
-				const bool there = !CHECK || row + r < rows;
-				copy16_async(tile + term * (ROWS * KP * 2) + tile_piece<KP>(r, p), there ? from + r * KP + p * 8 : planes, there ? 16 : 0);
+				const bool there = !CHECK || row + (int)r < rows;
+				copy16_async(tile + t * (ROWS * KP * 2) + tile_piece<KP>(r, n % pieces), there ? from + i * (THREADS * 8) : planes, there ? 16 : 0);
 			}
 		}
 	}
@@ -60,29 +60,49 @@ DEVICE constexpr int pair_left(int terms, int n) { return terms == 1 ? 0 : n == 
 DEVICE constexpr int pair_right(int terms, int n) { return terms == 1 ? 0 : n == 0 ? 1 : n == 1 ? 2 : n == 2 ? 0 : n == 3 ? 1 : 0; }
 
 template <int A, int B, int C>
-DEVICE void clear(float (&d)[A][B][C]) {
+DEVICE void tile_clear(float (&d)[A][B][C]) {
 	UNROLL for (int i = 0; i < A; i++) UNROLL for (int j = 0; j < B; j++) UNROLL for (int k = 0; k < C; k++) d[i][j][k] = 0;
 }
 
+// tile_fragments and tile_fragments_trans read N fragments of 16 rows of each plane of a tile of ROWS rows, where a lane reads them; those
+// of the first one after the other down the rows, those of the second along the columns.
+template <int KP, int TERMS, int N, int ROWS>
+DEVICE void tile_fragments(uint32_t (&f)[TERMS][N][4], const char *tile, int at) {
+	UNROLL for (int t = 0; t < TERMS; t++) UNROLL for (int n = 0; n < N; n++) ldmatrix4(f[t][n], tile + (t * ROWS + n * 16) * (2 * KP) + at);
+}
+template <int KP, int TERMS, int N, int ROWS>
+DEVICE void tile_fragments_trans(uint32_t (&f)[TERMS][N][4], const char *tile, int at, int step) {
+	UNROLL for (int t = 0; t < TERMS; t++)
+		UNROLL for (int n = 0; n < N; n++) ldmatrix4_trans(f[t][n], tile + t * ROWS * (2 * KP) + tile_step(at, step + n));
+}
+
+template <int A, int B>
+DEVICE void tile_copy(uint32_t (&d)[A][B][4], const uint32_t (&s)[A][B][4]) {
+	UNROLL for (int i = 0; i < A; i++) UNROLL for (int j = 0; j < B; j++) UNROLL for (int k = 0; k < 4; k++) d[i][j][k] = s[i][j][k];
+}
+
 // tile_dots: d[i][j] = a[i]·b[j] for 16*MT rows of a tile of AROWS rows and 8*NB rows of one of BROWS. Of three planes, the products
-// besides that of the first ones have a sum of their own until the end.
+// besides that of the first ones have a sum of their own until the end. Fragments are read one step ahead.
 template <int KP, int TERMS, int MT, int NB, int AROWS, int BROWS>
 DEVICE void tile_dots(float (&d)[MT][NB][4], const char *a, const char *b) {
-	const int at = lane_of_a<KP>(), bt = lane_of_b<KP>(), wide = TERMS > 1 && NB > 4 ? 4 : NB;
-	clear(d);
-	UNROLL for (int n0 = 0; n0 < NB; n0 += wide) {
+	const int at = lane_of_a<KP>(), bt = lane_of_b<KP>();
+	const int part = TERMS == 1 || NB < 4 ? NB : 4, wide = TERMS == 1 ? 2 : part, steps = part / wide, row = 2 * KP;
+	tile_clear(d);
+	UNROLL for (int n0 = 0; n0 < NB; n0 += part) {
 		float low[MT][wide][4];
-		clear(low);
-		UNROLL for (int k = 0; k < KP / 16; k++) {
-			uint32_t x[TERMS][MT][4], y[TERMS][wide / 2][4];
-			UNROLL for (int t = 0; t < TERMS; t++) {
-				UNROLL for (int m = 0; m < MT; m++) ldmatrix4(x[t][m], a + (t * AROWS + m * 16) * (2 * KP) + tile_step(at, k));
-				UNROLL for (int n = 0; n < wide / 2; n++) ldmatrix4(y[t][n], b + (t * BROWS + n0 * 8 + n * 16) * (2 * KP) + tile_step(bt, k));
-			}
-			UNROLL for (int p = 0; p < term_pairs(TERMS); p++) {
-				const int i = pair_left(TERMS, p), j = pair_right(TERMS, p);
-				UNROLL for (int m = 0; m < MT; m++)
-					UNROLL for (int n = 0; n < wide; n++) mma_half(i + j > 0 ? low[m][n] : d[m][n0 + n], x[i][m], y[j][n / 2], n % 2);
+		uint32_t x[TERMS][MT][4], y[TERMS][wide / 2][4], x1[TERMS][MT][4], y1[TERMS][wide / 2][4];
+		tile_clear(low);
+		tile_fragments<KP, TERMS, MT, AROWS>(x1, a, tile_step(at, 0));
+		tile_fragments<KP, TERMS, wide / 2, BROWS>(y1, b + n0 * 8 * row, tile_step(bt, 0));
+		UNROLL for (int i = 0; i < KP / 16 * steps; i++) {
+			const int j = i + 1, from = n0 + i % steps * wide;
+			if (i % steps == 0) tile_copy(x, x1);
+			tile_copy(y, y1);
+			if (j % steps == 0 && j / steps < KP / 16) tile_fragments<KP, TERMS, MT, AROWS>(x1, a, tile_step(at, j / steps));
+			if (j / steps < KP / 16) tile_fragments<KP, TERMS, wide / 2, BROWS>(y1, b + (n0 + j % steps * wide) * 8 * row, tile_step(bt, j / steps));
+			UNROLL for (int p = 0; p < term_pairs(TERMS); p++) UNROLL for (int m = 0; m < MT; m++) UNROLL for (int n = 0; n < wide; n++) {
+				const int u = pair_left(TERMS, p), v = pair_right(TERMS, p);
+				mma_half(u + v > 0 ? low[m][n] : d[m][from + n], x[u][m], y[v][n / 2], n % 2);
 			}
 		}
 		if (TERMS > 1) {
@@ -109,24 +129,25 @@ DEVICE void tile_weights(uint32_t (&w)[TERMS][MT][NB / 2][4], const float (&d)[M
 // 64. Of three planes, the products of the tile are summed before d is added to them: sums of many tiles round to nearest.
 template <int KP, int TERMS, int MT, int KT, int NB, int BROWS>
 DEVICE void tile_sum(float (&d)[MT][NB][4], const uint32_t (&w)[TERMS][MT][KT][4], const char *b) {
-	const int bt = lane_of_rows<KP>(), outer = TERMS > 1 ? 4 : NB, wide = TERMS > 1 ? 4 : 2;
-	UNROLL for (int o = 0; o < NB; o += outer) {
+	const int at = lane_of_rows<KP>(), part = TERMS == 1 ? NB : 4, wide = TERMS == 1 ? 2 : 4, steps = part / wide;
+	UNROLL for (int n0 = 0; n0 < NB; n0 += part) {
 		float high[MT][wide][4], low[MT][wide][4];
-		clear(high);
-		clear(low);
-		UNROLL for (int k = 0; k < KT; k++) UNROLL for (int n0 = o; n0 < o + outer; n0 += wide) {
-			uint32_t y[TERMS][wide / 2][4];
-			UNROLL for (int t = 0; t < TERMS; t++)
-				UNROLL for (int n = 0; n < wide / 2; n++) ldmatrix4_trans(y[t][n], b + (t * BROWS + k * 16) * (2 * KP) + tile_step(bt, n0 / 2 + n));
-			UNROLL for (int p = 0; p < term_pairs(TERMS); p++) {
-				const int i = pair_left(TERMS, p), j = pair_right(TERMS, p);
-				UNROLL for (int m = 0; m < MT; m++) UNROLL for (int n = 0; n < wide; n++)
-					mma_half(TERMS == 1 ? d[m][n0 + n] : i + j > 0 ? low[m][n] : high[m][n], w[i][m][k], y[j][n / 2], n % 2);
+		uint32_t y[TERMS][wide / 2][4], y1[TERMS][wide / 2][4];
+		tile_clear(high);
+		tile_clear(low);
+		tile_fragments_trans<KP, TERMS, wide / 2, BROWS>(y1, b, at, n0 / 2);
+		UNROLL for (int i = 0; i < KT * steps; i++) {
+			const int k = i / steps, j = i + 1, from = n0 + i % steps * wide;
+			tile_copy(y, y1);
+			if (j < KT * steps) tile_fragments_trans<KP, TERMS, wide / 2, BROWS>(y1, b + j / steps * 16 * (2 * KP), at, (n0 + j % steps * wide) / 2);
+			UNROLL for (int p = 0; p < term_pairs(TERMS); p++) UNROLL for (int m = 0; m < MT; m++) UNROLL for (int n = 0; n < wide; n++) {
+				const int u = pair_left(TERMS, p), v = pair_right(TERMS, p);
+				mma_half(TERMS == 1 ? d[m][from + n] : u + v > 0 ? low[m][n] : high[m][n], w[u][m][k], y[v][n / 2], n % 2);
 			}
 		}
 		if (TERMS > 1) {
 			UNROLL for (int m = 0; m < MT; m++) UNROLL for (int n = 0; n < wide; n++) UNROLL for (int e = 0; e < 4; e++)
-				d[m][o + n][e] += high[m][n][e] + low[m][n][e];
+				d[m][n0 + n][e] += high[m][n][e] + low[m][n][e];
 		}
 	}
 }

@@ -1,0 +1,15 @@
+// Sums of attention over blocks of queries and keys. See attnblocks.cuh.
+#include "attnblocks.cuh"
+
+// scale is that of scores times log2(e), lse natural. The names are those of attnstats.cu.
+#define BLOCKS(NAME, TERMS, RESIDENT)                                                                                                        \
+	BOUNDED(NAME, 256, 2)                                                                                                                     \
+	(double *blocks, int width, int number, const uint16_t *q, const uint16_t *k, const float *lse, const int *masks, int heads, int group,    \
+	 int t, int tp, int panels, float scale) {                                                                                                \
+		attn_blocks<TERMS, RESIDENT>(blocks, width, number, q, k, lse, masks, heads, group, t, tp, panels, scale);                            \
+	}                                                                                                                                         \
+	EXPORT(NAME)
+
+BLOCKS(attn_blocks_1, 1, true)
+BLOCKS(attn_blocks_3, 3, true)
+BLOCKS(attn_blocks_3_passing, 3, false)
