@@ -43,7 +43,6 @@ type Device struct {
 	solver  *solver            // guarded by work; nil where there is no cuSOLVER
 
 	uploads chan *slot
-	rotary  rotary
 
 	order   sync.Mutex // guards what follows and the state of buffers; taken after work
 	compute *timeline
