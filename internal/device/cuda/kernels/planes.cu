@@ -1,5 +1,5 @@
 // What the kernels of attention read: rows as planes of bfloat16 values, and what its gradients know of each query.
-#include "common.cuh"
+#include "split.cuh"
 
 // eight reads columns col to col+7 of a row of dim values, zeros past its end.
 DEVICE void eight(float (&x)[8], const float *row, int col, int dim) {
@@ -11,10 +11,10 @@ DEVICE void eight(float (&x)[8], const float *row, int col, int dim) {
 	}
 }
 
-// attention_split writes rows [seqs, t, ld] of heads of dim values, times sign, as planes [terms][seqs, heads, tp, kp], whose sum they
+// attention_planes writes rows [seqs, t, ld] of heads of dim values, times sign, as planes [terms][seqs, heads, tp, kp], whose sum they
 // are (one plane: rounded); what is past t or dim is zeros. x points at the first head. Blocks count eighths of rows by 256, heads,
 // and sequences.
-KERNEL(attention_split)(uint16_t *planes, const float *x, long long ld, int t, int tp, int dim, int kp, int terms, float sign) {
+KERNEL(attention_planes)(uint16_t *planes, const float *x, long long ld, int t, int tp, int dim, int kp, int terms, float sign) {
 	const int n = blockIdx.x * 256 + threadIdx.x, row = n / (kp / 8), col = n % (kp / 8) * 8;
 	if (row >= tp) return;
 	float v[8];
@@ -23,26 +23,33 @@ KERNEL(attention_split)(uint16_t *planes, const float *x, long long ld, int t, i
 	UNROLL for (int i = 0; i < 8; i++) v[i] *= sign;
 	const long long heads = (long long)gridDim.y * gridDim.z, head = (long long)blockIdx.z * gridDim.y + blockIdx.y;
 	uint16_t *to = planes + (head * tp + row) * kp + col;
-	for (int term = 0; term < terms; term++, to += heads * tp * kp) {
-		uint4 w;
-		w.x = bf16_pair(v[0], v[1]), w.y = bf16_pair(v[2], v[3]), w.z = bf16_pair(v[4], v[5]), w.w = bf16_pair(v[6], v[7]);
-		*(uint4 *)to = w;
-		const uint32_t pair[4] = {w.x, w.y, w.z, w.w};
-		UNROLL for (int i = 0; i < 4; i++) v[2 * i] -= bits_float(pair[i] << 16), v[2 * i + 1] -= bits_float(pair[i] & 0xffff0000u);
+	for (int n = 0; n < terms; n++, to += heads * tp * kp) {
+		uint32_t pair[4];
+		UNROLL for (int i = 0; i < 4; i++) {
+			const uint32_t low = term(v[2 * i]);
+			pair[i] = low | (uint32_t)term(v[2 * i + 1]) << 16;
+		}
+		*(uint4 *)to = make_uint4(pair[0], pair[1], pair[2], pair[3]);
 	}
 }
-EXPORT(attention_split)
+EXPORT(attention_planes)
 
 // attention_delta writes for each query of heads delta = dout·out, summed in float64, and its lse in base 2, [seqs, heads, tp] each: past
-// t zeros, and +Inf, under which every weight is 0. out and dout are [seqs, t, ld], lse [seqs, all, t]; all three point at the
-// first head. A warp takes a query; blocks count queries by 8, heads, and sequences.
-KERNEL(attention_delta)(float *lse2, float *delta, const float *lse, const float *out, const float *dout, long long ld, int all, int t, int tp, int dim) {
+// t zeros, and +Inf, under which every weight is 0. Where planes of dout are rounded (terms is 1), dout is taken as rounded: so the slopes
+// of a row sum to zero. out and dout are [seqs, t, ld], lse [seqs, all, t]; all three point at the first head. A warp takes a query;
+// blocks count queries by 8, heads, and sequences.
+KERNEL(attention_delta)
+(float *lse2, float *delta, const float *lse, const float *out, const float *dout, long long ld, int all, int t, int tp, int dim, int terms) {
 	const int i = blockIdx.x * 8 + warp();
 	if (i >= tp) return;
 	double sum = 0;
 	if (i < t) {
 		const long long at = ((long long)blockIdx.z * t + i) * ld + (long long)blockIdx.y * dim;
-		for (int c = lane(); c < dim; c += 32) sum += (double)out[at + c] * dout[at + c];
+		for (int c = lane(); c < dim; c += 32) {
+			float x = dout[at + c], rest = x;
+			if (terms == 1) x = bf16_to(term(rest));
+			sum += (double)out[at + c] * x;
+		}
 	}
 	sum = warp_sum(sum);
 	if (lane() == 0) {
