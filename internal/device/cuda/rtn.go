@@ -48,5 +48,3 @@ func (d *Device) NotFinite(w device.Buf, rows, n int) int {
 	}
 	return row*n + col
 }
-
-var _ device.Quantizer = (*Device)(nil)
