@@ -85,7 +85,7 @@ template <class T>
 struct Device {
 	CUdeviceptr p;
 	size_t n;
-	explicit Device(size_t n) : n(n) { CHECK(cuMemAlloc(&p, n * sizeof(T))); }
+	explicit Device(size_t n) : n(n) { CHECK(cuMemAlloc(&p, (n ? n : 1) * sizeof(T))); }
 	explicit Device(const std::vector<T> &x) : Device(x.size()) { CHECK(cuMemcpyHtoD(p, x.data(), n * sizeof(T))); }
 	~Device() { cuMemFree(p); }
 	operator T *() const { return reinterpret_cast<T *>(p); }
