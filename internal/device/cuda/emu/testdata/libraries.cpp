@@ -10,7 +10,7 @@
 struct Matrix {
 	int rows, columns, ld;
 	std::vector<float> x;
-	Matrix(int rows, int columns, int more, unsigned seed) : rows(rows), columns(columns), ld(rows + more), x(normal((size_t)ld * columns, seed)) {}
+	Matrix(int rows, int columns, int more, unsigned seed) : rows(rows), columns(columns), ld(rows + more > 0 ? rows + more : 1), x(normal((size_t)ld * columns, seed)) {}
 	float &at(int i, int j) { return x[(size_t)j * ld + i]; }
 	float &at(bool turned, int i, int j) { return turned ? at(j, i) : at(i, j); }
 	// stored rounds the values to a type and returns them as the device has them.
