@@ -119,4 +119,3 @@ func comparePTX(dir, source, version string) error {
 	}
 	return nil
 }
-
