@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 
+	"modelpress/internal/device"
 	"modelpress/internal/num"
 )
 
@@ -40,6 +41,36 @@ func (m *Model) HeadGrad(grad, x []float32, n, rowsPerChunk int, g *HeadGrads, f
 	if n < 0 || rowsPerChunk <= 0 || len(x) < n*d || grad != nil && len(grad) < n*d {
 		panic(fmt.Sprintf("nn: gradient of the head by %d values for %d rows of width %d, %d a chunk", len(x), n, d, rowsPerChunk))
 	}
+	var put func(lo, n int)
+	if grad != nil {
+		put = func(lo, n int) { m.Dev.Download(grad[lo*d:(lo+n)*d], m.head.grad, 0) }
+	}
+	return m.headGrad(n, rowsPerChunk, m.hostRows(x), put, g, func(row0, rows int, buf device.Buf) error {
+		logits := m.head.view(m.Dev, rows*v)
+		err := f(row0, rows, logits)
+		if err == nil && (put != nil || g != nil) && m.Dev.Host(buf) == nil {
+			m.Dev.Upload(buf, 0, logits)
+		}
+		return err
+	})
+}
+
+// HeadGradBuf is HeadGrad of states, gradients and logits on the device.
+func (m *Model) HeadGradBuf(grad, x device.Buf, n, rowsPerChunk int, g *HeadGrads, f func(row0, rows int, logits device.Buf) error) error {
+	d := m.Arch.D
+	if n < 0 || rowsPerChunk <= 0 || x.Len() < n*d || grad != nil && grad.Len() < n*d {
+		panic(fmt.Sprintf("nn: gradient of the head by %d values for %d rows of width %d, %d a chunk", x.Len(), n, d, rowsPerChunk))
+	}
+	var put func(lo, n int)
+	if grad != nil {
+		put = func(lo, n int) { m.Dev.Copy(grad, lo*d, m.head.grad, 0, n*d) }
+	}
+	return m.headGrad(n, rowsPerChunk, m.bufRows(x), put, g, f)
+}
+
+// headGrad is HeadGrad of n rows x. put takes the gradient by rows from lo on out of the head; nil where it is not wanted.
+func (m *Model) headGrad(n, rowsPerChunk int, x rowsOf, put func(lo, n int), g *HeadGrads, f func(row0, rows int, logits device.Buf) error) error {
+	d, v := m.Arch.D, m.Arch.V
 	h, err := m.loadHead()
 	if err != nil {
 		return fmt.Errorf("nn: output head: %w", err)
@@ -55,38 +86,34 @@ func (m *Model) HeadGrad(grad, x []float32, n, rowsPerChunk int, g *HeadGrads, f
 	}
 	for lo := 0; lo < n; lo += rows {
 		c := min(rows, n-lo)
-		m.Dev.Upload(h.x, 0, x[lo*d:(lo+c)*d])
-		m.normalize(h.grad, h.x, h.norm, c)
+		in := x(h, lo, c)
+		m.normalize(h.grad, in, h.norm, c)
 		m.Dev.MatMulNT(h.logits, h.grad, h.w, c, v, d, 0)
-		logits := h.view(m.Dev, c*v)
-		if err := f(lo, c, logits); err != nil {
+		if err := f(lo, c, h.logits); err != nil {
 			return err
 		}
-		if grad == nil && g == nil {
+		if put == nil && g == nil {
 			continue
 		}
-		if m.Dev.Host(h.logits) == nil {
-			m.Dev.Upload(h.logits, 0, logits)
-		}
-		m.headBack(h, g, c)
-		if grad != nil {
-			m.Dev.Download(grad[lo*d:(lo+c)*d], h.grad, 0)
+		m.headBack(h, in, g, c)
+		if put != nil {
+			put(lo, c)
 		}
 	}
 	return nil
 }
 
-// headBack turns the gradient by the logits of c rows into that by the head's input, in h.grad.
-func (m *Model) headBack(h *head, g *HeadGrads, c int) {
+// headBack turns the gradient by the logits of c rows into that by the head's input x, in h.grad.
+func (m *Model) headBack(h *head, x device.Buf, g *HeadGrads, c int) {
 	d, v := m.Arch.D, m.Arch.V
 	if g != nil {
 		m.Dev.MatMulTN(g.W, h.logits, h.grad, c, v, d, 1)
 	}
 	m.Dev.MatMulNN(h.grad, h.logits, h.w, c, v, d, 0)
 	if g != nil {
-		m.normGrad(g.Norm, h.grad, h.x, h.tmp, c)
+		m.normGrad(g.Norm, h.grad, x, h.tmp, c)
 	}
-	m.normBack(h.grad, h.x, h.norm, c)
+	m.normBack(h.grad, x, h.norm, c)
 }
 
 // crossEntropy replaces logits [rows, V] by the gradient of the cross entropy by them and adds that of each row to sum.
