@@ -1,16 +1,14 @@
 package device
 
-import "fmt"
-
-// Fault is what an operation panics with that a device could not carry out: for want of memory, or because the device failed.
-// Whoever runs operations for a user recovers it and nothing else.
+// Fault is what an operation that returns no error panics with where the device cannot carry it out: for want of memory, or because
+// the device failed. It is not for wrong sizes, which are bugs and panic with text.
 type Fault struct {
 	Op  string // the operation, such as "Attention"
 	Err error
 }
 
-// Error implements error.
-func (f *Fault) Error() string { return fmt.Sprintf("device: %s: %v", f.Op, f.Err) }
+// Error names the operation and the cause.
+func (f *Fault) Error() string { return "device: " + f.Op + ": " + f.Err.Error() }
 
 // Unwrap returns the cause.
 func (f *Fault) Unwrap() error { return f.Err }

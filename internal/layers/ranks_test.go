@@ -31,6 +31,7 @@ var ranks = map[string]int{
 	"formats/gguf":               3,
 	"internal/device/cpu":        3,
 	"internal/device/cuda":       3,
+	"internal/device/cuda/emu":   3,
 	"internal/device/devicetest": 3,
 
 	"formats/imatrix":        4,
@@ -68,6 +69,7 @@ var testHelpers = map[string]bool{
 	"internal/testmodel":         true,
 	"internal/device/cpu":        true,
 	"internal/device/devicetest": true,
+	"internal/device/cuda/emu":   true,
 }
 
 // rankOf returns the rank of a package, by its path in the module.

@@ -81,7 +81,7 @@ func (m *Model) EmbedBuf(dst device.Buf, ids []int32) error {
 	if !ok {
 		return fmt.Errorf("nn: embed: %w", formats.Errorf("", m.Arch.Embed, "no such tensor"))
 	}
-	if err := m.uploadRows(&m.scratch.table, kindOf(t.DType), m.Arch.Embed, rows); err != nil {
+	if err := m.uploadRows(&m.scratch.table, KindOf(t.DType), m.Arch.Embed, rows); err != nil {
 		return fmt.Errorf("nn: embed: %w", err)
 	}
 	m.Dev.Gather(dst, m.scratch.table, place, d)
@@ -136,7 +136,7 @@ func (m *Model) uploadRows(b *device.Buf, kind device.Kind, name string, rows []
 // rows uploads some rows of width d to buf[off:], as they are stored where buf is of that type.
 func (u *uploader) rows(buf device.Buf, off int, name string, rows []int32, d int) error {
 	t, _ := u.src.Lookup(name)
-	if raw := t.DType == formats.BF16 || t.DType == formats.F16 || t.DType == formats.F32; !raw || kindOf(t.DType) != buf.Kind() {
+	if raw := t.DType == formats.BF16 || t.DType == formats.F16 || t.DType == formats.F32; !raw || KindOf(t.DType) != buf.Kind() {
 		v := make([]float32, len(rows)*d)
 		for i, r := range rows {
 			if err := formats.ReadF32(u.src, name, v[i*d:(i+1)*d], int64(r)*int64(d)); err != nil {

@@ -13,7 +13,7 @@ type head struct {
 	w         device.Buf // [V, D]
 	x, logits device.Buf // [rows, D], [rows, V]
 	grad, tmp device.Buf // [rows, D]
-	host      []float32
+	host      []float32  // logits, where the host cannot address them
 }
 
 // bufs lists the buffers of a head, but for those of the norm.
@@ -25,21 +25,17 @@ func (h *head) free() { release(h.bufs()) }
 // rowsPerChunk rows at a time. f gets the first row of the chunk, its number of rows, and their logits [rows, V], valid
 // during the call. The head's weights stay loaded until [Model.Release] or [Model.Refresh].
 func (m *Model) Head(x []float32, t int, rowsPerChunk int, f func(row0, rows int, logits []float32) error) error {
-	d, v := m.Arch.D, m.Arch.V
-	if t < 0 || rowsPerChunk <= 0 || len(x) < t*d {
-		panic(fmt.Sprintf("nn: Head of %d values for %d positions of width %d, %d a chunk", len(x), t, d, rowsPerChunk))
-	}
-	return m.logits(t, rowsPerChunk, m.hostRows(x), func(row0, rows int, logits device.Buf) error {
-		return f(row0, rows, m.head.view(m.Dev, rows*v))
-	})
+	return m.HeadLogits(x, t, rowsPerChunk, func(row0 int, l *Logits) error { return f(row0, l.Rows, l.Floats()) })
 }
 
-// HeadBuf is Head of states on the device, whose logits stay there.
-func (m *Model) HeadBuf(x device.Buf, t int, rowsPerChunk int, f func(row0, rows int, logits device.Buf) error) error {
-	if t < 0 || rowsPerChunk <= 0 || x.Len() < t*m.Arch.D {
-		panic(fmt.Sprintf("nn: Head of %d values for %d positions of width %d, %d a chunk", x.Len(), t, m.Arch.D, rowsPerChunk))
-	}
-	return m.logits(t, rowsPerChunk, m.bufRows(x), f)
+// HeadLogits is Head with logits that the host need not see.
+func (m *Model) HeadLogits(x []float32, t int, rowsPerChunk int, f func(row0 int, l *Logits) error) error {
+	return m.headLogits(len(x), t, rowsPerChunk, m.hostRows(x), f)
+}
+
+// HeadLogitsBuf is HeadLogits of states on the device.
+func (m *Model) HeadLogitsBuf(x device.Buf, t int, rowsPerChunk int, f func(row0 int, l *Logits) error) error {
+	return m.headLogits(x.Len(), t, rowsPerChunk, m.bufRows(x), f)
 }
 
 // rowsOf returns n rows of hidden states from row lo on, on the device, for a head with room for them.
@@ -62,9 +58,12 @@ func (m *Model) bufRows(x device.Buf) rowsOf {
 	return func(_ *head, lo, n int) device.Buf { return m.Dev.Slice(x, lo*d, n*d) }
 }
 
-// logits shows f the logits of t rows.
-func (m *Model) logits(t, rowsPerChunk int, x rowsOf, f func(row0, rows int, logits device.Buf) error) error {
+// headLogits is HeadLogits of t rows x of values hidden states.
+func (m *Model) headLogits(values, t, rowsPerChunk int, x rowsOf, f func(row0 int, l *Logits) error) error {
 	d, v := m.Arch.D, m.Arch.V
+	if t < 0 || rowsPerChunk <= 0 || values < t*d {
+		panic(fmt.Sprintf("nn: Head of %d values for %d positions of width %d, %d a chunk", values, t, d, rowsPerChunk))
+	}
 	h, err := m.loadHead()
 	if err != nil {
 		return fmt.Errorf("nn: output head: %w", err)
@@ -77,22 +76,16 @@ func (m *Model) logits(t, rowsPerChunk int, x rowsOf, f func(row0, rows int, log
 		n := min(rows, t-lo)
 		m.normalize(h.x, x(h, lo, n), h.norm, n)
 		m.Dev.MatMulNT(h.logits, h.x, h.w, n, v, d, 0)
-		if err := f(lo, n, h.logits); err != nil {
+		if err := f(lo, h.view(m, n)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (h *head) view(dev device.Device, n int) []float32 {
-	if host := dev.Host(h.logits); host != nil {
-		return host[:n]
-	}
-	if len(h.host) < n {
-		h.host = make([]float32, n)
-	}
-	dev.Download(h.host[:n], h.logits, 0)
-	return h.host[:n]
+// view shows the logits of n rows.
+func (h *head) view(m *Model, n int) *Logits {
+	return &Logits{Rows: n, v: m.Arch.V, dev: m.Dev, buf: h.logits, room: &h.host}
 }
 
 func (m *Model) loadHead() (*head, error) {

@@ -19,8 +19,8 @@ func (m *Model) HeadBack(grad, x []float32, targets []int32, rowsPerChunk int) (
 		}
 	}
 	loss := 0.0
-	err := m.HeadGrad(grad, x, len(targets), rowsPerChunk, nil, func(row0, rows int, logits []float32) (err error) {
-		loss, err = m.crossEntropy(loss, logits, targets[row0:row0+rows])
+	err := m.HeadLogitsGrad(grad, x, len(targets), rowsPerChunk, nil, func(row0 int, l *Logits) (err error) {
+		loss, err = m.crossEntropy(loss, l, targets[row0:row0+l.Rows])
 		return err
 	})
 	if err != nil {
@@ -37,40 +37,39 @@ func (m *Model) HeadBack(grad, x []float32, targets []int32, rowsPerChunk int) (
 // Rows are taken rowsPerChunk at a time; memory beside the head's weights is 4*rowsPerChunk*(2D + V) bytes, D more floats
 // a row where LayerNorm's gain is masked. The weights stay loaded until [Model.Release] or [Model.Refresh].
 func (m *Model) HeadGrad(grad, x []float32, n, rowsPerChunk int, g *HeadGrads, f func(row0, rows int, logits []float32) error) error {
-	d, v := m.Arch.D, m.Arch.V
-	if n < 0 || rowsPerChunk <= 0 || len(x) < n*d || grad != nil && len(grad) < n*d {
-		panic(fmt.Sprintf("nn: gradient of the head by %d values for %d rows of width %d, %d a chunk", len(x), n, d, rowsPerChunk))
-	}
+	return m.HeadLogitsGrad(grad, x, n, rowsPerChunk, g, func(row0 int, l *Logits) error { return f(row0, l.Rows, l.Edit()) })
+}
+
+// HeadLogitsGrad is HeadGrad with logits that the host need not see: f replaces them by what [Logits.Edit] returns, or by
+// [Logits.LogitLoss].
+func (m *Model) HeadLogitsGrad(grad, x []float32, n, rowsPerChunk int, g *HeadGrads, f func(row0 int, l *Logits) error) error {
+	d, size := m.Arch.D, len(x)
 	var put func(lo, n int)
 	if grad != nil {
+		size = min(size, len(grad))
 		put = func(lo, n int) { m.Dev.Download(grad[lo*d:(lo+n)*d], m.head.grad, 0) }
 	}
-	return m.headGrad(n, rowsPerChunk, m.hostRows(x), put, g, func(row0, rows int, buf device.Buf) error {
-		logits := m.head.view(m.Dev, rows*v)
-		err := f(row0, rows, logits)
-		if err == nil && (put != nil || g != nil) && m.Dev.Host(buf) == nil {
-			m.Dev.Upload(buf, 0, logits)
-		}
-		return err
-	})
+	return m.headLogitsGrad(size, n, rowsPerChunk, m.hostRows(x), put, g, f)
 }
 
-// HeadGradBuf is HeadGrad of states, gradients and logits on the device.
-func (m *Model) HeadGradBuf(grad, x device.Buf, n, rowsPerChunk int, g *HeadGrads, f func(row0, rows int, logits device.Buf) error) error {
-	d := m.Arch.D
-	if n < 0 || rowsPerChunk <= 0 || x.Len() < n*d || grad != nil && grad.Len() < n*d {
-		panic(fmt.Sprintf("nn: gradient of the head by %d values for %d rows of width %d, %d a chunk", x.Len(), n, d, rowsPerChunk))
-	}
+// HeadLogitsGradBuf is HeadLogitsGrad of states and gradients on the device.
+func (m *Model) HeadLogitsGradBuf(grad, x device.Buf, n, rowsPerChunk int, g *HeadGrads, f func(row0 int, l *Logits) error) error {
+	d, size := m.Arch.D, x.Len()
 	var put func(lo, n int)
 	if grad != nil {
+		size = min(size, grad.Len())
 		put = func(lo, n int) { m.Dev.Copy(grad, lo*d, m.head.grad, 0, n*d) }
 	}
-	return m.headGrad(n, rowsPerChunk, m.bufRows(x), put, g, f)
+	return m.headLogitsGrad(size, n, rowsPerChunk, m.bufRows(x), put, g, f)
 }
 
-// headGrad is HeadGrad of n rows x. put takes the gradient by rows from lo on out of the head; nil where it is not wanted.
-func (m *Model) headGrad(n, rowsPerChunk int, x rowsOf, put func(lo, n int), g *HeadGrads, f func(row0, rows int, logits device.Buf) error) error {
+// headLogitsGrad is HeadLogitsGrad of n rows x of values hidden states. put takes the gradient by rows from lo on out of the head; nil
+// where it is not wanted.
+func (m *Model) headLogitsGrad(values, n, rowsPerChunk int, x rowsOf, put func(lo, n int), g *HeadGrads, f func(row0 int, l *Logits) error) error {
 	d, v := m.Arch.D, m.Arch.V
+	if n < 0 || rowsPerChunk <= 0 || values < n*d {
+		panic(fmt.Sprintf("nn: gradient of the head by %d values for %d rows of width %d, %d a chunk", values, n, d, rowsPerChunk))
+	}
 	h, err := m.loadHead()
 	if err != nil {
 		return fmt.Errorf("nn: output head: %w", err)
@@ -89,11 +88,15 @@ func (m *Model) headGrad(n, rowsPerChunk int, x rowsOf, put func(lo, n int), g *
 		in := x(h, lo, c)
 		m.normalize(h.grad, in, h.norm, c)
 		m.Dev.MatMulNT(h.logits, h.grad, h.w, c, v, d, 0)
-		if err := f(lo, c, h.logits); err != nil {
+		l := h.view(m, c)
+		if err := f(lo, l); err != nil {
 			return err
 		}
 		if put == nil && g == nil {
 			continue
+		}
+		if l.edited && m.Dev.Host(h.logits) == nil {
+			m.Dev.Upload(h.logits, 0, l.host)
 		}
 		m.headBack(h, in, g, c)
 		if put != nil {
@@ -116,15 +119,19 @@ func (m *Model) headBack(h *head, x device.Buf, g *HeadGrads, c int) {
 	m.normBack(h.grad, x, h.norm, c)
 }
 
-// crossEntropy replaces logits [rows, V] by the gradient of the cross entropy by them and adds that of each row to sum.
-func (m *Model) crossEntropy(sum float64, logits []float32, targets []int32) (float64, error) {
-	v, nll := m.Arch.V, make([]float64, len(targets))
-	m.Dev.For(len(targets), func(i int) {
-		row := logits[i*v : (i+1)*v]
-		nll[i] = num.LogSumExp(row) - float64(row[targets[i]])
-		num.Softmax(row, row)
-		row[targets[i]]--
-	})
+// crossEntropy replaces logits by the gradient of the cross entropy by them and adds that of each row to sum.
+func (m *Model) crossEntropy(sum float64, l *Logits, targets []int32) (float64, error) {
+	nll := make([]float64, 2*len(targets))
+	nll, kl := nll[:len(targets)], nll[len(targets):]
+	if !l.LogitLoss(kl, nll, nil, targets, device.LogitWeights{Scale: 1, CE: 1}) {
+		l.Edit()
+		m.Dev.For(len(targets), func(i int) {
+			row := l.row(i)
+			nll[i] = num.LogSumExp(row) - float64(row[targets[i]])
+			num.Softmax(row, row)
+			row[targets[i]]--
+		})
+	}
 	for i, l := range nll {
 		if math.IsNaN(l) || math.IsInf(l, 0) {
 			return 0, fmt.Errorf("nn: cross entropy of row %d is not finite", i)

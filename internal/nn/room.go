@@ -11,7 +11,7 @@ func (m *Model) weightBytes(name string, n int) int64 {
 	if !ok {
 		return 0
 	}
-	return int64(n) * int64(kindOf(t.DType).Size())
+	return int64(n) * int64(KindOf(t.DType).Size())
 }
 
 // blockBytes is what the weights of layer l take on the device.

@@ -53,6 +53,16 @@ func (o AdamWStep) factors() adamFactors {
 	}
 }
 
+// Factors returns the constants of a step, rounded once, in the order in which a kernel takes them: what multiplies the gradient and the
+// parameter; Beta1, 1-Beta1, Beta2, 1-Beta2; the rate and the factor of the root with the corrections of the moments; Eps.
+func (o AdamWStep) Factors() [9]float32 {
+	if o.Step < 1 {
+		panic(fmt.Sprintf("num: AdamW: step %d, the first is 1", o.Step))
+	}
+	f := o.factors()
+	return [9]float32{f.scale, f.keep, f.old1, f.new1, f.old2, f.new2, f.rate, f.root, f.eps}
+}
+
 func (f *adamFactors) step(p, g, m, v []float32) {
 	g, m, v = g[:len(p)], m[:len(p)], v[:len(p)]
 	for i, w := range p {

@@ -3,8 +3,6 @@ package cpu
 
 import (
 	"runtime"
-	"sync"
-	"sync/atomic"
 
 	"modelpress/internal/device"
 	"modelpress/internal/num"
@@ -40,53 +38,7 @@ func (d *Device) Threads() int { return d.threads }
 
 // For runs body(0), …, body(n-1) and waits. Which thread runs which index is left open, so bodies must write to places
 // of their own. A panic in a body is raised again in the caller once all threads have stopped.
-func (d *Device) For(n int, body func(i int)) {
-	workers := min(d.threads, n)
-	if workers <= 1 {
-		for i := range n {
-			body(i)
-		}
-		return
-	}
-	run := &loop{n: int64(n), body: body}
-	run.wg.Add(workers - 1)
-	for range workers - 1 {
-		go func() {
-			defer run.wg.Done()
-			run.work()
-		}()
-	}
-	run.work()
-	run.wg.Wait()
-	if p := run.failed.Load(); p != nil {
-		panic(*p)
-	}
-}
-
-// loop is one call of For: threads take the next index until none is left.
-type loop struct {
-	n      int64
-	next   atomic.Int64
-	body   func(i int)
-	wg     sync.WaitGroup
-	failed atomic.Pointer[any]
-}
-
-func (l *loop) work() {
-	defer func() {
-		if p := recover(); p != nil {
-			l.failed.CompareAndSwap(nil, &p)
-			l.next.Store(l.n)
-		}
-	}()
-	for {
-		i := l.next.Add(1) - 1
-		if i >= l.n {
-			return
-		}
-		l.body(int(i))
-	}
-}
+func (d *Device) For(n int, body func(i int)) { device.Loop(d.threads, n, body) }
 
 // rows runs body over [0, n) in pieces of about grain elements of work, where each row costs cost. The pieces depend on
 // the sizes alone.

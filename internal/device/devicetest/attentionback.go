@@ -11,7 +11,7 @@ import (
 
 // attentionBack: the gradients of every shape and mask, with the parts of a group's query heads added up.
 func (s *suite) attentionBack(t *testing.T) {
-	for _, c := range attentionCases() {
+	for _, c := range append(attentionCases(), tileCases()...) {
 		t.Run(fmt.Sprintf("T%d_H%d_G%d_K%d_%d", c.t, c.h, c.g, c.k, len(c.masks)), func(t *testing.T) {
 			shape := device.AttnShape{T: c.t, H: c.h, G: c.g, K: c.k, Scale: float32(1 / math.Sqrt(float64(c.k)))}
 			q, qs := s.buf(t, device.F32, values(c.t*c.h*c.k, 28))
@@ -23,9 +23,9 @@ func (s *suite) attentionBack(t *testing.T) {
 			s.d.Attention(out, lse, q, k, v, shape, c.masks)
 			s.d.AttentionBack(dq, dk, dv, dout, q, k, v, out, lse, shape, c.masks)
 			wantQ, wantK, wantV := backReference(qs, ks, vs, grads, shape, c.masks)
-			near(t, "dq", s.result(t, dq, len(wantQ)), wantQ, 3e-5)
-			near(t, "dk", s.result(t, dk, len(wantK)), wantK, 3e-5)
-			near(t, "dv", s.result(t, dv, len(wantV)), wantV, 3e-5)
+			s.nearAttention(t, "dq", s.result(t, dq, len(wantQ)), wantQ, 3e-5)
+			s.nearAttention(t, "dk", s.result(t, dk, len(wantK)), wantK, 3e-5)
+			s.nearAttention(t, "dv", s.result(t, dv, len(wantV)), wantV, 3e-5)
 		})
 	}
 }

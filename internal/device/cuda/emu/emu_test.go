@@ -1,0 +1,22 @@
+package emu
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// The kernels of package cuda are built, and a second call finds the same directory.
+func TestBuild(t *testing.T) {
+	dir := Build(t)
+	if _, err := os.Stat(filepath.Join(dir, "libcuda.so.1")); err != nil {
+		t.Fatal(err)
+	}
+	l, err := built()
+	if err != nil || l.dir != dir {
+		t.Errorf("built in %s, then in %s: %v", dir, l.dir, err)
+	}
+	for _, err := range l.failed {
+		t.Error(err)
+	}
+}
