@@ -18,12 +18,14 @@ type Hessian struct {
 	descending bool
 }
 
-// HostHessian is a Hessian h [n, n] on the host, of which the half on and below the diagonal counts.
-func HostHessian(h []float64, n int) *Hessian {
-	if len(h) != n*n {
-		panic(fmt.Sprintf("calib: %d values of a Hessian [%d, %d]", len(h), n, n))
+// NewHessian returns the Hessian h [n, n], of which the half on and below the diagonal is read, in the memory of a device.
+func NewHessian(dev device.Quantizer, h []float64, n int) (*Hessian, error) {
+	g, err := dev.NewGram(n)
+	if err != nil {
+		return nil, fmt.Errorf("calib: Hessian of width %d: %w", n, err)
 	}
-	return &Hessian{N: n, host: h}
+	g.Upload(h)
+	return &Hessian{N: n, gram: g}, nil
 }
 
 // Gram returns the Hessian on the device, nil where it is on the host.

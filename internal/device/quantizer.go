@@ -26,6 +26,8 @@ type Gram interface {
 	Add(x Buf, rows int, w []float32)
 	// Finish multiplies the sums by scale. It comes after the last Add and before all that follows.
 	Finish(scale float64)
+	// Upload takes what is on and below the diagonal of h [n, n] in place of sums that are finished.
+	Upload(h []float64)
 	// NotFinite returns the first element on or below the diagonal, row by row, that is not finite.
 	NotFinite() (row, col int, v float64, found bool)
 	// Diagonal returns the diagonal.

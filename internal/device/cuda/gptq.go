@@ -79,12 +79,12 @@ func (z *rounding) values(dst device.Buf) {
 	z.launch("round", "round_values", z.grid(z.n, z.out), threads256, 0, z.use(o, true), int(o.kind), z.codes, z.scales, z.zeros, z.out, z.n, z.Group, int(z.Store))
 }
 
-// result fetches the matrix, or the error of the first group without a grid, of those that are found at a time: groups of stage columns.
-func (z *rounding) result(stage int) (*device.Rounded, error) {
+// result fetches the matrix, or the error of failure.
+func (z *rounding) result(stage, strip int) (*device.Rounded, error) {
 	flag := []int32{0}
 	z.fetch(intBytes(flag), z.flag)
 	if flag[0] != 0 {
-		return nil, z.failure(stage)
+		return nil, z.failure(stage, strip)
 	}
 	r := &device.Rounded{Codes: make([]int8, z.out*z.n), Scales: make([]float32, z.groups())}
 	z.fetch(signedBytes(r.Codes), z.codes)
@@ -96,16 +96,31 @@ func (z *rounding) result(stage int) (*device.Rounded, error) {
 	return r, nil
 }
 
-func (z *rounding) failure(stage int) error {
+// failure is the error that the host would report: it takes strips of rows through the columns, and each stops at its first group without a
+// grid; after so many columns as a stage has, the lowest row that has stopped counts.
+func (z *rounding) failure(stage, strip int) error {
 	bad, per := make([]float32, z.groups()), z.n/z.Group
 	z.fetch(floatBytes(bad), z.bad)
-	first := -1
-	for i, v := range bad {
-		if v != 0 && (first < 0 || i%per*z.Group/stage < first%per*z.Group/stage) {
-			first = i
+	var e *device.GridError
+	for row := 0; row < z.out; row += strip {
+		if f := firstBad(bad, per, row, min(strip, z.out-row)); f != nil && (e == nil || f.Group*z.Group/stage < e.Group*z.Group/stage) {
+			e = f
 		}
 	}
-	return &device.GridError{Row: first / per, Group: first % per, Most: bad[first]}
+	return e
+}
+
+// firstBad returns the first group, and of those the lowest row, without a grid in count rows of per groups from row on; nil where there
+// is none.
+func firstBad(bad []float32, per, row, count int) *device.GridError {
+	for group := range per {
+		for r := row; r < row+count; r++ {
+			if v := bad[r*per+group]; v != 0 {
+				return &device.GridError{Row: r, Group: group, Most: v}
+			}
+		}
+	}
+	return nil
 }
 
 func signedBytes(x []int8) []byte {
@@ -133,9 +148,9 @@ func (g *gram) GPTQ(dst, w device.Buf, out int, weights []float32, r device.Roun
 		c.launch("gptq", "gptq_start", c.grid(n, out), threads256, 0, p.work, from, int(kind), order, c.table(g.dead), out, n)
 	}
 	start(0)
-	stage := gptqBlock
+	stage, strip := gptqBlock, 16
 	if r.Static {
-		stage = n
+		stage, strip = n, 1
 		p.grids(p.work, p.weights)
 		if p.order != 0 {
 			start(p.order)
@@ -146,7 +161,7 @@ func (g *gram) GPTQ(dst, w device.Buf, out int, weights []float32, r device.Roun
 		p.block(i, min(gptqBlock, n-i))
 	}
 	p.values(dst)
-	m, err := p.result(stage)
+	m, err := p.result(stage, strip)
 	if err == nil {
 		m.Loss, m.Moved = sumOf(c.doubles(p.loss, out)), sumOf(c.doubles(p.moved, out))
 	}

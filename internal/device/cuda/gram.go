@@ -100,6 +100,23 @@ func (g *gram) Finish(scale float64) {
 	c.launch("gram", "gram_scale", c.grid(g.n, g.n), threads256, 0, c.out(g.h, 2*g.n*g.n), c.out(g.diagonal, 2*g.n), scale, g.n)
 }
 
+// Upload takes what is on and below the diagonal of h [n, n] in place of sums that are finished.
+func (g *gram) Upload(h []float64) {
+	g.check(h)
+	g.d.UploadRaw(g.h, 0, doubleBytes(h))
+	d := make([]float64, g.n)
+	for i := range d {
+		d[i] = h[i*g.n+i]
+	}
+	g.d.UploadRaw(g.diagonal, 0, doubleBytes(d))
+}
+
+func (g *gram) check(h []float64) {
+	if len(h) != g.n*g.n {
+		panic(fmt.Sprintf("cuda: %d values of a second moment of width %d", len(h), g.n))
+	}
+}
+
 // Diagonal returns the diagonal.
 func (g *gram) Diagonal() []float64 {
 	c, _, diagonal := g.begin("Gram.Diagonal")
@@ -111,9 +128,7 @@ func (g *gram) Diagonal() []float64 {
 
 // Download copies what is on and below the diagonal to h [n, n].
 func (g *gram) Download(h []float64) {
-	if len(h) != g.n*g.n {
-		panic(fmt.Sprintf("cuda: %d values of a second moment of width %d", len(h), g.n))
-	}
+	g.check(h)
 	g.copyOut(h)
 	for i, d := range g.Diagonal() {
 		h[i*g.n+i] = d

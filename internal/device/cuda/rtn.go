@@ -21,7 +21,7 @@ func (d *Device) RTN(dst, w device.Buf, out, in int, r device.Rounding) (*device
 	z.grids(p, 0)
 	c.launch("round", "round_codes", c.grid(in, out), threads256, 0, z.codes, p, z.scales, z.zeros, out, in, r.Group, z.low(), -z.low()-1)
 	z.values(dst)
-	return z.result(in)
+	return z.result(in, 1)
 }
 
 // Distance returns Σ (a-b)² and Σ a² over [rows, n].
@@ -48,5 +48,3 @@ func (d *Device) NotFinite(w device.Buf, rows, n int) int {
 	}
 	return row*n + col
 }
-
-var _ device.Quantizer = (*Device)(nil)

@@ -90,9 +90,9 @@ type missing string
 
 func (m missing) Error() string { return string(m) }
 
-// Environ returns the environment for a process that is to find the libraries, with more variables, each NAME=value.
+// Environ returns the environment for a process that is to find the libraries, and no others, with more variables, each NAME=value.
 func Environ(dir string, more ...string) []string {
-	return append(append(os.Environ(), pathVariable+"="+dir), more...)
+	return append(append(os.Environ(), pathVariable+"="+dir+":-"), more...)
 }
 
 // Main is the body of the TestMain of a package whose tests want the emulated device:
@@ -100,7 +100,8 @@ func Environ(dir string, more ...string) []string {
 //	func TestMain(m *testing.M) { os.Exit(emu.Main(m)) }
 //
 // It builds the libraries and starts the test binary again in an environment that leads to them, since a process looks for them once.
-// Where MODELPRESS_CUDA_PATH is set already, it leads the tests to whatever is there: on a machine with a GPU, "-" leaves the emulation out.
+// Where MODELPRESS_CUDA_PATH is set already, it leads the tests to whatever is there: on a machine with a GPU, a
+// directory without libraries, such as /, leaves the emulation out.
 func Main(m *testing.M) int {
 	if os.Getenv(pathVariable) != "" || os.Getenv(reasonVariable) != "" {
 		return m.Run()
