@@ -41,6 +41,7 @@ type Device struct {
 	down    *downloads         // guarded by work
 	blas    *blas              // guarded by work; nil where there is no cuBLAS
 	solver  *solver            // guarded by work; nil where there is no cuSOLVER
+	shared  int                // guarded by work; shared memory of a block, 0 until it is asked for
 
 	uploads chan *slot
 
