@@ -9,7 +9,6 @@ import (
 	"modelpress/formats/manifest"
 	"modelpress/internal/device"
 	"modelpress/internal/nn"
-	"modelpress/internal/num"
 )
 
 // ErrNotFinite says that a model's logits hold a NaN or an infinity.
@@ -80,42 +79,24 @@ type rowScore struct {
 	top bool    // the target is the arg-max; the lower id wins a tie
 }
 
-// scoreRow compares one row of logits with the token that follows.
-func scoreRow(logits []float32, target int32) rowScore {
-	return rowScore{nll: num.LogSumExp(logits) - float64(logits[target]), top: argMax(logits) == int(target)}
-}
-
-// argMax returns the first index of the largest value.
-func argMax(x []float32) int {
-	best := 0
-	for i, v := range x {
-		if v > x[best] {
-			best = i
-		}
-	}
-	return best
-}
-
 // scoreRows scores hidden rows h [len(targets), D] against the tokens that follow them.
 func scoreRows(m *nn.Model, h []float32, targets []int32) ([]rowScore, error) {
-	scores := make([]rowScore, len(targets))
-	v := m.Arch.V
-	if err := checkVocab(targets, v); err != nil {
+	if err := checkVocab(targets, m.Arch.V); err != nil {
 		return nil, err
 	}
-	err := m.Head(h, len(targets), headRows(m), func(row0, rows int, logits []float32) error {
-		m.Dev.For(rows, func(i int) {
-			scores[row0+i] = scoreRow(logits[i*v:(i+1)*v], targets[row0+i])
-		})
+	scores, nll, top := make([]rowScore, len(targets)), make([]float64, len(targets)), make([]int32, len(targets))
+	err := m.HeadLogits(h, len(targets), headRows(m), func(row0 int, l *nn.Logits) error {
+		l.Scores(nll[row0:], top[row0:], targets[row0:])
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	for i, s := range scores {
-		if math.IsNaN(s.nll) || math.IsInf(s.nll, 0) {
+	for i, l := range nll {
+		if math.IsNaN(l) || math.IsInf(l, 0) {
 			return nil, fmt.Errorf("prediction %d: %w", i, ErrNotFinite)
 		}
+		scores[i] = rowScore{nll: l, top: top[i] == targets[i]}
 	}
 	return scores, nil
 }

@@ -24,7 +24,7 @@ import (
 // R stands in the upper half of the caller's matrix, whose lower half keeps the Hessian: no other memory of its size is used.
 type Factor struct {
 	N           int
-	H           []float64 // [N, N]: the Hessian below the diagonal, R on and above it
+	H           []float64 // [N, N]: the Hessian below the diagonal, R on and above it; nil where a device has them
 	Perm        []int     // column at each position; nil for the order they lie in
 	Dead        []bool    // by column: its input was always 0
 	Diag        []float64 // by column: diagonal of the Hessian
@@ -42,36 +42,47 @@ const maxRetries = 4 // each with ten times the damping
 // must be finite (CheckHessian). Where nothing helps, Reason says so. The diagonal is replaced until Restore is called, which the
 // caller does in the end if he needs h.
 func FactorHessian(h []float64, n int, damp float64, descending bool, par func(n int, body func(i int))) *Factor {
-	f := &Factor{N: n, H: h, Dead: make([]bool, n), Diag: make([]float64, n)}
-	var sum float64
+	f := &Factor{N: n, H: h, Diag: make([]float64, n)}
 	for i := range n {
-		d := h[i*n+i]
+		f.Diag[i] = h[i*n+i]
+	}
+	f.search(damp, descending, func(mean float64) bool { return f.factor(mean, par) })
+	if f.Reason != "" {
+		f.Restore()
+	}
+	return f
+}
+
+// search finds the order of the columns, and the least damping of those tried with which try factors the Hessian; mean is that of the
+// diagonal.
+func (f *Factor) search(damp float64, descending bool, try func(mean float64) bool) {
+	f.Dead = make([]bool, f.N)
+	var sum float64
+	for i, d := range f.Diag {
 		if f.Dead[i] = d == 0; f.Dead[i] {
 			f.DeadColumns++
 		}
-		f.Diag[i] = d
 		sum += d
 	}
-	if f.DeadColumns == n {
+	if f.DeadColumns == f.N {
 		f.Reason = "every input was always 0"
-		return f
+		return
 	}
-	mean := sum / float64(n-f.DeadColumns)
+	mean := sum / float64(f.N-f.DeadColumns)
 	if descending {
-		f.Perm = make([]int, n)
+		f.Perm = make([]int, f.N)
 		for i := range f.Perm {
 			f.Perm[i] = i
 		}
 		slices.SortStableFunc(f.Perm, func(a, b int) int { return cmp.Compare(f.Diag[b], f.Diag[a]) })
 	}
 	for f.Damp = damp * mean; ; f.Retries++ {
-		if f.factor(mean, par) {
-			return f
+		if try(mean) {
+			return
 		}
 		if f.Retries == maxRetries {
-			f.Restore()
 			f.Reason = "the Hessian is not positive definite at any damping tried"
-			return f
+			return
 		}
 		f.Damp = max(10*f.Damp, 1e-8*mean)
 	}
@@ -115,12 +126,16 @@ func (f *Factor) fill(mean float64, par func(n int, body func(i int))) {
 		}
 	})
 	for i := range n {
-		d := f.Diag[f.Column(i)]
-		if f.Dead[f.Column(i)] {
-			d = mean
-		}
-		f.H[i*n+i] = d + f.Damp
+		f.H[i*n+i] = f.damped(f.Column(i), mean)
 	}
+}
+
+// damped returns what stands on the diagonal for a column.
+func (f *Factor) damped(c int, mean float64) float64 {
+	if f.Dead[c] {
+		return mean + f.Damp
+	}
+	return f.Diag[c] + f.Damp
 }
 
 // Column returns the column at a position.
@@ -157,13 +172,19 @@ func CheckHessian(h []float64, n int, par func(n int, body func(i int))) error {
 	})
 	for i, j := range bad {
 		if j >= 0 {
-			return fmt.Errorf("Hessian [%d, %d] is %v", i, j, h[i*n+j])
+			return notFiniteError(i, j, h[i*n+j])
 		}
 		if h[i*n+i] < 0 {
-			return fmt.Errorf("Hessian [%d, %d] is %v: a diagonal entry is never negative", i, i, h[i*n+i])
+			return negativeError(i, h[i*n+i])
 		}
 	}
 	return nil
+}
+
+func notFiniteError(i, j int, v float64) error { return fmt.Errorf("Hessian [%d, %d] is %v", i, j, v) }
+
+func negativeError(i int, v float64) error {
+	return fmt.Errorf("Hessian [%d, %d] is %v: a diagonal entry is never negative", i, i, v)
 }
 
 // eachRow runs body for each of n rows, chunk by chunk.

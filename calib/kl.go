@@ -9,7 +9,6 @@ import (
 
 	"modelpress/formats"
 	"modelpress/internal/nn"
-	"modelpress/internal/num"
 )
 
 // Comparison is how far a model's predictions lie from those of a reference.
@@ -50,6 +49,7 @@ func compare(ctx context.Context, ref, m *nn.Model, w Windows, opt EvalOptions, 
 		return Comparison{}, fmt.Errorf("reference: %w", err)
 	}
 	p := newModelPair(ref, m, w, opt.ScoreFrom)
+	defer p.refLogits.Free()
 	hr := make([]float32, w.Longest()*ref.Arch.D)
 	opt.Progress = part(opt.Progress, 1)
 	err := run(ctx, m, w.IDs, opt, func(i int, h []float32) error {
@@ -84,16 +84,16 @@ type modelPair struct {
 	refMeans, mMeans *means
 	kl               []float64 // of each scored prediction, in order
 	same             int
-	refLogits        []float32 // of one chunk
+	refLogits        nn.Logits // of one chunk
 	rowKL            []float64 // of one chunk, as are those below
-	rowRef, rowM     []rowScore
-	rowSame          []bool
+	nllRef, nllM     []float64
+	topRef, topM     []int32
 }
 
 func newModelPair(ref, m *nn.Model, w Windows, from int) *modelPair {
 	n := min(headRows(m), w.Longest())
 	return &modelPair{ref: ref, m: m, w: w, from: from, refMeans: newMeans(w, from), mMeans: newMeans(w, from),
-		refLogits: make([]float32, n*m.Arch.V), rowKL: make([]float64, n), rowRef: make([]rowScore, n), rowM: make([]rowScore, n), rowSame: make([]bool, n)}
+		rowKL: make([]float64, n), nllRef: make([]float64, n), nllM: make([]float64, n), topRef: make([]int32, n), topM: make([]int32, n)}
 }
 
 // window scores window i from the final hidden states of both models.
@@ -104,15 +104,14 @@ func (p *modelPair) window(i int, hr, hm []float32) error {
 		n := min(len(p.rowKL), len(ids)-1-t)
 		targets := ids[t+1 : t+1+n]
 		// A copy, since one model may play both parts and has one buffer for logits.
-		err := p.ref.Head(hr[t*dr:(t+n)*dr], n, n, func(_, _ int, logits []float32) error {
-			copy(p.refLogits, logits)
-			return nil
-		})
+		err := p.ref.HeadLogits(hr[t*dr:(t+n)*dr], n, n, func(_ int, l *nn.Logits) error { return p.refLogits.Keep(l) })
 		if err != nil {
 			return fmt.Errorf("reference: %w", err)
 		}
-		err = p.m.Head(hm[t*dm:(t+n)*dm], n, n, func(_, _ int, logits []float32) error {
-			p.rows(p.refLogits, logits, targets)
+		err = p.m.HeadLogits(hm[t*dm:(t+n)*dm], n, n, func(_ int, l *nn.Logits) error {
+			p.refLogits.Scores(p.nllRef, p.topRef, targets)
+			l.Scores(p.nllM, p.topM, targets)
+			l.Divergences(p.rowKL, &p.refLogits)
 			return nil
 		})
 		if err != nil {
@@ -126,39 +125,17 @@ func (p *modelPair) window(i int, hr, hm []float32) error {
 	return nil
 }
 
-// rows computes the scores of one chunk of logits.
-func (p *modelPair) rows(lr, lm []float32, targets []int32) {
-	v := p.m.Arch.V
-	p.m.Dev.For(len(targets), func(i int) {
-		a, b := lr[i*v:(i+1)*v], lm[i*v:(i+1)*v]
-		p.rowRef[i], p.rowM[i] = scoreRow(a, targets[i]), scoreRow(b, targets[i])
-		p.rowSame[i] = argMax(a) == argMax(b)
-		p.rowKL[i] = divergence(a, b)
-	})
-}
-
-// divergence is KL(softmax(a) ‖ softmax(b)) = Σ p (log p - log q), nats.
-func divergence(a, b []float32) float64 {
-	la, lb := num.LogSumExp(a), num.LogSumExp(b)
-	kl := 0.0
-	for i, v := range a {
-		logP := float64(v) - la
-		kl += math.Exp(logP) * (logP - (float64(b[i]) - lb))
-	}
-	return kl
-}
-
 // collect adds the scores of positions t to t+n-1 of window i, in order.
 func (p *modelPair) collect(i, t, n int) error {
 	for j := range n {
-		r, m, kl := p.rowRef[j].nll, p.rowM[j].nll, p.rowKL[j]
+		r, m, kl := p.nllRef[j], p.nllM[j], p.rowKL[j]
 		if sum := r + m + kl; math.IsNaN(sum) || math.IsInf(sum, 0) {
 			return fmt.Errorf("position %d: %w", t+j, ErrNotFinite)
 		}
 		p.refMeans.sum[i] += r
 		p.mMeans.sum[i] += m
 		p.kl = append(p.kl, kl)
-		if p.rowSame[j] {
+		if p.topRef[j] == p.topM[j] {
 			p.same++
 		}
 	}

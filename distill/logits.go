@@ -85,39 +85,59 @@ func (l LogitLoss) apply(logits []float32, targets []int32, rows, v int, par num
 	if rows < 0 || v < 1 || len(logits) < rows*v || l.CE != 0 && len(targets) < rows {
 		panic(fmt.Sprintf("distill: %d logits and %d targets for %d rows of %d", len(logits), len(targets), rows, v))
 	}
-	sums := LogitSums{Rows: rows}
-	if l.CE != 0 {
-		n, err := countTargets(targets[:rows], v)
-		if err != nil {
-			return LogitSums{}, err
-		}
-		sums.Targets = n
+	b, err := l.begin(targets, rows, v)
+	if err != nil {
+		return LogitSums{}, err
 	}
-	tau := l.temperature()
-	klWeight := l.KL * tau * tau / float64(orDefault(l.Rows, rows))
-	ceWeight := l.CE / float64(orDefault(l.Targets, sums.Targets))
-	parts := make([][2]float64, rows)
 	each(par, rows, func(i int) {
 		w := rowPool.Get().(*rowScratch)
 		defer rowPool.Put(w)
 		s := logits[i*v:][:v]
 		if l.CE != 0 && targets[i] >= 0 {
-			parts[i][1] = w.begin(s, int(targets[i]), float32(ceWeight))
+			b.ce[i] = w.begin(s, int(targets[i]), float32(b.ceWeight))
 		}
 		if l.KL == 0 {
 			w.entropyGrad(s)
 			return
 		}
-		parts[i][0] = kl(w, s, i, float32(klWeight/tau))
+		b.kl[i] = kl(w, s, i, float32(b.klWeight/l.temperature()))
 	})
-	for i, p := range parts {
-		if sum := p[0] + p[1]; math.IsNaN(sum) || math.IsInf(sum, 0) {
+	return b.end()
+}
+
+// batch is a call of a loss: what its parts weigh, and the losses of rows.
+type batch struct {
+	sums               LogitSums
+	klWeight, ceWeight float64
+	kl, ce             []float64
+}
+
+func (l LogitLoss) begin(targets []int32, rows, v int) (*batch, error) {
+	b := &batch{sums: LogitSums{Rows: rows}, kl: make([]float64, rows), ce: make([]float64, rows)}
+	if l.CE != 0 {
+		n, err := countTargets(targets[:rows], v)
+		if err != nil {
+			return nil, err
+		}
+		b.sums.Targets = n
+	}
+	tau := l.temperature()
+	b.klWeight = l.KL * tau * tau / float64(orDefault(l.Rows, rows))
+	b.ceWeight = l.CE / float64(orDefault(l.Targets, b.sums.Targets))
+	return b, nil
+}
+
+// end sums rows in order.
+func (b *batch) end() (LogitSums, error) {
+	for i, kl := range b.kl {
+		ce := b.ce[i]
+		if sum := kl + ce; math.IsNaN(sum) || math.IsInf(sum, 0) {
 			return LogitSums{}, fmt.Errorf("distill: logits: row %d: %w", i, ErrNotFinite)
 		}
-		sums.KL, sums.CE = sums.KL+p[0], sums.CE+p[1]
+		b.sums.KL, b.sums.CE = b.sums.KL+kl, b.sums.CE+ce
 	}
-	sums.Loss = float64(klWeight*sums.KL) + float64(ceWeight*sums.CE)
-	return sums, nil
+	b.sums.Loss = float64(b.klWeight*b.sums.KL) + float64(b.ceWeight*b.sums.CE)
+	return b.sums, nil
 }
 
 // countTargets counts the targets that are not negative.

@@ -98,11 +98,11 @@ func (h *HeadStates) copy(o *HeadStates) {
 	*h = HeadStates{T: o.T, H: o.H, G: o.G, Dim: o.Dim, Q: q, K: k, V: v}
 }
 
-// logits calls f with the teacher's logits [rows, V] for some rows of a window.
-func (t *teacher) logits(w, row, rows int, f func(logits []float32) error) error {
+// logits calls f with the teacher's logits of some rows of a window.
+func (t *teacher) logits(w, row, rows int, f func(logits *nn.Logits) error) error {
 	x, err := t.states.View(w)
 	if err != nil {
 		return err
 	}
-	return t.model.Head(x[row*t.model.Arch.D:], rows, rows, func(_, _ int, logits []float32) error { return f(logits) })
+	return t.model.HeadLogits(x[row*t.model.Arch.D:], rows, rows, func(_ int, l *nn.Logits) error { return f(l) })
 }

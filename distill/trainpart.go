@@ -201,24 +201,26 @@ func (p *part) logits(w int, hidden, grad []float32) error {
 		p.logit[w] += s.Loss
 		return err
 	}
-	f := func(row, rows int, logits []float32) error {
+	dev := p.Model.Dev
+	f := func(row int, logits *nn.Logits) error {
+		rows := logits.Rows
 		next := targets[row : row+rows]
 		switch {
 		case o.KL == 0:
-			return add(loss.Apply(logits, nil, next, rows, v, p.Model.Dev.For))
+			return add(loss.ApplyLogits(logits, nil, next, v, dev))
 		case p.set.topK != nil:
-			return add(loss.ApplyTopK(logits, &p.top, row, next, rows, v, p.Model.Dev.For))
+			return add(loss.ApplyTopK(logits.Edit(), &p.top, row, next, rows, v, dev.For))
 		}
-		return p.teacher.logits(w, row, rows, func(t []float32) error { return add(loss.Apply(logits, t, next, rows, v, p.Model.Dev.For)) })
+		return p.teacher.logits(w, row, rows, func(t *nn.Logits) error { return add(loss.ApplyLogits(logits, t, next, v, dev)) })
 	}
 	if grad == nil {
-		return p.student.HeadGrad(nil, hidden, n, headRows(v), nil, f)
+		return p.student.HeadLogitsGrad(nil, hidden, n, headRows(v), nil, f)
 	}
 	var g *nn.HeadGrads
 	if p.sink != nil {
 		g = p.sink.head()
 	}
-	return p.student.HeadGrad(grad[:n*p.Model.Arch.D], hidden, n, headRows(v), g, f)
+	return p.student.HeadLogitsGrad(grad[:n*p.Model.Arch.D], hidden, n, headRows(v), g, f)
 }
 
 // predictions reads what a file has of a teacher's logits for the first n rows of a window.

@@ -52,10 +52,12 @@ func GPTQ(w []float32, out, in int, h []float64, s Scheme, store formats.DType, 
 		if finite(rep.Loss) {
 			return m, rep, nil
 		}
-		reason = "the corrected weights overflowed"
+		reason = overflowed
 	}
 	m, err := RTN(w, out, in, s, store, par)
 	return m, Report{DeadColumns: rep.DeadColumns, Retries: rep.Retries, FellBack: true, Reason: reason}, err
 }
+
+const overflowed = "the corrected weights overflowed"
 
 func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }

@@ -60,19 +60,31 @@ func (s Scheme) limits() (lo, hi int) { return -1 << (s.Bits - 1), 1<<(s.Bits-1)
 
 // check is what RTN and GPTQ ask of their arguments. Wrong lengths are bugs and panic.
 func check(w []float32, out, in int, s Scheme, store formats.DType) error {
-	if err := s.Check(out, in); err != nil {
-		return fmt.Errorf("quantize: %w", err)
+	if err := s.check(out, in, store); err != nil {
+		return err
 	}
 	if len(w) != out*in {
 		panic(fmt.Sprintf("quantize: %d weights for [%d, %d]", len(w), out, in))
 	}
+	if i := notFinite(w); i >= 0 {
+		return notFiniteWeight(i/in, i%in, w[i])
+	}
+	return nil
+}
+
+// check is what the scheme itself asks of a weight.
+func (s Scheme) check(out, in int, store formats.DType) error {
+	if err := s.Check(out, in); err != nil {
+		return fmt.Errorf("quantize: %w", err)
+	}
 	if store != formats.BF16 && store != formats.F16 && store != formats.F32 {
 		return fmt.Errorf("quantize: scales of type %s; supported: BF16, F16, F32", store)
 	}
-	if i := notFinite(w); i >= 0 {
-		return fmt.Errorf("quantize: weight [%d, %d] is %v", i/in, i%in, w[i])
-	}
 	return nil
+}
+
+func notFiniteWeight(row, col int, v float32) error {
+	return fmt.Errorf("quantize: weight [%d, %d] is %v", row, col, v)
 }
 
 // notFinite returns the index of the first NaN or infinity, -1 where there is none.

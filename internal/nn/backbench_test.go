@@ -46,8 +46,8 @@ func BenchmarkBack(b *testing.B) {
 					opt := BackOptions{Keep: 1 << 30, Grads: func(l int) *BlockGrads { return grads[l] }, Grad: func(int, int, []float32) error { return nil }}
 					err := m.Back(context.Background(), windows, opt, func(w int, hidden, grad []float32) error {
 						n := s.t - 1
-						return m.HeadGrad(grad[:n*s.o.D], hidden, n, 128, head, func(row0, rows int, logits []float32) error {
-							_, err := m.crossEntropy(0, logits, windows[w][1:][row0:row0+rows])
+						return m.HeadLogitsGrad(grad[:n*s.o.D], hidden, n, 128, head, func(row0 int, l *Logits) error {
+							_, err := m.crossEntropy(0, l, windows[w][1:][row0:row0+l.Rows])
 							return err
 						})
 					})

@@ -134,7 +134,7 @@ func (b *Block) Index() int { return b.index }
 func (b *Block) Weight(r arch.Role) ([]float32, error) {
 	l := b.linears[r]
 	if l.w == nil {
-		return nil, fmt.Errorf("nn: layer %d has no %s projection", b.index, r)
+		return nil, b.missing(r)
 	}
 	out := make([]float32, l.in*l.out)
 	b.model.Dev.Download(out, l.w, 0)
@@ -157,12 +157,12 @@ func (b *Block) Bias(r arch.Role) []float32 {
 func (b *Block) SetWeight(r arch.Role, w []float32, dt formats.DType) error {
 	l := &b.linears[r]
 	if l.w == nil {
-		return fmt.Errorf("nn: layer %d has no %s projection", b.index, r)
+		return b.missing(r)
 	}
 	if len(w) != l.in*l.out {
 		panic(fmt.Sprintf("nn: weight of %d values for a projection [%d, %d]", len(w), l.out, l.in))
 	}
-	if kind := kindOf(dt); l.w.Kind() != kind || l.shared {
+	if kind := KindOf(dt); l.w.Kind() != kind || l.shared {
 		buf, err := b.model.Dev.Alloc(kind, len(w))
 		if err != nil {
 			return fmt.Errorf("nn: layer %d, %s: %w", b.index, r, err)

@@ -113,8 +113,8 @@ func (c *gradCase) back(opt BackOptions) {
 	err := c.m.Back(c.t.Context(), c.windows, opt, func(w int, hidden, grad []float32) error {
 		targets := c.windows[w][1:]
 		n := len(targets)
-		return c.m.HeadGrad(grad[:n*d], hidden, n, 4, c.head, func(row0, rows int, logits []float32) error {
-			_, err := c.m.crossEntropy(0, logits, targets[row0:row0+rows])
+		return c.m.HeadLogitsGrad(grad[:n*d], hidden, n, 4, c.head, func(row0 int, l *Logits) error {
+			_, err := c.m.crossEntropy(0, l, targets[row0:row0+l.Rows])
 			return err
 		})
 	})

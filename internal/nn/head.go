@@ -13,7 +13,7 @@ type head struct {
 	w         device.Buf // [V, D]
 	x, logits device.Buf // [rows, D], [rows, V]
 	grad, tmp device.Buf // [rows, D]
-	host      []float32
+	host      []float32  // logits, where the host cannot address them
 }
 
 func (h *head) free() {
@@ -28,6 +28,11 @@ func (h *head) free() {
 // rowsPerChunk rows at a time. f gets the first row of the chunk, its number of rows, and their logits [rows, V], valid
 // during the call. The head's weights stay loaded until [Model.Release] or [Model.Refresh].
 func (m *Model) Head(x []float32, t int, rowsPerChunk int, f func(row0, rows int, logits []float32) error) error {
+	return m.HeadLogits(x, t, rowsPerChunk, func(row0 int, l *Logits) error { return f(row0, l.Rows, l.Floats()) })
+}
+
+// HeadLogits is Head with logits that the host need not see.
+func (m *Model) HeadLogits(x []float32, t int, rowsPerChunk int, f func(row0 int, l *Logits) error) error {
 	d, v := m.Arch.D, m.Arch.V
 	if t < 0 || rowsPerChunk <= 0 || len(x) < t*d {
 		panic(fmt.Sprintf("nn: Head of %d values for %d positions of width %d, %d a chunk", len(x), t, d, rowsPerChunk))
@@ -45,22 +50,16 @@ func (m *Model) Head(x []float32, t int, rowsPerChunk int, f func(row0, rows int
 		m.Dev.Upload(h.x, 0, x[lo*d:(lo+n)*d])
 		m.normalize(h.x, h.x, h.norm, n)
 		m.Dev.MatMulNT(h.logits, h.x, h.w, n, v, d, 0)
-		if err := f(lo, n, h.view(m.Dev, n*v)); err != nil {
+		if err := f(lo, h.view(m, n)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (h *head) view(dev device.Device, n int) []float32 {
-	if host := dev.Host(h.logits); host != nil {
-		return host[:n]
-	}
-	if len(h.host) < n {
-		h.host = make([]float32, n)
-	}
-	dev.Download(h.host[:n], h.logits, 0)
-	return h.host[:n]
+// view shows the logits of n rows.
+func (h *head) view(m *Model, n int) *Logits {
+	return &Logits{Rows: n, v: m.Arch.V, dev: m.Dev, buf: h.logits, room: &h.host}
 }
 
 func (m *Model) loadHead() (*head, error) {

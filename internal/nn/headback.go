@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 
+	"modelpress/internal/device"
 	"modelpress/internal/num"
 )
 
@@ -18,8 +19,8 @@ func (m *Model) HeadBack(grad, x []float32, targets []int32, rowsPerChunk int) (
 		}
 	}
 	loss := 0.0
-	err := m.HeadGrad(grad, x, len(targets), rowsPerChunk, nil, func(row0, rows int, logits []float32) (err error) {
-		loss, err = m.crossEntropy(loss, logits, targets[row0:row0+rows])
+	err := m.HeadLogitsGrad(grad, x, len(targets), rowsPerChunk, nil, func(row0 int, l *Logits) (err error) {
+		loss, err = m.crossEntropy(loss, l, targets[row0:row0+l.Rows])
 		return err
 	})
 	if err != nil {
@@ -36,6 +37,12 @@ func (m *Model) HeadBack(grad, x []float32, targets []int32, rowsPerChunk int) (
 // Rows are taken rowsPerChunk at a time; memory beside the head's weights is 4*rowsPerChunk*(2D + V) bytes, D more floats
 // a row where LayerNorm's gain is masked. The weights stay loaded until [Model.Release] or [Model.Refresh].
 func (m *Model) HeadGrad(grad, x []float32, n, rowsPerChunk int, g *HeadGrads, f func(row0, rows int, logits []float32) error) error {
+	return m.HeadLogitsGrad(grad, x, n, rowsPerChunk, g, func(row0 int, l *Logits) error { return f(row0, l.Rows, l.Edit()) })
+}
+
+// HeadLogitsGrad is HeadGrad with logits that the host need not see: f replaces them by what [Logits.Edit] returns, or by
+// [Logits.LogitLoss].
+func (m *Model) HeadLogitsGrad(grad, x []float32, n, rowsPerChunk int, g *HeadGrads, f func(row0 int, l *Logits) error) error {
 	d, v := m.Arch.D, m.Arch.V
 	if n < 0 || rowsPerChunk <= 0 || len(x) < n*d || grad != nil && len(grad) < n*d {
 		panic(fmt.Sprintf("nn: gradient of the head by %d values for %d rows of width %d, %d a chunk", len(x), n, d, rowsPerChunk))
@@ -58,15 +65,15 @@ func (m *Model) HeadGrad(grad, x []float32, n, rowsPerChunk int, g *HeadGrads, f
 		m.Dev.Upload(h.x, 0, x[lo*d:(lo+c)*d])
 		m.normalize(h.grad, h.x, h.norm, c)
 		m.Dev.MatMulNT(h.logits, h.grad, h.w, c, v, d, 0)
-		logits := h.view(m.Dev, c*v)
-		if err := f(lo, c, logits); err != nil {
+		l := h.view(m, c)
+		if err := f(lo, l); err != nil {
 			return err
 		}
 		if grad == nil && g == nil {
 			continue
 		}
-		if m.Dev.Host(h.logits) == nil {
-			m.Dev.Upload(h.logits, 0, logits)
+		if l.edited && m.Dev.Host(h.logits) == nil {
+			m.Dev.Upload(h.logits, 0, l.host)
 		}
 		m.headBack(h, g, c)
 		if grad != nil {
@@ -89,15 +96,19 @@ func (m *Model) headBack(h *head, g *HeadGrads, c int) {
 	m.normBack(h.grad, h.x, h.norm, c)
 }
 
-// crossEntropy replaces logits [rows, V] by the gradient of the cross entropy by them and adds that of each row to sum.
-func (m *Model) crossEntropy(sum float64, logits []float32, targets []int32) (float64, error) {
-	v, nll := m.Arch.V, make([]float64, len(targets))
-	m.Dev.For(len(targets), func(i int) {
-		row := logits[i*v : (i+1)*v]
-		nll[i] = num.LogSumExp(row) - float64(row[targets[i]])
-		num.Softmax(row, row)
-		row[targets[i]]--
-	})
+// crossEntropy replaces logits by the gradient of the cross entropy by them and adds that of each row to sum.
+func (m *Model) crossEntropy(sum float64, l *Logits, targets []int32) (float64, error) {
+	nll := make([]float64, 2*len(targets))
+	nll, kl := nll[:len(targets)], nll[len(targets):]
+	if !l.LogitLoss(kl, nll, nil, targets, device.LogitWeights{Scale: 1, CE: 1}) {
+		l.Edit()
+		m.Dev.For(len(targets), func(i int) {
+			row := l.row(i)
+			nll[i] = num.LogSumExp(row) - float64(row[targets[i]])
+			num.Softmax(row, row)
+			row[targets[i]]--
+		})
+	}
 	for i, l := range nll {
 		if math.IsNaN(l) || math.IsInf(l, 0) {
 			return 0, fmt.Errorf("nn: cross entropy of row %d is not finite", i)

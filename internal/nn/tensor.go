@@ -9,8 +9,8 @@ import (
 	"modelpress/internal/device"
 )
 
-// kindOf returns the kind of buffer that holds values of a stored type without loss; F64 becomes F32.
-func kindOf(dt formats.DType) device.Kind {
+// KindOf returns the kind of buffer that holds values of a stored type without loss; F64 becomes F32.
+func KindOf(dt formats.DType) device.Kind {
 	switch dt {
 	case formats.BF16:
 		return device.BF16
@@ -80,7 +80,7 @@ func (u *uploader) matrix(l arch.Linear) (device.Buf, error) {
 	if !t.DType.IsFloat() {
 		return nil, formats.Errorf("", l.Weight, "dtype %s where a float type is needed", t.DType)
 	}
-	buf, err := u.dev.Alloc(kindOf(t.DType), l.Out*l.In)
+	buf, err := u.dev.Alloc(KindOf(t.DType), l.Out*l.In)
 	if err != nil {
 		return nil, err
 	}

@@ -39,76 +39,60 @@ func (z *quantizer) block(ctx context.Context, p *blockPass) (map[arch.Role]*qua
 				roles = append(roles, r)
 			}
 		}
-		var h []float64
-		if z.d.needsData() {
-			if h, err = siteHessian(ctx, p, z.dev, site, len(roles) > 0, weights); err != nil {
-				return nil, nil, err
-			}
+		found, err := z.site(ctx, p, site, roles, weights, mats)
+		if err != nil {
+			return nil, nil, err
 		}
-		for _, r := range roles {
-			m, note, err := z.matrix(p.b, r, h)
-			if err != nil {
-				return nil, nil, err
-			}
-			mats[r] = m
-			notes = append(notes, note)
-		}
+		notes = append(notes, found...)
 	}
 	return mats, notes, nil
 }
 
-// matrix quantizes one projection and puts the dequantized values in its place.
-func (z *quantizer) matrix(b *nn.Block, r arch.Role, h []float64) (*quantize.Matrix, tensorNote, error) {
+// site quantizes the projections behind a site that are planned, and enters their codes in mats.
+func (z *quantizer) site(ctx context.Context, p *blockPass, site nn.Site, roles []arch.Role, weights [][]float32,
+	mats map[arch.Role]*quantize.Matrix) (notes []tensorNote, err error) {
+	var h *calib.Hessian
+	if z.d.needsData() {
+		if h, err = siteHessian(ctx, p, z.dev, site, len(roles) > 0, weights); err != nil {
+			return nil, err
+		}
+		defer h.Free()
+	}
+	for _, r := range roles {
+		m, note, err := z.matrix(p.b, r, h)
+		if err != nil {
+			return nil, err
+		}
+		mats[r] = m
+		notes = append(notes, note)
+	}
+	return notes, nil
+}
+
+// matrix quantizes one projection and puts the dequantized values in its place; h is nil where it is rounded to nearest.
+func (z *quantizer) matrix(b *nn.Block, r arch.Role, h *calib.Hessian) (*quantize.Matrix, tensorNote, error) {
 	lin := b.Arch().Linears[r]
 	note := tensorNote{Tensor: lin.Weight, Metric: "weight"}
-	w, err := b.Weight(r)
+	round := z.onHost
+	if _, ok := z.dev.(device.Quantizer); ok {
+		round = z.onDevice
+	}
+	m, err := round(b, r, h)
 	if err != nil {
 		return nil, note, err
 	}
-	par := z.dev.For
-	var m *quantize.Matrix
-	var rep quantize.Report
-	if h == nil {
-		m, err = quantize.RTN(w, lin.Out, lin.In, z.d.scheme(), z.d.scales(), par)
-	} else {
-		m, rep, err = quantize.GPTQ(w, lin.Out, lin.In, h, z.d.scheme(), z.d.scales(), par)
-		note.Metric, note.Damp, note.DeadColumns = "output", rep.Damp, rep.DeadColumns
-		if rep.FellBack {
-			note.FellBack = rep.Reason
+	defer func() { m.free() }()
+	if h != nil {
+		note.Metric, note.Damp, note.DeadColumns = "output", rounded(m.Damp), m.DeadColumns
+		if m.FellBack {
+			note.FellBack = m.Reason
 		}
 	}
-	if err != nil {
-		return nil, note, formats.Errorf("model", lin.Weight, "%w", err)
+	if math.IsNaN(m.error) || math.IsInf(m.error, 0) {
+		return nil, note, formats.Errorf("model", lin.Weight, "its values, or those of its inputs, are too large to quantize: the error is %v", m.error)
 	}
-	deq := make([]float32, len(w))
-	m.Dequantize(deq, par)
-	switch {
-	case h == nil:
-		note.Loss = relativeError(w, deq)
-	case rep.FellBack:
-		note.Loss = quantize.RelativeOutputError(w, deq, lin.Out, lin.In, h, par)
-	case rep.OutputError > 0:
-		note.Loss = rep.OutputError / quantize.OutputEnergy(w, lin.Out, lin.In, h, par)
-	}
-	if math.IsNaN(note.Loss) || math.IsInf(note.Loss, 0) {
-		return nil, note, formats.Errorf("model", lin.Weight, "its values, or those of its inputs, are too large to quantize: the error is %v", note.Loss)
-	}
-	note.Loss, note.Damp = rounded(note.Loss), rounded(note.Damp)
-	return m, note, b.SetWeight(r, deq, z.d.scales())
-}
-
-// relativeError is ‖W−Ŵ‖²/‖W‖², 0 for a matrix of zeros.
-func relativeError(w, deq []float32) float64 {
-	var num, den float64
-	for i, v := range w {
-		d := float64(v) - float64(deq[i])
-		num += float64(d * d)
-		den += float64(float64(v) * float64(v))
-	}
-	if den == 0 {
-		return 0
-	}
-	return num / den
+	note.Loss = rounded(m.error)
+	return m.Matrix, note, m.put()
 }
 
 // rounded keeps six significant digits: what a report needs.
@@ -137,20 +121,23 @@ func (z *quantizer) tokenWeights(ctx context.Context, p *blockPass) ([][]float32
 	return weights, err
 }
 
-// siteHessian carries the windows to a site and returns 2/T Σ w x xᵀ over its inputs, summed in window order, the half on and
-// below the diagonal; nil where it is not wanted.
-func siteHessian(ctx context.Context, p *blockPass, dev device.Device, site nn.Site, wanted bool, weights [][]float32) ([]float64, error) {
+// siteHessian carries the windows to a site and returns 2/T Σ w x xᵀ over its inputs, summed in window order; nil where it is not wanted.
+// The caller frees it.
+func siteHessian(ctx context.Context, p *blockPass, dev device.Device, site nn.Site, wanted bool, weights [][]float32) (*calib.Hessian, error) {
 	if !wanted {
 		return nil, p.reach(ctx, site, nil)
 	}
-	n := p.b.Arch().Width(site)
-	g := calib.NewGram(n)
-	err := p.reach(ctx, site, func(i int, in device.Buf, t int) {
+	g, err := calib.NewAccumulator(dev, p.b.Arch().Width(site))
+	if err != nil {
+		return nil, err
+	}
+	defer g.Free()
+	err = p.reach(ctx, site, func(i int, in device.Buf, t int) {
 		var w []float32
 		if weights != nil {
 			w = weights[i]
 		}
-		g.Add(p.host.values(dev, in, t*n), t, w, dev.For)
+		g.Add(in, t, w)
 	})
 	if err != nil {
 		return nil, err

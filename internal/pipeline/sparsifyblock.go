@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 
+	"modelpress/calib"
 	"modelpress/formats"
 	"modelpress/internal/arch"
 	"modelpress/internal/device"
@@ -59,25 +60,36 @@ func (z *sparsifier) block(ctx context.Context, p *blockPass) (map[arch.Role]*qu
 				roles = append(roles, r)
 			}
 		}
-		var h []float64
-		if z.d.needsData() {
-			if h, err = siteHessian(ctx, p, z.dev, site, len(roles) > 0, nil); err != nil {
-				return nil, nil, err
-			}
+		found, err := z.site(ctx, p, site, roles, s)
+		if err != nil {
+			return nil, nil, err
 		}
-		for _, r := range roles {
-			note, err := z.matrix(p.b, r, h, s)
-			if err != nil {
-				return nil, nil, err
-			}
-			notes = append(notes, note)
-		}
+		notes = append(notes, found...)
 	}
 	return nil, notes, nil
 }
 
+// site makes the projections behind a site sparse that are planned.
+func (z *sparsifier) site(ctx context.Context, p *blockPass, site nn.Site, roles []arch.Role, s sparse.Scheme) (notes []tensorNote, err error) {
+	var h *calib.Hessian
+	if z.d.needsData() {
+		if h, err = siteHessian(ctx, p, z.dev, site, len(roles) > 0, nil); err != nil {
+			return nil, err
+		}
+		defer h.Free()
+	}
+	for _, r := range roles {
+		note, err := z.matrix(p.b, r, h, s)
+		if err != nil {
+			return nil, err
+		}
+		notes = append(notes, note)
+	}
+	return notes, nil
+}
+
 // matrix makes one projection sparse.
-func (z *sparsifier) matrix(b *nn.Block, r arch.Role, h []float64, s sparse.Scheme) (tensorNote, error) {
+func (z *sparsifier) matrix(b *nn.Block, r arch.Role, h *calib.Hessian, s sparse.Scheme) (tensorNote, error) {
 	lin := b.Arch().Linears[r]
 	note := tensorNote{Tensor: lin.Weight, Metric: "output", role: r}
 	w, err := b.Weight(r)
@@ -89,13 +101,9 @@ func (z *sparsifier) matrix(b *nn.Block, r arch.Role, h []float64, s sparse.Sche
 	var rep sparse.Report
 	switch z.d.Method {
 	case methodSparseGPT:
-		q, rep, err = sparse.SparseGPT(w, lin.Out, lin.In, h, s, store, par)
+		q, rep, err = sparse.SparseGPT(w, lin.Out, lin.In, h.Values(), s, store, par)
 	case methodWanda:
-		second := make([]float64, lin.In)
-		for j := range second {
-			second[j] = h[j*lin.In+j]
-		}
-		q, rep, err = sparse.Wanda(w, lin.Out, lin.In, second, s, store, par)
+		q, rep, err = sparse.Wanda(w, lin.Out, lin.In, h.Diagonal(), s, store, par)
 	default:
 		q, err = sparse.Magnitude(w, lin.Out, lin.In, s, store, par)
 	}
@@ -111,10 +119,10 @@ func (z *sparsifier) matrix(b *nn.Block, r arch.Role, h []float64, s sparse.Sche
 		note.Metric, note.Loss = "weight", relativeError(w, q)
 	case z.d.Method == methodSparseGPT && !rep.FellBack:
 		if rep.OutputError > 0 {
-			note.Loss = rep.OutputError / quantize.OutputEnergy(w, lin.Out, lin.In, h, par)
+			note.Loss = rep.OutputError / quantize.OutputEnergy(w, lin.Out, lin.In, h.Values(), par)
 		}
 	default:
-		note.Loss = quantize.RelativeOutputError(w, q, lin.Out, lin.In, h, par)
+		note.Loss = quantize.RelativeOutputError(w, q, lin.Out, lin.In, h.Values(), par)
 	}
 	if math.IsNaN(note.Loss) || math.IsInf(note.Loss, 0) {
 		return note, formats.Errorf("model", lin.Weight, "its values, or those of its inputs, are too large to make it sparse: the error is %v", note.Loss)

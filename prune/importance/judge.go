@@ -8,7 +8,6 @@ import (
 
 	"modelpress/calib"
 	"modelpress/internal/nn"
-	"modelpress/internal/num"
 )
 
 // Loss says what a smaller model is judged by.
@@ -37,7 +36,6 @@ type judge struct {
 	source *nn.Model
 	w      calib.Windows
 	kept   *nn.States // final states of the source, for KL
-	logits []float32  // of the source, of some rows
 	kl     []float64
 }
 
@@ -99,20 +97,19 @@ func (j *judge) window(m *nn.Model, i int, h []float32) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	sum, v, d := 0.0, m.Arch.V, j.source.Arch.D
-	err = m.Head(h, len(targets), headRows(m), func(row0, rows int, logits []float32) error {
-		if j.kl == nil || len(j.kl) < rows {
-			j.kl, j.logits = make([]float64, rows), make([]float32, rows*v)
+	sum, d := 0.0, j.source.Arch.D
+	err = m.HeadLogits(h, len(targets), headRows(m), func(row0 int, l *nn.Logits) error {
+		if len(j.kl) < l.Rows {
+			j.kl = make([]float64, l.Rows)
 		}
-		err := j.source.Head(source[row0*d:(row0+rows)*d], rows, rows, func(_, _ int, l []float32) error {
-			copy(j.logits, l)
+		err := j.source.HeadLogits(source[row0*d:(row0+l.Rows)*d], l.Rows, l.Rows, func(_ int, of *nn.Logits) error {
+			l.Divergences(j.kl, of)
 			return nil
 		})
 		if err != nil {
 			return fmt.Errorf("source: %w", err)
 		}
-		m.Dev.For(rows, func(r int) { j.kl[r] = divergence(j.logits[r*v:(r+1)*v], logits[r*v:(r+1)*v]) })
-		for _, x := range j.kl[:rows] {
+		for _, x := range j.kl[:l.Rows] {
 			sum += x
 		}
 		return nil
@@ -121,14 +118,4 @@ func (j *judge) window(m *nn.Model, i int, h []float32) (float64, error) {
 		err = calib.ErrNotFinite
 	}
 	return sum, err
-}
-
-// divergence is KL(softmax(p) ‖ softmax(q)) in nats.
-func divergence(p, q []float32) float64 {
-	lp, lq, kl := num.LogSumExp(p), num.LogSumExp(q), 0.0
-	for i, v := range p {
-		log := float64(v) - lp
-		kl += float64(math.Exp(log) * (log - (float64(q[i]) - lq)))
-	}
-	return kl
 }

@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"modelpress/calib"
+	"modelpress/internal/device"
 	"modelpress/internal/nn"
 	"modelpress/internal/num"
 )
@@ -45,8 +46,8 @@ func (t *taylor) loss(window int, hidden, grad []float32) error {
 			return fmt.Errorf("importance: window %d: token %d at position %d lies outside the vocabulary of %d", window, id, i+1, t.m.Arch.V)
 		}
 	}
-	err := t.m.HeadGrad(grad[:n*d], hidden, n, headRows(t.m), t.head.grads, func(row0, rows int, logits []float32) error {
-		return t.crossEntropy(logits, targets[row0:row0+rows])
+	err := t.m.HeadLogitsGrad(grad[:n*d], hidden, n, headRows(t.m), t.head.grads, func(row0 int, l *nn.Logits) error {
+		return t.crossEntropy(l, targets[row0:row0+l.Rows])
 	})
 	if err != nil {
 		return fmt.Errorf("window %d: %w", window, err)
@@ -67,16 +68,19 @@ func (t *taylor) loss(window int, hidden, grad []float32) error {
 }
 
 // crossEntropy replaces logits by the gradient of the mean cross entropy over all tokens of all windows.
-func (t *taylor) crossEntropy(logits []float32, targets []int32) error {
+func (t *taylor) crossEntropy(l *nn.Logits, targets []int32) error {
 	v, scale := t.m.Arch.V, 1/float32(t.predicted)
-	nll := make([]float64, len(targets))
-	t.par(len(targets), func(i int) {
-		row := logits[i*v : (i+1)*v]
-		nll[i] = num.LogSumExp(row) - float64(row[targets[i]])
-		num.Softmax(row, row)
-		row[targets[i]]--
-		num.Scale(row, scale)
-	})
+	nll, kl := make([]float64, len(targets)), make([]float64, len(targets))
+	if !l.LogitLoss(kl, nll, nil, targets, device.LogitWeights{Scale: 1, CE: scale}) {
+		logits := l.Edit()
+		t.par(len(targets), func(i int) {
+			row := logits[i*v : (i+1)*v]
+			nll[i] = num.LogSumExp(row) - float64(row[targets[i]])
+			num.Softmax(row, row)
+			row[targets[i]]--
+			num.Scale(row, scale)
+		})
+	}
 	for _, l := range nll {
 		if math.IsNaN(l) || math.IsInf(l, 0) {
 			return fmt.Errorf("importance: cross entropy: %w", calib.ErrNotFinite)

@@ -7,7 +7,6 @@ package cuda
 import "C"
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -30,9 +29,6 @@ type blas struct {
 // workspaceBytes is what NVIDIA recommends for sm_90. It is set so that results do not depend on what else runs (cuBLAS Library, section
 // 2.1.4).
 const workspaceBytes = 32 << 20
-
-// errNoBlas is the cause where a product needs cuBLAS and there is none.
-var errNoBlas = errors.New("cuda: no cuBLAS (libcublas.so.13, .12 or .11); install it, or name its directory in MODELPRESS_CUDA_PATH")
 
 func blasNames() []string { return []string{"libcublas.so.13", "libcublas.so.12", "libcublas.so.11"} }
 
@@ -132,7 +128,7 @@ func (c *call) gemm(g gemm) {
 	case g.k == 0:
 		c.scale(g)
 	case c.d.blas == nil:
-		c.fail(errNoBlas)
+		c.ownGemm(g)
 	default:
 		c.fail(c.d.blas.gemm(g))
 	}

@@ -23,7 +23,7 @@ func Run(t *testing.T, d device.Device) {
 		{"RMSNorm", s.rmsNorm}, {"LayerNorm", s.layerNorm}, {"RoPE", s.rope}, {"Activations", s.activations},
 		{"Attention", s.attention}, {"AttentionBack", s.attentionBack}, {"Sequences", s.sequences},
 		{"AttnStatistics", s.attnStatistics}, {"AttnStatisticsLong", s.attnStatisticsLong}, {"MatMulNN", s.matMulBack}, {"NormBack", s.normBack}, {"ActivationBack", s.activationBack},
-		{"Mix", s.mix}, {"MatMulTN", s.matMulGrad}, {"NormGrad", s.normGrad}, {"Columns", s.columns},
+		{"Quantizer", s.quantizer}, {"Mix", s.mix}, {"MatMulTN", s.matMulGrad}, {"NormGrad", s.normGrad}, {"Columns", s.columns},
 	} {
 		t.Run(c.name, c.test)
 	}

@@ -21,7 +21,9 @@ package emu
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 )
@@ -32,15 +34,46 @@ const (
 	reasonVariable = "MODELPRESS_EMU_MISSING"
 )
 
+// built is what the libraries of package cuda have become.
+var built = sync.OnceValues(func() (libraries, error) {
+	root, err := moduleRoot()
+	if err != nil {
+		return libraries{}, err
+	}
+	return makeWith(root, filepath.Join(root, kernelDir))
+})
+
+// makeWith builds the libraries with all kernels of a directory.
+func makeWith(root, kernels string) (libraries, error) {
+	t, err := findTools()
+	if err != nil {
+		return libraries{}, err
+	}
+	list, err := artifacts(root, kernels)
+	if err != nil {
+		return libraries{}, err
+	}
+	cache, err := cacheDir()
+	if err != nil {
+		return libraries{}, err
+	}
+	unlock, err := lock(filepath.Join(cache, "lock"))
+	if err != nil {
+		return libraries{}, err
+	}
+	defer unlock()
+	return t.build(cache, list)
+}
+
 // Build returns the directory of the libraries, which it builds where they or what they are made of changed. It skips the test on
-// machines without the tools.
+// machines without the tools. A kernel source that does not compile is left out, and who launches it is told.
 func Build(t testing.TB) string {
 	t.Helper()
-	dir, err := Make()
+	l, err := built()
 	if err != nil {
 		skip(t, err)
 	}
-	return dir
+	return l.dir
 }
 
 // skip skips a test where tools are missing, and fails it where they report an error.
@@ -57,9 +90,9 @@ type missing string
 
 func (m missing) Error() string { return string(m) }
 
-// Environ returns the environment for a process that is to find the libraries, with more variables, each NAME=value.
+// Environ returns the environment for a process that is to find the libraries, and no others, with more variables, each NAME=value.
 func Environ(dir string, more ...string) []string {
-	return append(append(os.Environ(), pathVariable+"="+dir), more...)
+	return append(append(os.Environ(), pathVariable+"="+dir+":-"), more...)
 }
 
 // Main is the body of the TestMain of a package whose tests want the emulated device:
@@ -67,14 +100,18 @@ func Environ(dir string, more ...string) []string {
 //	func TestMain(m *testing.M) { os.Exit(emu.Main(m)) }
 //
 // It builds the libraries and starts the test binary again in an environment that leads to them, since a process looks for them once.
-// Where MODELPRESS_CUDA_PATH is set already, it leads the tests to whatever is there: on a machine with a GPU, "-" leaves the emulation out.
+// Where MODELPRESS_CUDA_PATH is set already, it leads the tests to whatever is there: on a machine with a GPU, a
+// directory without libraries, such as /, leaves the emulation out.
 func Main(m *testing.M) int {
 	if os.Getenv(pathVariable) != "" || os.Getenv(reasonVariable) != "" {
 		return m.Run()
 	}
 	var env []string
-	if dir, err := Make(); err == nil {
-		env = Environ(dir)
+	if l, err := built(); err == nil {
+		env = Environ(l.dir)
+		for _, err := range l.failed {
+			fmt.Fprintln(stderr{}, err)
+		}
 	} else if _, ok := err.(missing); ok {
 		env = append(os.Environ(), reasonVariable+"="+strings.ReplaceAll(err.Error(), "\x00", ""))
 	} else {

@@ -12,7 +12,11 @@ func TestBuild(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "libcuda.so.1")); err != nil {
 		t.Fatal(err)
 	}
-	if again := Build(t); again != dir {
-		t.Errorf("built in %s, then in %s", dir, again)
+	l, err := built()
+	if err != nil || l.dir != dir {
+		t.Errorf("built in %s, then in %s: %v", dir, l.dir, err)
+	}
+	for _, err := range l.failed {
+		t.Error(err)
 	}
 }

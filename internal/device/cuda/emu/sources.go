@@ -7,12 +7,16 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 )
 
-// here is this directory from the root of the module.
-const here = "internal/device/cuda/emu"
+// Directories from the root of the module.
+const (
+	here      = "internal/device/cuda/emu"
+	kernelDir = "internal/device/cuda/kernels"
+)
 
 // moduleRoot returns the directory of go.mod at or above the working directory, where go test runs a package's tests.
 func moduleRoot() (string, error) {
@@ -37,6 +41,38 @@ func matching(dir, pattern string) ([]string, error) {
 	list, err := filepath.Glob(filepath.Join(dir, pattern))
 	slices.Sort(list)
 	return list, err
+}
+
+var includePattern = regexp.MustCompile(`(?m)^\s*#\s*include\s*"([^"]+)"`)
+
+// included returns all files that sources include by "name", found beside the file that names them or in one of the directories.
+func included(sources, dirs []string) ([]string, error) {
+	seen := map[string]bool{}
+	var list []string
+	open := slices.Clone(sources)
+	for len(open) > 0 {
+		file := open[0]
+		open = open[1:]
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range includePattern.FindAllStringSubmatch(string(text), -1) {
+			for _, dir := range append([]string{filepath.Dir(file)}, dirs...) {
+				path := filepath.Join(dir, m[1])
+				if _, err := os.Stat(path); err != nil {
+					continue
+				}
+				if !seen[path] {
+					seen[path] = true
+					list, open = append(list, path), append(open, path)
+				}
+				break
+			}
+		}
+	}
+	slices.Sort(list)
+	return list, nil
 }
 
 // digest is of texts and of the contents of files.

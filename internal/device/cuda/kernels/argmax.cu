@@ -1,13 +1,10 @@
 // The most attended key of single rows of attention, in f32 whatever the class of the device: few rows are asked for, and close
 // scores are told apart.
-#include "common.cuh"
+#include "mask.cuh"
 
 // A block takes 8 queries that share a KV head, one after the other in the list of items: item e is query head e%R of the KV head
 // for query rows[e/R], R query heads having one KV head. A thread takes a key.
 static constexpr int kItems = 8, kKeys = 128, kSlice = 32;
-
-// sees reports whether query i sees key j; recent 0 is every key.
-DEVICE bool sees(int i, int j, int sink, int recent) { return j <= i && (recent <= 0 || j < sink || i - j < recent); }
 
 // argmax_take keeps the larger of two scores, of equals the lower key.
 DEVICE void argmax_take(float &best, int &at, float score, int key) {
@@ -19,14 +16,15 @@ DEVICE void argmax_take(float &best, int &at, float score, int key) {
 
 // attn_argmax: best[h, r, c] is the largest score, natural and scaled, of query rows[r] of head h among the keys of chunk c, and
 // at[h, r, c] its key; -inf and the largest int where it sees none. Chunks are of `chunk` keys, a multiple of 128. Blocks:
-// (chunks, ⌈n*R/8⌉, G). masks is [G, 2], sink and recent. Dynamic shared memory: 8*K floats.
+// (chunks, ⌈n*R/8⌉, G). Dynamic shared memory: 8*K floats.
 KERNEL(attn_argmax)(float *best, int *at, const float *q, const float *k, const int *rows, const int *masks, int n, int T, int H, int G, int K, float scale, int chunk) {
 	SHARED float ks[kKeys][kSlice + 1];
 	SHARED float won[4][kItems];
 	SHARED int where[4][kItems];
 	float *qs = (float *)dynamic_shared();
 	const int t = threadIdx.x, g = blockIdx.z, R = H / G, items = n * R, e0 = blockIdx.y * kItems;
-	const int sink = masks[2 * g], recent = masks[2 * g + 1], lo = blockIdx.x * chunk, hi = min(T, lo + chunk);
+	const Mask mask = mask_of(masks, g);
+	const int lo = blockIdx.x * chunk, hi = min(T, lo + chunk);
 	int row[kItems], last = -1, first = T;
 	UNROLL for (int e = 0; e < kItems; e++) {
 		row[e] = e0 + e < items ? rows[(e0 + e) / R] : -1;
@@ -42,7 +40,7 @@ KERNEL(attn_argmax)(float *best, int *at, const float *q, const float *k, const 
 	int key[kItems];
 	UNROLL for (int e = 0; e < kItems; e++) top[e] = -INFINITY, key[e] = 0x7fffffff;
 	for (int j0 = lo; j0 < hi && j0 <= last; j0 += kKeys) {
-		if (recent > 0 && j0 >= sink && first - (j0 + kKeys - 1) >= recent) continue; // hidden from all
+		if (mask_hides(mask, first, last + 1, j0, j0 + kKeys)) continue;
 		float sum[kItems];
 		UNROLL for (int e = 0; e < kItems; e++) sum[e] = 0;
 		for (int c0 = 0; c0 < K; c0 += kSlice) {
@@ -60,7 +58,7 @@ KERNEL(attn_argmax)(float *best, int *at, const float *q, const float *k, const 
 		}
 		int j = j0 + t;
 		UNROLL for (int e = 0; e < kItems; e++)
-			if (j < T && sees(row[e], j, sink, recent)) argmax_take(top[e], key[e], sum[e] * scale, j);
+			if (mask_sees(mask, row[e], j)) argmax_take(top[e], key[e], sum[e] * scale, j);
 	}
 	UNROLL for (int e = 0; e < kItems; e++) {
 		for (int d = 16; d > 0; d /= 2) {

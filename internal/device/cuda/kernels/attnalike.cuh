@@ -8,7 +8,7 @@
 // keys in f32, tiles in float64.
 template <int TERMS>
 DEVICE void attn_alike(double *sums, const uint16_t *qa, const uint16_t *ka, const float *la, const int *ma, int panels_a, int group_a, float scale_a, const uint16_t *qb, const uint16_t *kb, const float *lb, const int *mb, int panels_b, int group_b, float scale_b, int heads, int t, int tp) {
-	using R = Ring<TERMS, 64, false, 2>;
+	using R = Ring<TERMS, 64, false, TERMS == 1 ? 4 : 2, 2>;
 	const int tiles = (t + 63) / 64, h = blockIdx.x % heads, tile = tiles - 1 - blockIdx.x / heads, q0 = tile * 64, q1 = min(q0 + 64, t);
 	const long long size_a = (long long)tp * panels_a * kPanel, size_b = (long long)tp * panels_b * kPanel;
 	const int ga = h / group_a, gb = h / group_b;

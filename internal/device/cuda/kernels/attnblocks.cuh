@@ -41,9 +41,9 @@ DEVICE void add_blocks(double *to, const BlockShared *s, const Parts &p, int j0,
 
 // attn_blocks adds to blocks, [heads, n, n] and zeros at first. A block of threads takes, of one query head, as many block rows as fit in
 // 64 queries, or one that does not fit in pieces of 64 queries; so each sum has one writer. Blocks: heads*units, the last rows first.
-template <int TERMS, bool RESIDENT>
+template <int TERMS, bool KEPT, int STAGES>
 DEVICE void attn_blocks(double *blocks, int width, int number, const uint16_t *q, const uint16_t *k, const float *lse, const int *masks, int heads, int group, int t, int tp, int panels, float scale) {
-	using R = Ring<TERMS, 64, RESIDENT, 1>;
+	using R = Ring<TERMS, 64, KEPT, STAGES, 1>;
 	const int fit = width < 64 ? 64 / width : 1, units = (number + fit - 1) / fit;
 	const int h = blockIdx.x % heads, unit = units - 1 - blockIdx.x / heads;
 	const long long size = (long long)tp * panels * kPanel;

@@ -2,33 +2,36 @@
 #include "attnwalk.cuh"
 
 // Sums are [heads, lanes, number] each, zeros at first, and null where they are not asked for. scale is that of scores times log2(e), lse
-// natural. The names tell the planes, and _whole that the rows of queries do not stay in shared memory.
-#define BANDS(NAME, TERMS, RESIDENT)                                                                                                        \
+// natural. The names are the number of planes and how rows pass by (see Ring): of those whose shared memory a device has, the first is taken.
+#define BANDS(NAME, TERMS, KEPT, STAGES)                                                                                                        \
 	BOUNDED(NAME, 256, 2)                                                                                                                    \
 	(double *bands, int width, int number, int sink, const uint16_t *q, const uint16_t *k, const float *lse, const int *masks, int heads,     \
 	 int group, int lanes, int t, int tp, int panels, float scale) {                                                                         \
 		const Stats st = {bands, nullptr, nullptr, nullptr, width, number, sink};                                                            \
-		statistics<TERMS, RESIDENT, false>(st, q, k, nullptr, nullptr, lse, nullptr, masks, heads, group, lanes, t, tp, panels, scale);      \
+		statistics<TERMS, KEPT, STAGES, false>(st, q, k, nullptr, nullptr, lse, nullptr, masks, heads, group, lanes, t, tp, panels, scale);      \
 	}                                                                                                                                        \
 	EXPORT(NAME)
 
-BANDS(attn_bands_1, 1, true)
-BANDS(attn_bands_3, 3, true)
-BANDS(attn_bands_3_passing, 3, false)
+BANDS(attn_bands_1_kept, 1, true, 4)
+BANDS(attn_bands_3_kept, 3, true, 2)
+BANDS(attn_bands_3_passing, 3, false, 2)
+BANDS(attn_bands_3_single, 3, false, 1)
 
-#define SLOPES(NAME, TERMS, RESIDENT, BLOCKS)                                                                                                       \
+#define SLOPES(NAME, TERMS, KEPT, STAGES, BLOCKS)                                                                                      \
 	BOUNDED(NAME, 256, BLOCKS)                                                                                                                    \
 	(double *bands, double *influence, double *drop, double *magnitude, int width, int number, int sink, const uint16_t *q,                   \
 	 const uint16_t *k, const uint16_t *dout, const uint16_t *v, const float *lse, const float *mean, const int *masks, int heads, int group,  \
 	 int lanes, int t, int tp, int panels, float scale) {                                                                                    \
 		const Stats st = {bands, influence, drop, magnitude, width, number, sink};                                                           \
-		statistics<TERMS, RESIDENT, true>(st, q, k, dout, v, lse, mean, masks, heads, group, lanes, t, tp, panels, scale);                   \
+		statistics<TERMS, KEPT, STAGES, true>(st, q, k, dout, v, lse, mean, masks, heads, group, lanes, t, tp, panels, scale);                   \
 	}                                                                                                                                        \
 	EXPORT(NAME)
 
-SLOPES(attn_slopes_1, 1, true, 2)
-SLOPES(attn_slopes_3, 3, true, 1)
-SLOPES(attn_slopes_3_passing, 3, false, 1)
+SLOPES(attn_slopes_1_kept, 1, true, 4, 2)
+SLOPES(attn_slopes_1_passing, 1, false, 2, 2)
+SLOPES(attn_slopes_3_kept, 3, true, 2, 1)
+SLOPES(attn_slopes_3_passing, 3, false, 2, 1)
+SLOPES(attn_slopes_3_single, 3, false, 1, 1)
 
 // attn_mean: mean[h, i] = Σ_c dout[i, h, c]*out[i, h, c], with dout as its planes hold it: where they are rounded, so are the slopes that
 // the mean is taken from. out is [t, H, dim] from its first head on; a warp takes a row of one of `heads` heads.

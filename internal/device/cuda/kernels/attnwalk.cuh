@@ -16,9 +16,9 @@ struct Shared {
 DEVICE int lane_tile(int n, int which, int lanes) { return n * lanes + (n % 2 ? lanes - 1 - which : which); }
 
 // Walk is what a block works with.
-template <int TERMS, bool RESIDENT, bool SLOPES>
+template <int TERMS, bool KEPT, int STAGES, bool SLOPES>
 struct Walk {
-	using R = Ring<TERMS, 64, RESIDENT, SLOPES ? 2 : 1>;
+	using R = Ring<TERMS, 64, KEPT, STAGES, SLOPES ? 2 : 1>;
 	R ring;
 	Scores s;
 	Stats st;
@@ -100,16 +100,16 @@ struct Walk {
 
 // statistics adds to st what is asked for, over the tiles of a lane of a query head. Blocks: heads*lanes, numbered by KV heads, then lanes,
 // then query heads, so that blocks that run at once read the same keys. mean is [heads, t] where slopes are.
-template <int TERMS, bool RESIDENT, bool SLOPES>
+template <int TERMS, bool KEPT, int STAGES, bool SLOPES>
 DEVICE void statistics(const Stats &st, const uint16_t *q, const uint16_t *k, const uint16_t *dout, const uint16_t *v, const float *lse, const float *mean, const int *masks, int heads, int group, int lanes, int t, int tp, int panels, float scale) {
 	const int g = blockIdx.x / (group * lanes), h = g * group + blockIdx.x % group, which = blockIdx.x / group % lanes;
 	const long long size = (long long)tp * panels * kPanel, of_query = heads * size, of_key = heads / group * size;
 	const Rows queries = {q + h * size, of_query, panels, tp}, keys = {k + g * size, of_key, panels, tp};
 	const Rows grads = {SLOPES ? dout + h * size : nullptr, of_query, panels, tp}, values = {SLOPES ? v + g * size : nullptr, of_key, panels, tp};
-	Walk<TERMS, RESIDENT, SLOPES> w;
+	Walk<TERMS, KEPT, STAGES, SLOPES> w;
 	char *base = dynamic_shared();
 	w.ring.begin(base, queries, keys, grads, values);
-	Shared<SLOPES> *shared = (Shared<SLOPES> *)(base + ring_bytes<typename Walk<TERMS, RESIDENT, SLOPES>::R>(w.ring.steps));
+	Shared<SLOPES> *shared = (Shared<SLOPES> *)(base + ring_bytes<typename Walk<TERMS, KEPT, STAGES, SLOPES>::R>(w.ring.steps));
 	w.s = {shared->a, shared->c};
 	w.st = st;
 	w.mask = mask_of(masks, g);

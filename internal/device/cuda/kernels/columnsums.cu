@@ -1,15 +1,16 @@
 // Column sums of attention. See columnsums.cuh.
 #include "columnsums.cuh"
 
-// column_sums_1 takes 128 keys a block, column_sums_3 64. Of sums and rounded one is null; both are [heads, t]. scale is that of scores
-// times log2(e), lse natural.
-#define COLUMN_SUMS(TERMS, KEYS)                                                                                                            \
-	BOUNDED(column_sums_##TERMS, 256, 2)                                                                                                     \
+// Of sums and rounded one is null; both are [heads, t]. scale is that of scores times log2(e), lse natural. The names are the number of
+// planes and how rows pass by; kernels of one plane take 128 keys a block, those of three 64.
+#define COLUMN_SUMS(NAME, TERMS, KEYS, KEPT, STAGES)                                                                                        \
+	BOUNDED(NAME, 256, 2)                                                                                                                    \
 	(double *sums, float *rounded, const uint16_t *q, const uint16_t *k, const float *lse, const int *masks, int heads, int group, int t,     \
 	 int tp, int panels, float scale) {                                                                                                      \
-		column_sums<TERMS, KEYS>(sums, rounded, q, k, lse, masks, heads, group, t, tp, panels, scale);                                       \
+		column_sums<TERMS, KEYS, KEPT, STAGES>(sums, rounded, q, k, lse, masks, heads, group, t, tp, panels, scale);                         \
 	}                                                                                                                                        \
-	EXPORT(column_sums_##TERMS)
+	EXPORT(NAME)
 
-COLUMN_SUMS(1, 128)
-COLUMN_SUMS(3, 64)
+COLUMN_SUMS(column_sums_1_kept, 1, 128, true, 4)
+COLUMN_SUMS(column_sums_3_kept, 3, 64, true, 2)
+COLUMN_SUMS(column_sums_3_passing, 3, 64, false, 2)

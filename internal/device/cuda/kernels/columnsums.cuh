@@ -6,9 +6,9 @@
 // column_sums: a block takes a tile of KEYS keys of one query head, resident, and queries pass by, ascending. A lane adds up its 8 columns
 // of a tile of queries in f32 and tiles in float64. Blocks are numbered by tiles of keys, the first, which most queries see, in front,
 // and in a tile by query heads.
-template <int TERMS, int KEYS>
+template <int TERMS, int KEYS, bool KEPT, int STAGES>
 DEVICE void column_sums(double *sums, float *rounded, const uint16_t *q, const uint16_t *k, const float *lse, const int *masks, int heads, int group, int t, int tp, int panels, float scale) {
-	using R = Ring<TERMS, KEYS, true, 1>;
+	using R = Ring<TERMS, KEYS, KEPT, STAGES, 1>;
 	constexpr int MT = R::MT;
 	const int h = blockIdx.x % heads, j0 = blockIdx.x / heads * KEYS;
 	const long long size = (long long)tp * panels * kPanel;

@@ -1,5 +1,5 @@
-// Matrix products on tensor cores where no library is: c[m,n] = a[m,k]·b[n,k]ᵀ + beta*c from planes of bfloat16. One plane of each operand is
-// its nearest bfloat16; three are the value to 24 bits, x = x0+x1+x2, and the products of planes i and j with i+j < 3 give what f32 gives.
+// Matrix products on tensor cores where no library is: c[m,n] = a[m,k]·b[n,k]ᵀ + beta*c from planes of bfloat16. One plane is the nearest
+// bfloat16; three are the value to 24 bits, x = x0+x1+x2, and the products of planes i and j with i+j < 3 give what f32 gives.
 #include "common.cuh"
 
 const int TILE = 128, STEP = 32;           // of rows and columns of c for a block, and of k that is in shared memory
@@ -11,10 +11,11 @@ const int PLANE_BYTES = TILE * ROW_BYTES;  // of a plane's part in shared memory
 // different banks.
 DEVICE int slot(int row, int chunk) { return row * ROW_BYTES + ((chunk ^ (row >> 1 & 3)) << 4); }
 
-// Operand is planes of bfloat16 [rows, k], a plane after the other; k is a multiple of 8.
+// Operand is planes of bfloat16 [rows, k], with ld values from row to row and plane from one to the next. Rows are aligned to 16 bytes, and
+// k is a multiple of 8.
 struct Operand {
 	const uint16_t *planes;
-	long long plane; // values
+	long long plane, ld;
 	int rows;
 };
 
@@ -24,7 +25,7 @@ DEVICE void fetch_planes(char *shared, const Operand &x, long long row, long lon
 	UNROLL for (int e = 0; e < TERMS * TILE * 4 / GEMM_THREADS; e++) {
 		int i = e * GEMM_THREADS + threadIdx.x, plane = i / (TILE * 4), r = i / 4 % TILE, chunk = i % 4;
 		bool there = row + r < x.rows && at + 8 * chunk < k;
-		const uint16_t *from = there ? x.planes + plane * x.plane + (row + r) * k + at + 8 * chunk : x.planes;
+		const uint16_t *from = there ? x.planes + plane * x.plane + (row + r) * x.ld + at + 8 * chunk : x.planes;
 		copy16_async(shared + plane * PLANE_BYTES + slot(r, chunk), from, there ? 16 : 0);
 	}
 }
@@ -66,16 +67,16 @@ DEVICE void multiply(Sums &sums, const char *shared, int half) {
 }
 
 // put writes two columns of a row of c.
-DEVICE void put(float *c, long long row, long long column, int m, int n, float beta, float x, float y) {
+DEVICE void put(float *c, long long ld, long long row, long long column, int m, int n, float beta, float x, float y) {
 	if (row >= m || column >= n) return;
-	float *at = c + row * n + column;
+	float *at = c + row * ld + column;
 	at[0] = beta == 0 ? x : x + beta * at[0];
 	if (column + 1 < n) at[1] = beta == 0 ? y : y + beta * at[1];
 }
 
 // gemm_tile computes a tile of c. Tiles follow one another down 8 tiles, then to the right, so that blocks that run together share operands.
 template <int TA, int TB, int STAGES>
-DEVICE void gemm_tile(float *c, const Operand &a, const Operand &b, long long k, float beta) {
+DEVICE void gemm_tile(float *c, long long ldc, const Operand &a, const Operand &b, long long k, float beta) {
 	const int stage = (TA + TB) * PLANE_BYTES;
 	char *shared = dynamic_shared();
 	long long down = (a.rows + TILE - 1) / TILE, right = (b.rows + TILE - 1) / TILE, band = blockIdx.x / (8 * right);
@@ -110,29 +111,27 @@ DEVICE void gemm_tile(float *c, const Operand &a, const Operand &b, long long k,
 	UNROLL for (int i = 0; i < 4; i++)
 		UNROLL for (int j = 0; j < 4; j++) {
 			const float(&d)[4] = sums.d[i][j];
-			put(c, row + 16 * i, column + 8 * j, a.rows, b.rows, beta, d[0], d[1]);
-			put(c, row + 16 * i + 8, column + 8 * j, a.rows, b.rows, beta, d[2], d[3]);
+			put(c, ldc, row + 16 * i, column + 8 * j, a.rows, b.rows, beta, d[0], d[1]);
+			put(c, ldc, row + 16 * i + 8, column + 8 * j, a.rows, b.rows, beta, d[2], d[3]);
 		}
 }
 
-// gemm_11 multiplies the nearest bfloat16 values; the others are for f32 by values that need one, two or three planes: bfloat16, IEEE half
-// precision, f32. Shared memory: stages of 8 KiB for each plane of both; 4 stages in gemm_11, 2 in the others.
-BOUNDED(gemm_11, 256, 2)(float *c, const uint16_t *a, const uint16_t *b, long long plane_a, long long plane_b, int m, int n, long long k, float beta) {
-	gemm_tile<1, 1, 4>(c, Operand{a, plane_a, m}, Operand{b, plane_b, n}, k, beta);
+// gemm_11 multiplies values of bfloat16, gemm_22 those of IEEE half precision, gemm_33 those of f32, each in as many planes. Shared memory: 4
+// stages of 16 KiB, 2 of 32 and 2 of 48.
+BOUNDED(gemm_11, 256, 2)(float *c, const uint16_t *a, const uint16_t *b, long long plane_a, long long plane_b, int m, int n, long long k, long long lda,
+                         long long ldb, long long ldc, float beta) {
+	gemm_tile<1, 1, 4>(c, ldc, Operand{a, plane_a, lda, m}, Operand{b, plane_b, ldb, n}, k, beta);
 }
 EXPORT(gemm_11)
 
-BOUNDED(gemm_31, 256, 1)(float *c, const uint16_t *a, const uint16_t *b, long long plane_a, long long plane_b, int m, int n, long long k, float beta) {
-	gemm_tile<3, 1, 2>(c, Operand{a, plane_a, m}, Operand{b, plane_b, n}, k, beta);
+BOUNDED(gemm_22, 256, 1)(float *c, const uint16_t *a, const uint16_t *b, long long plane_a, long long plane_b, int m, int n, long long k, long long lda,
+                         long long ldb, long long ldc, float beta) {
+	gemm_tile<2, 2, 2>(c, ldc, Operand{a, plane_a, lda, m}, Operand{b, plane_b, ldb, n}, k, beta);
 }
-EXPORT(gemm_31)
+EXPORT(gemm_22)
 
-BOUNDED(gemm_32, 256, 1)(float *c, const uint16_t *a, const uint16_t *b, long long plane_a, long long plane_b, int m, int n, long long k, float beta) {
-	gemm_tile<3, 2, 2>(c, Operand{a, plane_a, m}, Operand{b, plane_b, n}, k, beta);
-}
-EXPORT(gemm_32)
-
-BOUNDED(gemm_33, 256, 1)(float *c, const uint16_t *a, const uint16_t *b, long long plane_a, long long plane_b, int m, int n, long long k, float beta) {
-	gemm_tile<3, 3, 2>(c, Operand{a, plane_a, m}, Operand{b, plane_b, n}, k, beta);
+BOUNDED(gemm_33, 256, 1)(float *c, const uint16_t *a, const uint16_t *b, long long plane_a, long long plane_b, int m, int n, long long k, long long lda,
+                         long long ldb, long long ldc, float beta) {
+	gemm_tile<3, 3, 2>(c, ldc, Operand{a, plane_a, lda, m}, Operand{b, plane_b, ldb, n}, k, beta);
 }
 EXPORT(gemm_33)

@@ -19,33 +19,33 @@ DEVICE void write_planes(uint16_t *planes, long long plane, long long at, int te
 	}
 }
 
-// gemm_split makes planes [terms][rows][padded] of x [rows, k].
-KERNEL(gemm_split)(uint16_t *planes, const void *x, int kind, int terms, long long rows, long long k, long long padded) {
+// gemm_split makes planes [terms][rows][padded] of x [rows, k], whose rows are ld values apart.
+KERNEL(gemm_split)(uint16_t *planes, const void *x, int kind, int terms, long long rows, long long k, long long padded, long long ld) {
 	long long groups = padded / 8, all = rows * groups;
-	bool wide = kind == KIND_F32 && k % 4 == 0 && (uintptr_t)x % 16 == 0;
+	bool wide = kind == KIND_F32 && ld % 4 == 0 && (uintptr_t)x % 16 == 0;
 	for (long long e = (long long)blockIdx.x * blockDim.x + threadIdx.x; e < all; e += (long long)gridDim.x * blockDim.x) {
 		long long row = e / groups, c = (e - row * groups) * 8;
 		float v[8];
 		if (wide && c + 8 <= k) {
-			const float4 *from = (const float4 *)((const float *)x + row * k + c);
+			const float4 *from = (const float4 *)((const float *)x + row * ld + c);
 			float4 a = from[0], b = from[1];
 			v[0] = a.x, v[1] = a.y, v[2] = a.z, v[3] = a.w, v[4] = b.x, v[5] = b.y, v[6] = b.z, v[7] = b.w;
 		} else {
-			UNROLL for (int i = 0; i < 8; i++) v[i] = c + i < k ? value_at(x, kind, row * k + c + i) : 0;
+			UNROLL for (int i = 0; i < 8; i++) v[i] = c + i < k ? value_at(x, kind, row * ld + c + i) : 0;
 		}
 		write_planes(planes, rows * padded, row * padded + c, terms, v);
 	}
 }
 EXPORT(gemm_split)
 
-// gemm_split_columns makes planes [terms][rows][padded] of columns [from, from+rows) of x [k, columns]: each block takes 64 of these and 64
-// values of k.
-KERNEL(gemm_split_columns)(uint16_t *planes, const void *x, int kind, int terms, long long rows, long long k, long long padded, long long columns, long long from) {
+// gemm_split_columns makes planes [terms][rows][padded] of columns [from, from+rows) of x [k, ld]: each block takes 64 of these and 64 values
+// of k.
+KERNEL(gemm_split_columns)(uint16_t *planes, const void *x, int kind, int terms, long long rows, long long k, long long padded, long long ld, long long from) {
 	SHARED float tile[64][65];
 	long long down = (padded + 63) / 64, row = 64 * (blockIdx.x / down), at = 64 * (blockIdx.x % down);
 	for (int e = threadIdx.x; e < 64 * 64; e += 256) {
 		int i = e / 64, j = e % 64;
-		tile[i][j] = at + i < k && row + j < rows ? value_at(x, kind, (at + i) * columns + from + row + j) : 0;
+		tile[i][j] = at + i < k && row + j < rows ? value_at(x, kind, (at + i) * ld + from + row + j) : 0;
 	}
 	__syncthreads();
 	for (int e = threadIdx.x; e < 64 * 8; e += 256) {

@@ -66,21 +66,31 @@ DEVICE void panel_dots(Dots<TERMS, MT, NB> &d, const char *a, const char *b) {
 }
 
 // Ring multiplies one tile of AROWS rows with tiles of 64 rows, one after the other: rows of a with rows of b and, where PAIRS is 2, rows
-// of c with rows of d. 8 warps take blocks of AROWS/4 rows and 32 columns. What the next products need is on its way while the
-// last ones are worked with. The panels of a and c stay in shared memory where RESIDENT, else they pass by too.
+// of c with rows of d. 8 warps take blocks of AROWS/4 rows and 32 columns. Where KEPT the panels of a and c stay in shared memory, else they
+// pass by too. STAGES panels have room at once, so that what comes next is on its way while the last is worked with; with a single one
+// nothing is. None of this changes a bit of the result.
 //
-// Shared memory: ring_bytes, of which the resident panels come first.
-template <int TERMS, int AROWS, bool RESIDENT, int PAIRS>
+// Shared memory: ring_bytes, of which the panels that stay come first.
+template <int TERMS, int AROWS, bool KEPT, int STAGES, int PAIRS>
 struct Ring {
-	static constexpr int MT = AROWS / 64, NB = 4, STAGES = TERMS == 1 ? 4 : 2, A = TERMS * kPanelBytes * MT, B = TERMS * kPanelBytes, STAGE = RESIDENT ? B : A + B;
+	static constexpr int MT = AROWS / 64, NB = 4, A = TERMS * kPanelBytes * MT, B = TERMS * kPanelBytes, STAGE = KEPT ? B : A + B, COUNT = STAGES;
 	using D = Dots<TERMS, MT, NB>;
 
 	Rows a, b, c, d;
-	char *resident, *stages;
+	char *kept, *stages;
 	int first;  // row of a and c
 	int steps;  // panels of a tile
 	int place;  // in the ring, of the first panel of the next tile
 	int coming; // the tile whose panels are on their way, or -1
+
+	DEVICE void begin(char *shared, const Rows &qa, const Rows &qb, const Rows &qc, const Rows &qd) {
+		a = qa, b = qb, c = qc, d = qd;
+		steps = a.columns + (PAIRS == 2 ? c.columns : 0);
+		kept = shared;
+		stages = shared + (KEPT ? steps * A : 0);
+		coming = -1;
+		place = 0;
+	}
 
 	// one reports whether panel s is of the first pair.
 	DEVICE bool one(int s) const { return PAIRS == 1 || s < a.columns; }
@@ -91,52 +101,41 @@ struct Ring {
 		return {first ? x.planes : y.planes, first ? x.stride : y.stride, first ? x.columns : y.columns, first ? x.rows : y.rows};
 	}
 
-	// ahead is how many panels are on their way at once.
-	DEVICE int ahead() const { return min(STAGES - 1, steps); }
-
-	DEVICE void wait() const {
-		if (STAGES == 2 || steps == 1) copy_wait<0>();
-		else if (steps == 2) copy_wait<1>();
-		else copy_wait<2>();
-	}
-
-	DEVICE void begin(char *shared, const Rows &qa, const Rows &qb, const Rows &qc, const Rows &qd) {
-		a = qa, b = qb, c = qc, d = qd;
-		steps = a.columns + (PAIRS == 2 ? c.columns : 0);
-		resident = shared;
-		stages = shared + (RESIDENT ? steps * A : 0);
-		coming = -1;
-		place = 0;
-	}
-
 	// rows makes [row, row+AROWS) the rows of a and c. No thread may still be working with the old ones.
 	DEVICE void rows(int row) {
 		first = row;
 		coming = -1;
 		copy_wait<0>();
 		__syncthreads();
-		if (RESIDENT) {
-			for (int s = 0; s < steps; s++) panel_load<TERMS, AROWS, 256>(resident + s * A, either(a, c, s), first, one(s) ? s : s - a.columns);
+		if (KEPT) {
+			for (int s = 0; s < steps; s++) panel_load<TERMS, AROWS, 256>(kept + s * A, either(a, c, s), first, one(s) ? s : s - a.columns);
 			copy_commit();
 		}
 	}
 
-	// load starts copies of panel s of the tile from row on.
+	// load starts copies of panel s of the tile from row on, to a place in the ring.
 	DEVICE void load(int row, int s, int at) {
 		char *stage = stages + at % STAGES * STAGE;
 		const int panel = one(s) ? s : s - a.columns;
-		if (!RESIDENT) panel_load<TERMS, AROWS, 256>(stage + B, either(a, c, s), first, panel);
+		if (!KEPT) panel_load<TERMS, AROWS, 256>(stage + B, either(a, c, s), first, panel);
 		panel_load<TERMS, 64, 256>(stage, either(b, d, s), row, panel);
+	}
+
+	// wait waits for a panel and leaves n-1 more on their way.
+	DEVICE void wait(int n) const {
+		if (n <= 1) copy_wait<0>();
+		else if (n == 2) copy_wait<1>();
+		else copy_wait<2>();
 	}
 
 	// multiply computes the products of the rows with those of the tile from row on; next is the tile that is likely to come after it, or
 	// -1. All threads of the block have passed a barrier in it before it returns.
 	DEVICE void multiply(D &x, D &y, int row, int next) {
-		const int n = ahead();
-		if (coming != row) {
+		const int ahead = min(STAGES - 1, steps);
+		if (STAGES > 1 && coming != row) {
 			copy_wait<0>();
 			__syncthreads();
-			for (int s = 0; s < n; s++) {
+			for (int s = 0; s < ahead; s++) {
 				load(row, s, place + s);
 				copy_commit();
 			}
@@ -144,13 +143,17 @@ struct Ring {
 		dots_clear(x);
 		if (PAIRS == 2) dots_clear(y);
 		for (int s = 0; s < steps; s++) {
-			wait();
+			if (STAGES > 1) wait(ahead);
 			__syncthreads();
-			if (s + n < steps) load(row, s + n, place + s + n);
-			else if (next >= 0) load(next, s + n - steps, place + s + n);
+			if (s + ahead < steps) load(row, s + ahead, place + s + ahead);
+			else if (next >= 0) load(next, s + ahead - steps, place + s + ahead);
 			copy_commit();
+			if (STAGES == 1) {
+				copy_wait<0>();
+				__syncthreads();
+			}
 			const char *stage = stages + (place + s) % STAGES * STAGE;
-			const char *left = (RESIDENT ? resident + s * A : stage + B) + warp() % 4 * (AROWS / 4) * (2 * kPanel), *right = stage + warp() / 4 * 32 * (2 * kPanel);
+			const char *left = (KEPT ? kept + s * A : stage + B) + warp() % 4 * (AROWS / 4) * (2 * kPanel), *right = stage + warp() / 4 * 32 * (2 * kPanel);
 			if (one(s)) panel_dots<TERMS, MT, NB, AROWS>(x, left, right);
 			else panel_dots<TERMS, MT, NB, AROWS>(y, left, right);
 		}
@@ -164,5 +167,5 @@ struct Ring {
 // ring_bytes is the shared memory of a ring of so many panels.
 template <class R>
 DEVICE int ring_bytes(int steps) {
-	return (R::STAGE == R::B ? steps * R::A : 0) + R::STAGES * R::STAGE;
+	return (R::STAGE == R::B ? steps * R::A : 0) + R::COUNT * R::STAGE;
 }

@@ -56,7 +56,7 @@ static CUresult load(CUmodule *module, const char *image, std::string &why) {
 	for (auto &e : entries) {
 		const Kernel *k = l ? l->find(e.name) : nullptr;
 		if (!k) {
-			why += "kernel " + e.name + " is in PTX and is no kernel with EXPORT in a source; ";
+			why += "kernel " + e.name + " is in PTX, and no source that compiles exports it; ";
 			continue;
 		}
 		std::string differs = mismatch(e, *l, *k);

@@ -20,18 +20,23 @@ const Kernel *Library::find(const std::string &name) const {
 	return nullptr;
 }
 
-static std::vector<std::string> paths() {
+// The directory of this library, with a slash.
+static std::string directory() {
 	Dl_info info;
-	if (!dladdr(reinterpret_cast<void *>(&paths), &info)) fail("where is this library?");
-	std::string dir = info.dli_fname;
-	dir.resize(dir.rfind('/') == std::string::npos ? 0 : dir.rfind('/') + 1);
+	if (!dladdr(reinterpret_cast<void *>(&directory), &info)) fail("where is this library?");
+	std::string path = info.dli_fname;
+	return path.find('/') == std::string::npos ? "./" : path.substr(0, path.rfind('/') + 1);
+}
+
+static std::vector<std::string> paths() {
+	std::string dir = directory();
 	std::vector<std::string> found;
-	DIR *d = opendir(dir.empty() ? "." : dir.c_str());
+	DIR *d = opendir(dir.c_str());
 	if (!d) return found;
 	while (dirent *e = readdir(d)) {
 		std::string name = e->d_name;
 		if (name.compare(0, 8, "kernels-") == 0 && name.size() > 3 && name.compare(name.size() - 3, 3, ".so") == 0)
-			found.push_back((dir.empty() ? "./" : dir) + name);
+			found.push_back(dir + name);
 	}
 	closedir(d);
 	std::sort(found.begin(), found.end());
