@@ -24,6 +24,7 @@ func Run(t *testing.T, d device.Device) {
 		{"Attention", s.attention}, {"AttentionBack", s.attentionBack}, {"Sequences", s.sequences},
 		{"AttnStatistics", s.attnStatistics}, {"AttnStatisticsLong", s.attnStatisticsLong}, {"MatMulNN", s.matMulBack}, {"NormBack", s.normBack}, {"ActivationBack", s.activationBack},
 		{"Quantizer", s.quantizer}, {"Mix", s.mix}, {"MatMulTN", s.matMulGrad}, {"NormGrad", s.normGrad}, {"Columns", s.columns},
+		{"Losses", s.losses}, {"Optimizer", s.optimizer}, {"Sampler", s.sampler},
 	} {
 		t.Run(c.name, c.test)
 	}
