@@ -16,6 +16,9 @@ func TestConformance(t *testing.T) {
 	}
 }
 
+// Statistics of attention over more positions than an emulated device has the time for.
+func TestLongStatistics(t *testing.T) { devicetest.LongStatistics(t, New(2)) }
+
 // A stand-in for a device with its own memory is a device like any other, and gives the bits of the one behind it.
 func TestRemoteConformance(t *testing.T) {
 	r := devicetest.NewRemote(New(2), 1<<30)
@@ -26,7 +29,7 @@ func TestRemoteConformance(t *testing.T) {
 	}
 	small := devicetest.NewRemote(New(1), 100)
 	b, err := small.Alloc(device.F32, 20)
-	if _, no := small.Alloc(device.BF16, 11); err != nil || !errors.Is(no, devicetest.ErrRoom) || small.Room() != 20 {
+	if _, no := small.Alloc(device.BF16, 11); err != nil || !errors.Is(no, device.ErrMemory) || small.Room() != 20 {
 		t.Errorf("%v, %v, room %d", err, no, small.Room())
 	}
 	own := errors.New("own")
