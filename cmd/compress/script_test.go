@@ -28,10 +28,12 @@ import (
 //	hold FILE                          keep an exclusive lock on a file until the script ends
 //
 // None of them takes a !. The program is this test binary, started as one.
-func TestScripts(t *testing.T) {
+func TestScripts(t *testing.T) { runScripts(t, "testdata/script", setupScript) }
+
+func runScripts(t *testing.T, dir string, setup func(*testscript.Env) error) {
 	testscript.Run(t, testscript.Params{
-		Dir:                "testdata/script",
-		Setup:              setupScript,
+		Dir:                dir,
+		Setup:              setup,
 		RequireUniqueNames: true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"compress":  command(0, func(ts *testscript.TestScript, args []string) error { return expect(ts, exitOK, args) }),

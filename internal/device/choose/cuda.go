@@ -4,6 +4,7 @@ package choose
 
 import (
 	"errors"
+	"strings"
 
 	"modelpress/internal/device"
 	"modelpress/internal/device/cuda"
@@ -24,4 +25,4 @@ func openCUDA(c Choice, o Options) (device.Device, error) {
 }
 
 // Report says in a line what the program found of GPUs.
-func Report() string { return cuda.Probe().String() }
+func Report() string { return strings.TrimPrefix(cuda.Probe().String(), "cuda: ") }

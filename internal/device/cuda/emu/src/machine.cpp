@@ -230,6 +230,11 @@ bool Machine::is_shared(const void *p, size_t n) const {
 	return (c >= block.dynamic && c + n <= block.dynamic + current->shared) || (c >= statics && c + n <= statics + statics_size);
 }
 
+long Machine::behind_shared(const void *p) const {
+	const char *c = static_cast<const char *>(p);
+	return c >= dynamic_end && c < dynamic_end + page ? c - block.dynamic : -1;
+}
+
 void collective(const char *name, int line, unsigned mask, Operation operation, void *arguments) {
 	machine->collective(name, line, mask, operation, arguments);
 }

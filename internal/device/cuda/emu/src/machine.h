@@ -62,6 +62,8 @@ public:
 	const Launch &launch() const { return *current; }
 	// is_shared reports whether n bytes at p are shared memory of the block.
 	bool is_shared(const void *p, size_t n) const;
+	// behind_shared returns how far an address just behind dynamic shared memory is from its start, else -1.
+	long behind_shared(const void *p) const;
 	[[noreturn]] void stuck();
 
 private:

@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <deque>
 #include <map>
 
 #include "settings.h"
@@ -25,6 +26,7 @@ struct Allocation {
 struct Table {
 	std::map<uintptr_t, Allocation> device;
 	std::map<uintptr_t, std::pair<size_t, bool>> pinned; // bytes, and whether it is ours
+	std::deque<std::pair<char *, size_t>> freed;         // pages that nobody may touch
 	size_t used = 0;
 };
 
@@ -58,6 +60,16 @@ bool fill(char *p, size_t bytes) {
 		if (mmap(p + at, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, ones(), 0) == MAP_FAILED) return false;
 	}
 	return true;
+}
+
+// bury gives the memory of pages back and keeps their addresses, the last thousand times that it is called.
+void bury(char *p, size_t bytes) {
+	if (mmap(p, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED) fail("memory cannot be freed");
+	auto &list = table().freed;
+	list.emplace_back(p, bytes);
+	if (list.size() <= 1000) return;
+	munmap(list.front().first, list.front().second);
+	list.pop_front();
 }
 
 void check(uintptr_t at, const Allocation &a) {
@@ -98,7 +110,7 @@ bool release(void *p) {
 	auto i = table().device.find((uintptr_t)p);
 	if (i == table().device.end()) return false;
 	check(i->first, i->second);
-	munmap(i->second.map - page, i->second.map_bytes + 2 * page);
+	bury(i->second.map - page, i->second.map_bytes + 2 * page);
 	table().used -= up(i->second.bytes, alignment);
 	table().device.erase(i);
 	return true;
@@ -121,6 +133,11 @@ bool in_device(const void *p, size_t n, void **start, size_t *bytes) {
 
 const char *describe(const void *p, char *text, size_t size) {
 	snprintf(text, size, "address %p", p);
+	for (auto &f : table().freed)
+		if (p >= f.first && p < f.first + f.second) {
+			snprintf(text, size, "address %p, in memory that has been freed", p);
+			return text;
+		}
 	auto i = table().device.upper_bound((uintptr_t)p);
 	long behind = -1, before = -1;
 	size_t bytes = 0, next = 0;

@@ -17,7 +17,7 @@ static float high(uint32_t w) { return bits_float(w & 0xffff0000u); }
 //   B: row = 2t + i%2, and 8 more for i >= 2; column = group
 //   C: row = group for i < 2, else group+8; column = 2t + i%2
 struct Tile {
-	float a[16][16], b[8][16], c[16][8]; // b by columns
+	float a[16][16], b[16][8], c[16][8];
 };
 
 static void gather(Tile &m, void *const *lanes) {
@@ -30,7 +30,7 @@ static void gather(Tile &m, void *const *lanes) {
 		}
 		for (int i = 0; i < 4; i++) {
 			int row = 2 * t + i % 2 + (i >= 2 ? 8 : 0);
-			m.b[group][row] = i % 2 ? high(f.b[i / 2]) : low(f.b[i / 2]);
+			m.b[row][group] = i % 2 ? high(f.b[i / 2]) : low(f.b[i / 2]);
 			m.c[i < 2 ? group : group + 8][2 * t + i % 2] = f.d[i];
 		}
 	}
@@ -53,11 +53,11 @@ static float toward_zero(double x) {
 // below its 24th fractional bit, and added; the sum is rounded toward zero. So Fasi et al., "Numerical behavior of NVIDIA tensor
 // cores", 2021, found it on the A100, and Khattak and Mikaitis, "Accurate Models of NVIDIA Tensor Cores", 2025. The H100 adds
 // sixteen at once and keeps one more bit: its error is not larger.
-static float accumulate(float c, const float *a, const float *b) {
+static float accumulate(float c, const float *a, const float (*b)[8], int column) {
 	double terms[9], largest = fabs((double)c);
 	terms[8] = c;
 	for (int k = 0; k < 8; k++) {
-		terms[k] = (double)a[k] * b[k];
+		terms[k] = (double)a[k] * b[k][column];
 		largest = fmax(largest, fabs(terms[k]));
 	}
 	double plain = 0;
@@ -77,13 +77,75 @@ static float accumulate(float c, const float *a, const float *b) {
 	return toward_zero(sum * unit);
 }
 
+// Four columns side by side.
+typedef double Doubles __attribute__((vector_size(32)));
+typedef int64_t Longs __attribute__((vector_size(32)));
+typedef int32_t Ints __attribute__((vector_size(16)));
+typedef float Floats __attribute__((vector_size(16)));
+
+static bool any(const Longs &x) { return (x[0] | x[1] | x[2] | x[3]) != 0; }
+
+// accumulate_four is accumulate for the columns from j on. They are taken one by one where there are values that are not finite, or where
+// a result may be beyond the normal numbers of f32.
+static void accumulate_four(float *c, const float *a, const float (*b)[8], int j) {
+	const Longs magnitude = {INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX};
+	Doubles terms[9], largest = {}, plain = {};
+#pragma GCC unroll 9
+	for (int k = 0; k < 9; k++) {
+		Floats row;
+		memcpy(&row, k < 8 ? &b[k][j] : &c[j], sizeof row);
+		terms[k] = __builtin_convertvector(row, Doubles);
+		if (k < 8) terms[k] *= (double)a[k];
+		const Doubles size = (Doubles)((Longs)terms[k] & magnitude);
+		largest = size > largest ? size : largest; // a NaN is not, and shows in the sum
+		plain += terms[k];
+	}
+	largest = largest == 0 ? largest + 1 : largest;
+	if (any((plain != plain) | (largest < 0x1p-100) | (largest > 0x1p120))) {
+		float row[4];
+		for (int n = 0; n < 4; n++) row[n] = accumulate(c[j + n], a, b, j + n);
+		memcpy(&c[j], row, sizeof row);
+		return;
+	}
+	const Longs exponent = (Longs)largest >> 52;
+	const Doubles scale = (Doubles)((2046 + 24 - exponent) << 52), unit = (Doubles)((exponent - 24) << 52);
+	Ints sum = {};
+#pragma GCC unroll 9
+	for (int k = 0; k < 9; k++) sum += __builtin_convertvector(terms[k] * scale, Ints);
+	const Doubles whole = __builtin_convertvector(sum, Doubles) * unit;
+	const Doubles cut = (Doubles)((Longs)whole & ~(((int64_t)1 << 29) - 1)); // 24 bits are left
+	const Floats row = __builtin_convertvector(cut, Floats);
+	memcpy(&c[j], &row, sizeof row);
+}
+
+// idle reports whether one side is zeros and the other finite: rows are padded with them, and so are tiles.
+static bool idle(void *const *lanes) {
+	uint32_t a = 0, b = 0;
+	bool finite = true;
+	for (int lane = 0; lane < 32; lane++) {
+		const Mma &f = *static_cast<Mma *>(lanes[lane]);
+		a |= f.a[0] | f.a[1] | f.a[2] | f.a[3];
+		b |= f.b[0] | f.b[1];
+		for (int i = 0; i < 6; i++) {
+			const uint32_t w = i < 4 ? f.a[i] : f.b[i - 4];
+			finite = finite && (w & 0x7f80) != 0x7f80 && (w & 0x7f800000) != 0x7f800000;
+		}
+	}
+	return finite && (!(a & 0x7fff7fff) || !(b & 0x7fff7fff));
+}
+
 void mma_lanes(void *const *lanes, unsigned) {
+	if (idle(lanes)) {
+		for (int lane = 0; lane < 32; lane++)
+			for (int i = 0; i < 4; i++) static_cast<Mma *>(lanes[lane])->d[i] += 0.0f; // -0 becomes 0
+		return;
+	}
 	Tile m;
 	gather(m, lanes);
 	for (int i = 0; i < 16; i++)
-		for (int j = 0; j < 8; j++) {
-			float c = accumulate(m.c[i][j], m.a[i], m.b[j]);
-			m.c[i][j] = accumulate(c, m.a[i] + 8, m.b[j] + 8);
+		for (int j = 0; j < 8; j += 4) {
+			accumulate_four(m.c[i], m.a[i], m.b, j);
+			accumulate_four(m.c[i], m.a[i] + 8, m.b + 8, j);
 		}
 	scatter(m, lanes);
 }

@@ -12,6 +12,8 @@ static struct sigaction before[65];
 static void caught(int signal, siginfo_t *info, void *context) {
 	if (machine && here) {
 		char where[200];
+		long behind = machine->behind_shared(info->si_addr);
+		if (behind >= 0) fail("touches byte %ld of %d bytes of dynamic shared memory", behind, machine->launch().shared);
 		if (signal == SIGSEGV || signal == SIGBUS) fail("touches %s", describe(info->si_addr, where, sizeof where));
 		fail("signal %d", signal);
 	}
