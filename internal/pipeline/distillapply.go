@@ -110,6 +110,7 @@ func (a *applier) train(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	defer t.Close()
 	if err := a.topK(ctx, t); err != nil {
 		return err
 	}
@@ -135,6 +136,7 @@ func (a *applier) train(ctx context.Context) error {
 	if err = errors.Join(err, a.teacher.ck.CheckUnchanged()); err != nil {
 		return diverged(err, "distill.rate")
 	}
+	t.Close()
 	if t.LoRA != nil {
 		t.LoRA.Merge()
 	}
