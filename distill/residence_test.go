@@ -85,7 +85,8 @@ func TestTrainingOnTheDevice(t *testing.T) {
 				t.Fatalf("model %d: %v parameters on the device have other bits", c.family, counts)
 			}
 			before := slices.Clone(r.Params.List()[1].copy())
-			r.Close()
+			r.Release()
+			r.Model.Release()
 			if !sameBits(r.Params.List()[1].copy(), before) || settled(r) != 0 {
 				t.Error("what was trained is not on the host")
 			}
@@ -93,7 +94,7 @@ func TestTrainingOnTheDevice(t *testing.T) {
 				t.Errorf("%d bytes of the device stay in use", used)
 			}
 			if _, err := r.Step(t.Context()); err == nil {
-				t.Error("a closed run goes on")
+				t.Error("a released run goes on")
 			}
 		}
 		if counts[0] <= counts[1] || counts[1] == 0 || counts[2] != 0 {

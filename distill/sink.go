@@ -19,6 +19,7 @@ type sink interface {
 	embed(ids []int32, grad []float32)
 	// grads returns the sums for each parameter.
 	grads() []gradient
+	// free gives the memory on the device back.
 	free()
 }
 

@@ -43,7 +43,7 @@ type Trainer struct {
 	Origin []byte
 
 	ready     bool
-	closed    bool
+	released  bool
 	student   *nn.Model // Model, as far up as the objective looks
 	sink      sink      // nil where weights are frozen
 	optimizer *Optimizer
@@ -88,8 +88,8 @@ func newDataset(w calib.Windows, top TopKRows) *dataset {
 
 // prepare checks what the run is made of and takes the memory that it needs.
 func (t *Trainer) prepare() error {
-	if t.closed {
-		return errors.New("distill: training: the run was closed")
+	if t.released {
+		return errors.New("distill: training: the run was released")
 	}
 	if t.ready {
 		return nil
@@ -199,19 +199,22 @@ func (t *Trainer) settle() {
 	t.optimizer.settle(t.Model.Dev, s.bufs, room)
 }
 
-// Close ends the run and gives back what it holds of the device's memory: what is trained is on the host then.
-func (t *Trainer) Close() {
-	if t.closed = true; !t.ready {
-		return
+// Release gives the memory on the device back that the run has taken, but for that of its models: what is trained is on the host then. The
+// run cannot go on after it.
+func (t *Trainer) Release() {
+	t.released = true
+	if t.optimizer != nil {
+		t.optimizer.leave()
 	}
-	t.optimizer.leave()
 	if t.sink != nil {
 		t.sink.free()
+		t.sink = nil
 	}
-	for _, m := range []*nn.Model{t.student, t.Model, t.teacher.model} {
-		if m != nil {
-			m.Release()
-		}
+	if t.student != nil && t.student != t.Model {
+		t.student.Release()
+	}
+	if t.teacher != nil && t.teacher.model != nil && t.teacher.model != t.Objective.Teacher {
+		t.teacher.model.Release()
 	}
 }
 
