@@ -136,6 +136,7 @@ func (a *applier) train(ctx context.Context) error {
 	if err = errors.Join(err, a.teacher.ck.CheckUnchanged()); err != nil {
 		return diverged(err, "distill.rate")
 	}
+	t.Release()
 	if t.LoRA != nil {
 		t.LoRA.Merge()
 	}
