@@ -262,3 +262,40 @@ func TestErrorsOnDevice(t *testing.T) {
 		}
 	}
 }
+
+// The bits do not depend on the order in which threads and streams get on.
+func TestScheduleOnDevice(t *testing.T) {
+	d := openCUDA(t)
+	const out, n, rows = 18, 384, 1100
+	w, x, weights := random(61, out*n), random(62, rows*n), random(63, rows)
+	s := Scheme{Bits: 3, Group: 64, Clip: true, Damp: 0.01}
+	var first *Matrix
+	var loss, energy float64
+	for _, c := range [][2]string{{"up", "lazy"}, {"down", "eager"}, {"random:1", "random:2"}, {"random:3", "ahead"}} {
+		t.Setenv("MODELPRESS_EMU_SCHEDULE", c[0])
+		t.Setenv("MODELPRESS_EMU_STREAMS", c[1])
+		a, err := calib.NewAccumulator(d, n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range weights {
+			weights[i] = float32(math.Abs(float64(weights[i])))
+		}
+		a.Add(upload(t, d, device.F32, x), rows, weights)
+		h := a.Hessian()
+		buf := upload(t, d, device.F16, w)
+		m, rep, err := GPTQOnDevice(d, nil, buf, out, h, s, formats.BF16)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := h.Gram().Energy(buf, nil, out)
+		h.Free()
+		if first == nil {
+			first, loss, energy = m, rep.Loss, e
+		}
+		sameMatrix(t, fmt.Sprint(c), m, first)
+		if rep.Loss != loss || e != energy {
+			t.Errorf("%v: loss %v and %v, energy %v and %v", c, rep.Loss, loss, e, energy)
+		}
+	}
+}
