@@ -115,6 +115,7 @@ func (z *quantizer) tokenWeights(ctx context.Context, p *blockPass) ([][]float32
 	weights := make([][]float32, len(p.kept.windows))
 	err := p.eachWindow(ctx, func(i int, x []float32, t int) error {
 		return p.b.Attend(x, t, &nn.Pass{ColumnSums: true, HasStop: true, StopAfter: nn.SiteO, TapAttn: func(a *nn.AttnState) {
+			a.Read(nn.ColumnSums)
 			weights[i] = quantize.Importance(a.ColumnSums, a.Shape.H, t, lo, hi)
 		}})
 	})

@@ -16,6 +16,9 @@ func TestConformance(t *testing.T) {
 	}
 }
 
+// Statistics of attention over more positions than an emulated device has the time for.
+func TestLongStatistics(t *testing.T) { devicetest.LongStatistics(t, New(2)) }
+
 // A stand-in for a device with its own memory is a device like any other, and gives the bits of the one behind it.
 func TestRemoteConformance(t *testing.T) {
 	r := devicetest.NewRemote(New(2), 1<<30)

@@ -48,10 +48,9 @@ func (d *Device) Attention(out, lse, q, k, v device.Buf, s device.AttnShape, mas
 		l = c.out(lse, n*s.H*s.T)
 	}
 	h := c.heads(s, masks)
-	each := h.planeBytes()
-	pieces := h.pieces(int64(h.group+2) * each)
-	units := int64(pieces[0].units())
-	qp := c.scratch(units * int64(h.group+2) * each)
+	pieces := h.pieces(h.unitBytes())
+	units, each := int64(pieces[0].units()), h.planeBytes()
+	qp := c.scratch(units * h.unitBytes())
 	kp := qp + ptr(units*int64(h.group)*each)
 	vp := kp + ptr(units*each)
 	for _, p := range pieces {
@@ -70,7 +69,12 @@ func (d *Device) Attention(out, lse, q, k, v device.Buf, s device.AttnShape, mas
 func (h *heads) attend(out, lse, q, k, v ptr, p piece) {
 	t := attentionTiles[h.width()]
 	blocks := (h.s.T + t.rows() - 1) / t.rows() * h.group * p.units()
-	shared := 2 * h.terms * h.kp * (t.rows() + 2*t.cols)
-	h.c.launch(fmt.Sprintf("attention_%d", h.kp), fmt.Sprintf("attention_%d_%d", h.kp, h.terms), [3]int{blocks, 1, 1}, t.threads(), shared,
-		out, lse, q, k, v, h.masks, p.seqs, p.kv, h.group, h.s.H, h.s.T, h.tp, h.s.K, h.band(p, 2), h.scale)
+	h.c.launch(fmt.Sprintf("attention_%d", h.kp), fmt.Sprintf("attention_%d_%d", h.kp, h.terms), [3]int{blocks, 1, 1}, t.threads(), h.shared(t),
+		out, lse, q, k, v, h.masksOf(p), p.seqs, p.kv, h.group, h.s.H, h.s.T, h.tp, h.s.K, h.band(p, 2), h.scale)
 }
+
+// shared is the shared memory of a block: a tile of queries, one of keys and one of values.
+func (h *heads) shared(t tiling) int { return 2 * h.terms * h.kp * (t.rows() + 2*t.cols) }
+
+// unitBytes is the scratch of a KV head of a sequence and its query heads: planes of queries, keys and values.
+func (h *heads) unitBytes() int64 { return int64(h.group+2) * h.planeBytes() }

@@ -41,10 +41,9 @@ func (d *Device) AttentionBack(dq, dk, dv, dout, q, k, v, out, lse device.Buf, s
 	b := &headsBack{heads: h, q: c.in(q, hq), k: c.in(k, hk), v: c.in(v, hk), out: c.in(out, hq), dout: c.in(dout, hq), lse: c.in(lse, n*s.H*s.T),
 		dq: c.out(dq, hq), dk: c.out(dk, hk), dv: c.out(dv, hk)}
 	each, rows := h.planeBytes(), 4*int64(h.tp)*int64(h.group)
-	bytes := 2*int64(h.group+1)*each + 2*rows
-	pieces := h.pieces(bytes)
+	pieces := h.pieces(h.backUnitBytes())
 	units := int64(pieces[0].units())
-	b.planes[0] = c.scratch(units * bytes)
+	b.planes[0] = c.scratch(units * h.backUnitBytes())
 	for i, size := range []int64{int64(h.group) * each, int64(h.group) * each, each, each, rows} {
 		b.planes[i+1] = b.planes[i] + ptr(units*size)
 	}
@@ -89,8 +88,18 @@ func (b *headsBack) queryGradients(p piece) {
 }
 
 func (b *headsBack) run(of string, t tiling, blocks int, results []any, p piece, band int, factor float32) {
-	shared := 4*b.terms*b.kp*(t.rows()+t.stages*t.cols) + t.stages*8*t.cols
-	args := append(results, b.planes[0], b.planes[1], b.planes[2], b.planes[3], b.planes[4], b.planes[5], b.masks, p.seqs, p.kv, b.group,
+	args := append(results, b.planes[0], b.planes[1], b.planes[2], b.planes[3], b.planes[4], b.planes[5], b.masksOf(p), p.seqs, p.kv, b.group,
 		b.s.T, b.tp, b.s.K, band, b.scale, factor)
-	b.c.launch(fmt.Sprintf("attnback_%d", b.kp), fmt.Sprintf("attnback_%s_%d_%d", of, b.kp, b.terms), [3]int{blocks, 1, 1}, t.threads(), shared, args...)
+	b.c.launch(fmt.Sprintf("attnback_%d", b.kp), fmt.Sprintf("attnback_%s_%d_%d", of, b.kp, b.terms), [3]int{blocks, 1, 1}, t.threads(), b.backShared(t), args...)
+}
+
+// backShared is the shared memory of a block: two tiles that it holds, and two that pass by with what is known of their queries.
+func (h *heads) backShared(t tiling) int {
+	return 4*h.terms*h.kp*(t.rows()+t.stages*t.cols) + t.stages*8*t.cols
+}
+
+// backUnitBytes is the scratch of a KV head of a sequence and its query heads: planes of these, dout, keys and values, and what is known of
+// each query.
+func (h *heads) backUnitBytes() int64 {
+	return 2*int64(h.group+1)*h.planeBytes() + 8*int64(h.tp)*int64(h.group)
 }

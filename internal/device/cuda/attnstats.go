@@ -143,9 +143,6 @@ func headsOf[T any](x []T, p piece, group, n int) []T {
 	return x[p.head*group*n : (p.head+p.kv)*group*n]
 }
 
-// masksOf is the address of the masks of a piece.
-func (h *heads) masksOf(p piece) ptr { return h.masks + ptr(8*p.head) }
-
 // distances sums by bands.
 func (a *attnStats) distances(p piece) {
 	lists, lanes, heads := a.byDistance(), a.lanes(), p.kv*a.group

@@ -2,15 +2,12 @@
 
 package cuda
 
-//#include <stdlib.h>
-//#include "libs.h"
+//#include "blas.h"
 import "C"
 
 import (
 	"fmt"
 	"math"
-	"strconv"
-	"strings"
 	"unsafe"
 
 	cu "gorgonia.org/cu"
@@ -76,15 +73,6 @@ func (b *blas) setup(stream cu.Stream, where string) error {
 		return failed("cuMemAlloc", err, "workspace of cuBLAS")
 	}
 	return blasError("cublasSetStream", C.blas_setup(&b.functions, b.handle, unsafe.Pointer(stream.C()), C.ulonglong(b.workspace), workspaceBytes), where)
-}
-
-// major is the major version, 0 where there is no cuBLAS.
-func (b *blas) major() int {
-	if b == nil {
-		return 0
-	}
-	major, _ := strconv.Atoi(strings.Split(b.version, ".")[0])
-	return major
 }
 
 func (b *blas) close() {

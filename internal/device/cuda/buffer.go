@@ -52,7 +52,7 @@ func (b *buffer) Free() {
 	restore, err := d.enter()
 	if err == nil {
 		defer restore()
-		if err = d.compute.follow(d.copies, s.ready); err == nil && s.used == d.compute.tick && s.block.bytes > smallBlock {
+		if err = d.compute.follow(s.ready); err == nil && s.used == d.compute.tick && s.block.bytes > smallBlock {
 			_, err = d.compute.mark()
 		}
 	}
@@ -122,7 +122,7 @@ func (b *buffer) check(op string, off, n int) {
 
 // settle makes the store ready for work of the compute stream, and counts a write. The caller holds order.
 func (d *Device) settle(s *store, write bool) error {
-	if err := d.compute.follow(d.copies, s.ready); err != nil {
+	if err := d.compute.follow(s.ready); err != nil {
 		return err
 	}
 	if s.fresh {

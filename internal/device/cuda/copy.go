@@ -8,7 +8,7 @@ import (
 	"modelpress/internal/device"
 )
 
-// Copy: dst[off:off+n] = src[from:from+n], both of one kind; they may overlap.
+// Copy: dst[off:off+n] = src[from:from+n], both of one kind. The two ranges must not overlap.
 func (d *Device) Copy(dst device.Buf, off int, src device.Buf, from, n int) {
 	c := d.begin("Copy")
 	defer c.end()
@@ -21,10 +21,8 @@ func (d *Device) Copy(dst device.Buf, off int, src device.Buf, from, n int) {
 	size := x.kind.Size()
 	bytes := int64(n) * int64(size)
 	to, at := c.use(y, true)+ptr(off*size), c.use(x, false)+ptr(from*size)
-	if x.store == y.store && to < at+ptr(bytes) && at < to+ptr(bytes) {
-		between := c.scratch(bytes)
-		c.move(between, at, bytes)
-		at = between
+	if to < at+ptr(bytes) && at < to+ptr(bytes) {
+		panic(fmt.Sprintf("cuda: Copy: %d elements to a place that they overlap", n))
 	}
 	c.move(to, at, bytes)
 }

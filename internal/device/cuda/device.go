@@ -40,7 +40,7 @@ type Device struct {
 	tables  *ring              // guarded by work
 	down    *downloads         // guarded by work
 	blas    *blas              // guarded by work; nil where there is no cuBLAS
-	solver  *solver            // guarded by work; nil where there is no cuSOLVER
+	shared  int                // guarded by work; shared memory of a block, 0 until it is asked for
 
 	uploads chan *slot
 
@@ -94,6 +94,7 @@ func (d *Device) start(budget int64) error {
 	if d.copies, err = newTimeline(); err != nil {
 		return err
 	}
+	d.compute.other, d.copies.other = d.copies, d.compute
 	if d.uploads, err = newSlots(uploadSlots); err != nil {
 		return err
 	}
@@ -106,7 +107,6 @@ func (d *Device) start(budget int64) error {
 	if d.blas, err = openBlas(d.compute.stream); err != nil {
 		return err
 	}
-	d.solver = openSolver(d.compute.stream, d.blas.major())
 	if budget <= 0 {
 		free, total, err := cu.MemInfo()
 		if err != nil {
@@ -114,7 +114,7 @@ func (d *Device) start(budget int64) error {
 		}
 		budget = free - max(reserveBytes, total/64)
 	}
-	if budget < middleSlab/2 {
+	if budget < leastBudget {
 		return &Error{Op: "cuMemGetInfo", Code: codeNoMemory, Detail: fmt.Sprintf("%d bytes to use", budget)}
 	}
 	d.arena = newArena(&driverMemory{d}, budget)
@@ -122,8 +122,12 @@ func (d *Device) start(budget int64) error {
 	return nil
 }
 
-// reserveBytes is what is left to the driver, for the code of kernels and what they keep in local memory.
-const reserveBytes = 768 << 20
+// reserveBytes is what is left to the driver, for the code of kernels and what they keep in local memory. A device with a smaller budget than
+// leastBudget is of no use.
+const (
+	reserveBytes = 768 << 20
+	leastBudget  = 32 << 20
+)
 
 // className names what fixes the bits of results. cuBLAS promises the same ones for one version of it on devices of the same architecture
 // and number of multiprocessors (cuBLAS Library, section 2.1.4, Results reproducibility).
@@ -206,9 +210,6 @@ func (d *Device) Close() {
 func (d *Device) release() {
 	for _, m := range d.modules {
 		_ = m.mod.Unload()
-	}
-	if d.solver != nil {
-		d.solver.close()
 	}
 	if d.blas != nil {
 		d.blas.close()

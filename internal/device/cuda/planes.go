@@ -108,6 +108,9 @@ func (h *heads) rows(x ptr, p piece) ptr {
 	return x + ptr(4*(int64(p.seq)*int64(h.s.H)+int64(p.head*h.group))*int64(h.s.T))
 }
 
+// masksOf is the address of the masks of a piece.
+func (h *heads) masksOf(p piece) ptr { return h.masks + ptr(8*p.head) }
+
 // splitQueries and splitKeys write a piece of a tensor as planes to dst.
 func (h *heads) splitQueries(dst, x ptr, p piece, sign float32) {
 	h.split(dst, h.queries(x, p), p.kv*h.group, p.seqs, h.s.H, sign)

@@ -23,7 +23,7 @@ type Report struct {
 	Driver    string // where the driver was found, "" where it was not
 	Version   int    // of CUDA that the driver has, 1000*major + 10*minor
 	Devices   []Info
-	Libraries []string // those of CUDA that were found
+	Libraries []string // those of CUDA that are used and were found
 	Missing   []string // those that were not, with the reason
 	Err       error    // why there is no device to use, nil where there is
 }
@@ -34,7 +34,6 @@ func Probe() Report {
 	r.Err = openDriver()
 	r.Driver = driverPath()
 	r.library("cuBLAS", blasNames())
-	r.library("cuSOLVER", solverNames(0))
 	if r.Driver == "" || r.Err != nil && !errors.Is(r.Err, ErrNoDevice) {
 		return r
 	}
@@ -63,6 +62,7 @@ func Probe() Report {
 	return r
 }
 
+// library notes whether one of the libraries is found, the first of them first.
 func (r *Report) library(what string, names []string) {
 	handle, where := library(names...)
 	if handle == nil {

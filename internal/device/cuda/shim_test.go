@@ -4,8 +4,6 @@ package cuda
 
 import (
 	"debug/elf"
-	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -46,17 +44,6 @@ func TestStartsWithoutDriver(t *testing.T) {
 			t.Errorf("imports %s", s.Name)
 		}
 	}
-}
-
-// TestMain also is the program that other tests start with a driver of their own: MODELPRESS_TEST_RUN says what it does.
-func TestMain(m *testing.M) {
-	switch os.Getenv("MODELPRESS_TEST_RUN") {
-	case "probe":
-		_, err := Open(Options{})
-		fmt.Printf("%s\nopen: %v\nno driver: %t, no device: %t\n", Probe(), err, errors.Is(err, ErrNoDriver), errors.Is(err, ErrNoDevice))
-		os.Exit(0)
-	}
-	os.Exit(m.Run())
 }
 
 // probe starts this program with those directories for libraries, and returns what it says.

@@ -12,11 +12,12 @@ import (
 // number, and what is queued after it has a higher one. Its methods want Device.order held.
 type timeline struct {
 	stream cu.Stream
+	other  *timeline
 	tick   int64
-	marks  []mark // ascending, the last maxMarks
+	marks  []mark // ascending, maxMarks at most
 	spare  []cu.Event
-	over   int64 // all work up to here has been waited for by the host
-	seen   int64 // all work up to here of the other stream has been waited for by this one
+	over   int64 // work up to here is done
+	seen   int64 // work up to here of the other stream comes before what is queued here
 }
 
 type mark struct {
@@ -25,7 +26,7 @@ type mark struct {
 }
 
 // maxMarks bounds the events of a stream. Where one is missing, a later one is waited for.
-const maxMarks = 128
+const maxMarks = 64
 
 func newTimeline() (*timeline, error) {
 	s, err := cu.MakeStream(cu.NonBlocking)
@@ -51,25 +52,32 @@ func (l *timeline) mark() (mark, error) {
 	return m, nil
 }
 
-// event returns an event to record: a spare one, a new one, or that of a mark which may go. Another work may still wait for what it
-// stood for; such waits are settled when they are queued.
+// event returns an event to record: a spare one, a new one, or that of a mark which may go. What waits for an event waits for what it
+// stood for when the wait was queued.
 func (l *timeline) event() (cu.Event, error) {
-	for len(l.marks) > 0 && l.marks[0].tick <= l.over {
-		l.spare = append(l.spare, l.marks[0].event)
-		l.marks = l.marks[1:]
+	for len(l.marks) >= maxMarks && l.marks[0].event.Query() == nil {
+		l.over = l.marks[0].tick
+		l.drop(0)
+	}
+	for len(l.marks) > 0 && l.marks[0].tick <= l.other.seen {
+		l.drop(0)
+	}
+	if len(l.marks) >= maxMarks {
+		l.drop(maxMarks / 2)
 	}
 	if n := len(l.spare); n > 0 {
 		e := l.spare[n-1]
 		l.spare = l.spare[:n-1]
 		return e, nil
 	}
-	if len(l.marks) >= maxMarks {
-		e := l.marks[maxMarks/2].event
-		l.marks = slices.Delete(l.marks, maxMarks/2, maxMarks/2+1)
-		return e, nil
-	}
 	e, err := cu.MakeEvent(cu.DisableTiming)
 	return e, failed("cuEventCreate", err, "")
+}
+
+// drop takes a mark away; work behind it is waited for at the next one.
+func (l *timeline) drop(i int) {
+	l.spare = append(l.spare, l.marks[i].event)
+	l.marks = slices.Delete(l.marks, i, i+1)
 }
 
 // after returns the first mark behind work of that number, which it makes where there is none.
@@ -81,12 +89,12 @@ func (l *timeline) after(tick int64) (mark, error) {
 	return l.mark()
 }
 
-// follow makes all work that l gets from now on wait for work of another stream up to that number.
-func (l *timeline) follow(other *timeline, tick int64) error {
-	if tick <= l.seen || tick <= other.over {
+// follow makes all work that l gets from now on wait for work of the other stream up to that number.
+func (l *timeline) follow(tick int64) error {
+	if tick <= l.seen || tick <= l.other.over {
 		return nil
 	}
-	m, err := other.after(tick)
+	m, err := l.other.after(tick)
 	if err != nil {
 		return err
 	}

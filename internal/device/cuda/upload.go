@@ -82,7 +82,7 @@ func (d *Device) upload(op string, o *buffer, off int64, n int, fill func(to []b
 // where it has not been written and the copies leave something out.
 func (d *Device) prepare(o *buffer, off, n int64) error {
 	s := o.store
-	if err := d.copies.follow(d.compute, s.used); err != nil {
+	if err := d.copies.follow(s.used); err != nil {
 		return err
 	}
 	if s.fresh && (o.view || off > 0 || n < o.bytes()) {

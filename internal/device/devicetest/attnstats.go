@@ -32,11 +32,8 @@ func (s *suite) attnStatistics(t *testing.T) {
 			width := []int{0, 16, 40}[i%3]
 			got, want := newStats(c.t, c.h, 2, width, rows), newStats(c.t, c.h, 2, width, rows)
 			s.d.AttnStatistics(got, q, k, v, out, dout, lse, shape, c.masks)
-			for h := range c.h {
-				head := referenceHead(qs, ks, vs, shape, c.masks, h)
-				statsReference(want, h, head, num.AttnGrad{DOut: grads[h*c.k:], LDO: c.h * c.k})
-			}
-			sameStats(t, got, want)
+			s.wantStats(want, qs, ks, vs, grads, shape, c.masks)
+			s.sameStats(t, got, want)
 			plain := &device.AttnStats{Sink: 2, Width: width, Bands: make([]float64, len(got.Bands))}
 			s.d.AttnStatistics(plain, q, k, nil, nil, nil, lse, shape, c.masks)
 			nearBoth(t, "bands alone", plain.Bands, want.Bands, 1e-4)
@@ -44,16 +41,21 @@ func (s *suite) attnStatistics(t *testing.T) {
 	}
 }
 
-func sameStats(t *testing.T, got, want *device.AttnStats) {
+// sameStats compares all statistics. Where attention is rounded, what is known of its output is too, and slopes are centred on that.
+func (s *suite) sameStats(t *testing.T, got, want *device.AttnStats) {
 	t.Helper()
+	slopes, peaks := 2e-4, 1e-5
+	if device.BF16Attention(s.d.Class()) {
+		slopes, peaks = 2e-2, 2e-2
+	}
 	nearBoth(t, "column sums", got.ColumnSums, want.ColumnSums, 1e-4)
 	nearBoth(t, "blocks", got.Blocks, want.Blocks, 1e-4)
 	nearBoth(t, "bands", got.Bands, want.Bands, 1e-4)
-	nearBoth(t, "influence", got.Influence, want.Influence, 2e-4)
-	nearBoth(t, "drop", got.Drop, want.Drop, 2e-4)
-	nearBoth(t, "drop, magnitudes", got.DropAbs, want.DropAbs, 2e-4)
+	nearBoth(t, "influence", got.Influence, want.Influence, slopes)
+	nearBoth(t, "drop", got.Drop, want.Drop, slopes)
+	nearBoth(t, "drop, magnitudes", got.DropAbs, want.DropAbs, slopes)
 	for i, j := range want.ArgMax {
-		if got.ArgMax[i] != j || math.Abs(float64(got.Peak[i]-want.Peak[i])) > 1e-5 {
+		if got.ArgMax[i] != j || math.Abs(float64(got.Peak[i]-want.Peak[i])) > peaks {
 			t.Errorf("peak %d: key %d with %v, want %d with %v", i, got.ArgMax[i], got.Peak[i], j, want.Peak[i])
 		}
 	}

@@ -22,7 +22,7 @@ func Run(t *testing.T, d device.Device) {
 		{"Ahead", s.ahead}, {"Room", s.room}, {"Gather", s.gather}, {"MatMulNT", s.matMul}, {"Weights", s.weights}, {"Elementwise", s.elementwise},
 		{"RMSNorm", s.rmsNorm}, {"LayerNorm", s.layerNorm}, {"RoPE", s.rope}, {"Activations", s.activations},
 		{"Attention", s.attention}, {"AttentionBack", s.attentionBack}, {"Sequences", s.sequences},
-		{"AttnStatistics", s.attnStatistics}, {"AttnStatisticsLong", s.attnStatisticsLong}, {"MatMulNN", s.matMulBack}, {"NormBack", s.normBack}, {"ActivationBack", s.activationBack},
+		{"AttnStatistics", s.attnStatistics}, {"AttnStatisticsBands", s.attnStatisticsBands}, {"MatMulNN", s.matMulBack}, {"NormBack", s.normBack}, {"ActivationBack", s.activationBack},
 		{"Quantizer", s.quantizer}, {"Mix", s.mix}, {"MatMulTN", s.matMulGrad}, {"NormGrad", s.normGrad}, {"Columns", s.columns},
 		{"Losses", s.losses}, {"Optimizer", s.optimizer}, {"Sampler", s.sampler},
 	} {

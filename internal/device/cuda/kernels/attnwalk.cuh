@@ -92,7 +92,7 @@ struct Walk {
 				row_far(row, s, st, q0, j0, seen);
 				__syncthreads();
 				add_effects(s, st, at, q0, j0);
-				if (!seen) __syncthreads();
+				if (!seen || next < 0) __syncthreads(); // else in bring
 			}
 		}
 	}

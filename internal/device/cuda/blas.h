@@ -1,4 +1,4 @@
-// cuBLAS and cuSOLVER, whose functions are called by address: the program is linked with neither.
+// cuBLAS, whose functions are called by address: the program is not linked with it.
 #pragma once
 #include <stddef.h>
 
@@ -14,18 +14,8 @@ struct blas {
 	            int btype, int ldb, const void *beta, void *c, int ctype, int ldc, int compute, int algorithm);
 };
 
-// What is called of cuSOLVER (cusolverDn.h).
-struct solver {
-	int (*create)(void **handle);
-	int (*destroy)(void *handle);
-	int (*set_stream)(void *handle, void *stream);
-	int (*potrf_size)(void *handle, int uplo, int n, double *a, int lda, int *size);
-	int (*potrf)(void *handle, int uplo, int n, double *a, int lda, double *work, int size, int *info);
-};
-
-// blas_open and solver_open fill in the addresses of a library, and return the name of a function that it lacks, else NULL.
+// blas_open fills in the addresses of a library, and returns the name of a function that it lacks, else NULL.
 const char *blas_open(struct blas *b, void *library);
-const char *solver_open(struct solver *s, void *library);
 
 // tf32_off keeps cuBLAS from multiplying f32 in fewer bits, whatever the environment says.
 void tf32_off(void);
@@ -38,9 +28,3 @@ int blas_version(struct blas *b, int *major, int *minor, int *patch);
 // blas_gemm: c = op(a)*op(b) + beta*c in the order of columns, c in f32, a and b of a cudaDataType each; sums are in f32.
 int blas_gemm(struct blas *b, void *handle, int transa, int transb, int m, int n, int k, unsigned long long a, int atype, int lda,
               unsigned long long bp, int btype, int ldb, float beta, unsigned long long c, int ldc);
-
-int solver_create(struct solver *s, void **handle, void *stream);
-int solver_destroy(struct solver *s, void *handle);
-int solver_potrf_size(struct solver *s, void *handle, int uplo, int n, unsigned long long a, int lda, int *size);
-int solver_potrf(struct solver *s, void *handle, int uplo, int n, unsigned long long a, int lda, unsigned long long work, int size,
-                 unsigned long long info);

@@ -1,28 +1,17 @@
 //go:build cuda
 
-#include "libs.h"
+#include "blas.h"
 #include "shim.h"
 #include <stdlib.h>
-
-static const char *fill(void *library, void **to, const char *const *names, size_t n) {
-	for (size_t i = 0; i < n; i++) {
-		if (!(to[i] = library_symbol(library, names[i]))) return names[i];
-	}
-	return NULL;
-}
 
 const char *blas_open(struct blas *b, void *library) {
 	static const char *const names[] = {"cublasCreate_v2",   "cublasDestroy_v2",  "cublasSetStream_v2", "cublasSetWorkspace_v2",
 	                                    "cublasSetMathMode", "cublasGetProperty", "cublasGemmEx"};
 	_Static_assert(sizeof *b == sizeof names, "a name for each function");
-	return fill(library, (void **)b, names, sizeof names / sizeof *names);
-}
-
-const char *solver_open(struct solver *s, void *library) {
-	static const char *const names[] = {"cusolverDnCreate", "cusolverDnDestroy", "cusolverDnSetStream", "cusolverDnDpotrf_bufferSize",
-	                                    "cusolverDnDpotrf"};
-	_Static_assert(sizeof *s == sizeof names, "a name for each function");
-	return fill(library, (void **)s, names, sizeof names / sizeof *names);
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+		if (!(((void **)b)[i] = library_symbol(library, names[i]))) return names[i];
+	}
+	return NULL;
 }
 
 void tf32_off(void) { setenv("NVIDIA_TF32_OVERRIDE", "0", 1); }
@@ -51,21 +40,4 @@ int blas_gemm(struct blas *b, void *handle, int transa, int transb, int m, int n
 	const float alpha = 1;
 	return b->gemm(handle, transa, transb, m, n, k, &alpha, (void *)a, atype, lda, (void *)bp, btype, ldb, &beta, (void *)c, R_32F, ldc,
 	               COMPUTE_32F, ALGORITHM_DEFAULT);
-}
-
-int solver_create(struct solver *s, void **handle, void *stream) {
-	int status = s->create(handle);
-	if (!status && (status = s->set_stream(*handle, stream))) s->destroy(*handle);
-	return status;
-}
-
-int solver_destroy(struct solver *s, void *handle) { return s->destroy(handle); }
-
-int solver_potrf_size(struct solver *s, void *handle, int uplo, int n, unsigned long long a, int lda, int *size) {
-	return s->potrf_size(handle, uplo, n, (double *)a, lda, size);
-}
-
-int solver_potrf(struct solver *s, void *handle, int uplo, int n, unsigned long long a, int lda, unsigned long long work, int size,
-                 unsigned long long info) {
-	return s->potrf(handle, uplo, n, (double *)a, lda, (double *)work, size, (int *)info);
 }
