@@ -1,6 +1,8 @@
 package pipeline
 
 import (
+	"fmt"
+
 	"modelpress/calib"
 	"modelpress/formats"
 	"modelpress/internal/arch"
@@ -72,9 +74,10 @@ func (z *sparsifier) onDevice(b *nn.Block, r arch.Role, h *calib.Hessian, s spar
 	if err != nil {
 		return nil, err
 	}
+	b.Model().MakeRoom(matrixBytes(lin.Out, lin.In))
 	q, err := dev.Alloc(nn.KindOf(store), lin.Out*lin.In)
 	if err != nil {
-		return nil, formats.Errorf("model", lin.Weight, "%w", err)
+		return nil, fmt.Errorf("pipeline: %s: %w", lin.Weight, err)
 	}
 	m := &sparsified{free: q.Free}
 	if z.d.Method == methodSparseGPT && s.OnDevice() {
