@@ -299,3 +299,53 @@ func TestScheduleOnDevice(t *testing.T) {
 		}
 	}
 }
+
+// Rotated matrices have the bits of the host: whole and in blocks, along rows and columns, by transforms with and without a small factor, and by
+// matrices.
+func TestMixOnDevice(t *testing.T) {
+	d := openCUDA(t)
+	list := func(kind string, n, count int) []*orthogonal {
+		var all []*orthogonal
+		for i := range count {
+			o, err := newOrthogonal(kind, n, 5, uint64(i))
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, o)
+		}
+		return all
+	}
+	for _, c := range []struct {
+		rows, cols  int
+		gain        bool
+		left, right []*orthogonal
+	}{
+		{70, 64, true, nil, list(QR, 64, 1)},
+		{64, 70, false, list(Hadamard, 64, 1), nil},
+		{128, 96, true, list(Hadamard, 32, 4), list(Hadamard, 24, 4)},
+		{96, 40, false, list(QR, 48, 2), list(Hadamard, 40, 1)},
+		{688, 8, false, list(Hadamard, 688, 1), nil}, // a small factor of 344
+		{300, 16, true, list(QR, 300, 1), list(QR, 8, 2)},
+		{512, 9, false, list(Hadamard, 512, 1), nil},
+	} {
+		n := &recipe{info: formats.TensorInfo{Shape: []int64{int64(c.rows), int64(c.cols)}}, left: c.left, right: c.right}
+		if c.gain {
+			n.gain = random(71, c.cols)
+		}
+		w := random(70, c.rows*c.cols)
+		want := slices.Clone(w)
+		strip := c.cols
+		if c.right != nil {
+			strip = c.right[0].n
+		}
+		for i := range c.cols / strip {
+			n.mix(want, 0, i, strip)
+		}
+		if err := d.Mix(w, c.rows, c.cols, n.gain, orthogonals(c.left), orthogonals(c.right)); err != nil {
+			t.Fatal(err)
+		}
+		if k := differing(w, want); k > 0 {
+			t.Errorf("[%d, %d]: %d values differ", c.rows, c.cols, k)
+		}
+	}
+}
