@@ -19,6 +19,8 @@ type sink interface {
 	embed(ids []int32, grad []float32)
 	// grads returns the sums for each parameter, nil for those that stay as they are.
 	grads() [][]float32
+	// free gives the memory on the device back.
+	free()
 }
 
 // fullSink sums the gradients of all parameters.

@@ -178,6 +178,20 @@ func (t *Trainer) trainable() (err error) {
 	return err
 }
 
+// Release gives the memory on the device back that the run has taken, but for that of its models. The run cannot go on after it.
+func (t *Trainer) Release() {
+	if t.sink != nil {
+		t.sink.free()
+		t.sink = nil
+	}
+	if t.student != nil && t.student != t.Model {
+		t.student.Release()
+	}
+	if t.teacher != nil && t.teacher.model != nil && t.teacher.model != t.Objective.Teacher {
+		t.teacher.model.Release()
+	}
+}
+
 // shortened returns m with its first layers only; m itself where that are all.
 func shortened(m *nn.Model, layers int) *nn.Model {
 	if layers == len(m.Arch.Layers) {

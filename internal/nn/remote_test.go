@@ -76,7 +76,7 @@ func shortest(t *testing.T, peak int64, f func(budget int64) error) int64 {
 		switch {
 		case err == nil:
 			hi = mid
-		case errors.Is(err, devicetest.ErrRoom):
+		case errors.Is(err, device.ErrMemory):
 			lo = mid
 		default:
 			t.Fatalf("with %d bytes: %v", mid, err)

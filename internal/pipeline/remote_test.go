@@ -3,6 +3,8 @@ package pipeline
 import (
 	"bytes"
 	"context"
+	"errors"
+	"strings"
 	"testing"
 
 	"modelpress/formats"
@@ -73,6 +75,9 @@ func TestRemoteDevice(t *testing.T) {
 			}
 			b.sameDirs(dir, there)
 			traffic := dev.Traffic()
+			if traffic.Used != 0 {
+				t.Errorf("%d bytes are left on the device", traffic.Used)
+			}
 			got, there = planAndApply(t, b, devicetest.NewRemote(cpu.New(2), traffic.Peak), "short")
 			if !bytes.Equal(plan, got) {
 				t.Error("another plan where memory is short")
@@ -80,5 +85,67 @@ func TestRemoteDevice(t *testing.T) {
 			b.sameDirs(dir, there)
 			t.Logf("%+v", traffic)
 		})
+	}
+}
+
+// TestDeviceFaults: where the device fails or has too little memory, at whatever moment, plan and apply end with an error of its class,
+// and apply goes on from there; another panic is nobody's business.
+func TestDeviceFaults(t *testing.T) {
+	for _, c := range remoteRecipes()[:2] {
+		b := newBench(t, testmodel.New(c.model), c.recipe)
+		_, whole := planAndApply(t, b, cpu.New(2), "whole")
+		dev := devicetest.NewRemote(cpu.New(2), 1<<32)
+		calls := 0
+		dev.Fail = func(string) error { calls++; return nil }
+		plan, _ := planAndApply(t, b, dev, "counted")
+		p, err := planfile.Decode(plan)
+		b.check(err)
+		o := b.options(p, "failing")
+		o.Env.Device = dev
+		failures := 0
+		for n := 1; n < calls; n += 1 + calls/7 {
+			left := n
+			lost := errors.New("the device is lost")
+			dev.Fail = func(op string) error {
+				if left--; left < 0 && op != "Alloc" {
+					return lost
+				}
+				return nil
+			}
+			_, err := Apply(context.Background(), o)
+			if err == nil {
+				break
+			}
+			var fault *device.Fault
+			if KindOf(err) != KindResource || !errors.Is(err, lost) || !errors.As(err, &fault) || !strings.Contains(err.Error(), "--device cpu") {
+				t.Fatalf("after %d operations: kind %d, %v", n, KindOf(err), err)
+			}
+			failures++
+		}
+		if failures < 3 {
+			t.Errorf("%d failures", failures)
+		}
+		dev.Fail = nil
+		_, err = Apply(context.Background(), o)
+		b.check(err)
+		b.sameDirs(whole, o.Out)
+
+		small := b.options(p, "small")
+		small.Env.Device = devicetest.NewRemote(cpu.New(2), 20000)
+		if _, err := Apply(context.Background(), small); KindOf(err) != KindResource || !errors.Is(err, device.ErrMemory) || !strings.Contains(err.Error(), "--max-device-memory") {
+			t.Errorf("kind %d, %v", KindOf(err), err)
+		}
+		dev = devicetest.NewRemote(cpu.New(2), 1<<32)
+		dev.Fail = func(string) error { panic("a bug") }
+		small.Env.Device = dev
+		func() {
+			defer func() {
+				if p := recover(); p != "a bug" {
+					t.Errorf("recovered %v", p)
+				}
+			}()
+			_, err := Apply(context.Background(), small)
+			t.Errorf("no panic, but %v", err)
+		}()
 	}
 }

@@ -30,7 +30,7 @@ func TestRemoteConformance(t *testing.T) {
 	}
 	small := devicetest.NewRemote(New(1), 100)
 	b, err := small.Alloc(device.F32, 20)
-	if _, no := small.Alloc(device.BF16, 11); err != nil || !errors.Is(no, devicetest.ErrRoom) || small.Room() != 20 {
+	if _, no := small.Alloc(device.BF16, 11); err != nil || !errors.Is(no, device.ErrMemory) || small.Room() != 20 {
 		t.Errorf("%v, %v, room %d", err, no, small.Room())
 	}
 	own := errors.New("own")
