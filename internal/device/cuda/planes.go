@@ -76,10 +76,15 @@ type piece struct{ seq, seqs, head, kv int }
 // units is the number of KV heads of sequences.
 func (p piece) units() int { return p.seqs * p.kv }
 
-// pieces cuts a call, of which each KV head of a sequence needs some scratch, so that there is room for a piece.
+// pieces cuts a call, of which each KV head of a sequence needs some scratch, so that there is room for a piece
+// and the rows of its planes have numbers of 31 bits.
 func (h *heads) pieces(bytes int64) []piece {
 	seqs, kv := min(h.s.Sequences(), 65535), h.s.G
-	for !h.c.room(int64(seqs)*int64(kv)*bytes) && seqs*kv > 1 {
+	fits := func() bool {
+		units := int64(seqs) * int64(kv)
+		return units*int64(h.group*h.tp) <= math.MaxInt32 && h.c.room(units*bytes)
+	}
+	for !fits() && seqs*kv > 1 {
 		if seqs > 1 {
 			seqs = (seqs + 1) / 2
 		} else {
