@@ -164,6 +164,7 @@ func (p *part) relate(l, w int, a *nn.AttnState, dq, dk, dv []float32) error {
 }
 
 func stateOf(a *nn.AttnState) *HeadStates {
+	a.Read(nn.AllHeads)
 	return &HeadStates{T: a.Shape.T, H: a.Shape.H, G: a.Shape.G, Dim: a.Shape.K, Q: a.Q, K: a.K, V: a.V}
 }
 

@@ -49,22 +49,14 @@ func SinkMass(ctx context.Context, m *nn.Model, w calib.Windows, opt ACTOptions)
 		return nil, fmt.Errorf("heads: no windows")
 	}
 	t := newTable(m.Arch.Layers, len(w.IDs))
-	var failed error
 	tap := func(layer, window int, r rows) {
-		sums, err := r.columnSums()
-		if err != nil {
-			failed = err
-			return
-		}
+		sums := r.columnSums()
 		for h := range r.Shape.H {
 			t.v[window][layer][h] = r.sinkMass(sums[h*r.Shape.T:(h+1)*r.Shape.T], opt)
 		}
 	}
 	if err := opt.observe(ctx, m, w.IDs, tap, nil); err != nil {
 		return nil, err
-	}
-	if failed != nil {
-		return nil, failed
 	}
 	mean, n := t.mean(nil)
 	return t.scores("act-sink-mass", "attention mass", mean, n), nil

@@ -33,6 +33,7 @@ func TestSinkMassAgainstTheMatrix(t *testing.T) {
 			want := rowsOf(m.Arch.Layers, func(l arch.Layer) int { return l.H })
 			some := false
 			tap := func(layer, _ int, r rows) {
+				r.Read(everything)
 				for h := range r.Shape.H {
 					a := matrix(r.AttnState, h, device.Mask{Recent: r.window})
 					for j := opt.Skip; j < len(a); j++ {

@@ -3,16 +3,10 @@ package heads
 import "modelpress/internal/device"
 
 // columnSums returns Σ_i A[h, i, j], [H, T].
-func (r rows) columnSums() ([]float64, error) {
-	lse, err := r.Dev.Alloc(device.F32, len(r.LSE))
-	if err != nil {
-		return nil, err
-	}
-	defer lse.Free()
-	r.Dev.Upload(lse, 0, r.LSE)
+func (r rows) columnSums() []float64 {
 	st := device.AttnStats{ColumnSums: make([]float64, r.Shape.H*r.Shape.T)}
-	r.Dev.AttnStatistics(&st, r.DevQ, r.DevK, nil, nil, nil, lse, r.Shape, r.Masks)
-	return st.ColumnSums, nil
+	r.Dev.AttnStatistics(&st, r.DevQ, r.DevK, nil, nil, nil, r.DevLSE, r.Shape, r.Masks)
+	return st.ColumnSums
 }
 
 // even returns the importance of each key where every query attends evenly to the keys that it sees.

@@ -54,6 +54,7 @@ func FindEchoAtt(ctx context.Context, m *nn.Model, w calib.Windows, opt EchoAttO
 	before := make([]rows, len(w.IDs)) // the latest layer with attention
 	e := &EchoAtt{Similarity: make([]float64, len(m.Arch.Layers)), Windows: len(w.IDs)}
 	tap := func(layer, window int, r rows) {
+		r.Read(nn.Queries | nn.Keys)
 		if b := before[window]; b.AttnState != nil && b.Shape.H == r.Shape.H {
 			e.Similarity[layer] += alike(r, b) / float64(len(w.IDs))
 		}

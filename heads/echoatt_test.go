@@ -29,6 +29,7 @@ func TestFindEchoAttAgainstTheMatrix(t *testing.T) {
 			before := make([][][][]float64, len(w.IDs)) // [window][head][i][j]
 			want := make([]float64, len(m.Arch.Layers))
 			tap := func(layer, window int, r rows) {
+				r.Read(everything)
 				var now [][][]float64
 				for h := range r.Shape.H {
 					now = append(now, matrix(r.AttnState, h, device.Mask{Recent: r.window}))

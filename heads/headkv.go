@@ -16,6 +16,7 @@ import (
 func HeadKV(ctx context.Context, m *nn.Model, prompts []calib.Prompt, opt Options) (*Scores, error) {
 	t := newTable(m.Arch.Layers, len(prompts))
 	tap := func(layer, prompt int, r rows) {
+		r.Read(nn.Queries | nn.Keys | nn.LSE)
 		r.Dev.For(r.Shape.H, func(h int) { t.v[prompt][layer][h] = needleTop(r, prompts[prompt], h) })
 	}
 	_, keep, err := overPrompts(ctx, m, prompts, opt, tap)

@@ -108,6 +108,7 @@ func (s *channelShares) tap(layer, _ int, r rows) {
 			}
 		})
 	}
+	r.Read(nn.Queries | nn.Keys)
 	add(s.q[layer], r.Q)
 	add(s.k[layer], r.K)
 }

@@ -54,6 +54,7 @@ func (e *channelError) tap(layer, window int, r rows) {
 
 // whole copies a layer's attention.
 func (r rows) whole() rows {
+	r.Read(nn.AllHeads | nn.Outputs)
 	a := &nn.AttnState{Shape: r.Shape, Dev: r.Dev, Masks: append([]device.Mask(nil), r.Masks...)}
 	a.Q, a.K = append(a.Q, r.Q...), append(a.K, r.K...)
 	a.V, a.Out = append(a.V, r.V...), append(a.Out, r.Out...)
@@ -67,6 +68,7 @@ func (r rows) whole() rows {
 // squared output of each KV head's query heads.
 func maskedError(r rows, keep [][]bool, k, v device.Buf) (diff, full []float64, err error) {
 	s := r.Shape
+	r.Read(nn.Queries | nn.Outputs)
 	q := append([]float32(nil), r.Q...)
 	r.Dev.For(s.H, func(h int) {
 		for c, stays := range keep[h/(s.H/s.G)] {

@@ -28,6 +28,7 @@ func slowMaskError(t *testing.T, m *nn.Model, w calib.Windows, keep [][][]bool) 
 	t.Helper()
 	diff, full := rowsOf(m.Arch.Layers, kvHeads), rowsOf(m.Arch.Layers, kvHeads)
 	tap := func(layer, _ int, r rows) {
+		r.Read(everything)
 		s := r.Shape
 		cut := nn.AttnState{Shape: s, Q: append([]float32(nil), r.Q...), K: r.K, V: r.V}
 		for i := range cut.Q {
@@ -63,6 +64,7 @@ func slowShares(t *testing.T, m *nn.Model, w calib.Windows) [][][]float64 {
 	out := make([][][]float64, len(m.Arch.Layers))
 	q2, k2 := map[[3]int]float64{}, map[[3]int]float64{}
 	tap := func(layer, _ int, r rows) {
+		r.Read(everything)
 		s := r.Shape
 		for i := range s.T {
 			for c := range s.K {

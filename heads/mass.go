@@ -34,6 +34,7 @@ func AttentionMass(ctx context.Context, m *nn.Model, prompts []calib.Prompt, opt
 		t[i] = newTable(layers, len(prompts))
 	}
 	tap := func(layer, prompt int, r rows) {
+		r.Read(nn.Queries | nn.Keys | nn.LSE)
 		r.Dev.For(r.Shape.H, func(h int) {
 			t[0].v[prompt][layer][h], t[1].v[prompt][layer][h] = answerMass(r, prompts[prompt], h)
 			t[2].v[prompt][layer][h], t[3].v[prompt][layer][h] = positionMass(r, h)

@@ -62,6 +62,7 @@ func MInference(ctx context.Context, m *nn.Model, w calib.Windows, p *manifest.P
 		if r.window > 0 {
 			return
 		}
+		r.Read(nn.AllHeads | nn.Outputs | nn.LSE)
 		sample := sampleRows(r.Shape.T, opt.Block, opt.SampleBlocks, opt.From)
 		r.Dev.For(r.Shape.H, func(h int) {
 			head := r.head(h)

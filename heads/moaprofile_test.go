@@ -78,6 +78,8 @@ func TestProfileAgainstTheMatrix(t *testing.T) {
 				want.Influence, want.Drop, want.DropAbs = append(want.Influence, nil), append(want.Drop, nil), append(want.DropAbs, nil)
 			}
 			tap := func(l, w int, g *nn.AttnGradState) error {
+				g.Read(everything)
+				g.ReadDOut()
 				slow := newSlowProfile(g, m.Arch.Layers[l].Window, width, sink)
 				for _, r := range []struct {
 					to   *[][]float64
@@ -144,6 +146,8 @@ func TestJointIsTheMask(t *testing.T) {
 		want = append(want, make([][2][]float64, l.G))
 	}
 	tap := func(l, w int, g *nn.AttnGradState) error {
+		g.Read(everything)
+		g.ReadDOut()
 		s := g.Shape
 		buf, err := g.Dev.Alloc(device.F32, len(g.Out))
 		if err != nil {

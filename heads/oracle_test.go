@@ -8,9 +8,13 @@ import (
 	"modelpress/internal/nn"
 )
 
+// everything is what a state of attention may have on the host.
+const everything = nn.AllHeads | nn.Outputs | nn.LSE
+
 // matrix returns the whole attention matrix of a query head in float64, [T][T], under a mask: the slow definition that
 // the measures are checked against.
 func matrix(a *nn.AttnState, h int, mask device.Mask) [][]float64 {
+	a.Read(everything)
 	s := a.Shape
 	g := h / (s.H / s.G)
 	out := make([][]float64, s.T)
@@ -73,6 +77,7 @@ func randomState(t, h, g, k, window int, seed uint64) rows {
 }
 
 func logSumExp(a *nn.AttnState, h, i int, mask device.Mask) float64 {
+	a.Read(everything)
 	s := a.Shape
 	g := h / (s.H / s.G)
 	var sum float64

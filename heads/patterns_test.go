@@ -56,6 +56,7 @@ func patternWindows(m *nn.Model) calib.Windows {
 func eachHead(t *testing.T, m *nn.Model, windows [][]int32, f func(layer, window, h int, r rows, dense [][]float64)) {
 	t.Helper()
 	err := (Options{}).observe(context.Background(), m, windows, func(layer, window int, r rows) {
+		r.Read(everything)
 		for h := 0; h < r.Shape.H && r.window == 0; h++ {
 			f(layer, window, h, r, matrix(r.AttnState, h, device.Mask{}))
 		}

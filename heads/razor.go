@@ -36,6 +36,7 @@ func Razor(ctx context.Context, m *nn.Model, opt RazorOptions) (echo, induction 
 	layers := m.Arch.Layers
 	echoes, inductions := newTable(layers, len(windows)), newTable(layers, len(windows))
 	tap := func(layer, window int, r rows) {
+		r.Read(nn.Queries | nn.Keys | nn.LSE)
 		r.Dev.For(r.Shape.H, func(h int) {
 			echoes.v[window][layer][h], inductions.v[window][layer][h] = repeatMass(r, h, start, opt.Period)
 		})

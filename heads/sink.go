@@ -70,9 +70,6 @@ func FindSinks(ctx context.Context, m *nn.Model, w calib.Windows, opt SinkOption
 	}
 	p := newSinkPass(m.Arch.Layers, w.IDs, opt)
 	err := opt.observe(ctx, m, w.IDs, p.tap, nil)
-	if err == nil {
-		err = p.err
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +85,6 @@ type sinkPass struct {
 	mass   [][][]float64 // the same, sum of importance over heads
 	even   [][][]float64 // the same, sum of importance under even attention
 	heads  *table
-	err    error
 }
 
 func newSinkPass(layers []arch.Layer, windows [][]int32, opt SinkOptions) *sinkPass {
@@ -103,15 +99,8 @@ func newSinkPass(layers []arch.Layer, windows [][]int32, opt SinkOptions) *sinkP
 }
 
 func (p *sinkPass) tap(layer, window int, r rows) {
-	if p.err != nil {
-		return
-	}
 	n, t := p.counts[window], r.Shape.T
-	sums, err := r.columnSums()
-	if err != nil {
-		p.err = err
-		return
-	}
+	sums := r.columnSums()
 	hits, mass, even := make([]int, n), make([]float64, n), r.even()[:n]
 	for k := range even {
 		even[k] *= float64(r.Shape.H)

@@ -64,6 +64,7 @@ func TestFindSinksAgainstTheMatrix(t *testing.T) {
 			hits, mass, even, n := make([]float64, 21), make([]float64, 21), make([]float64, 21), make([]float64, 21)
 			head := rowsOf(m.Arch.Layers, func(l arch.Layer) int { return l.H })
 			tap := func(layer, _ int, r rows) {
+				r.Read(everything)
 				s := r.Shape
 				for h := range s.H {
 					a := matrix(r.AttnState, h, device.Mask{Recent: r.window})

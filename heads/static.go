@@ -71,6 +71,7 @@ func Static(ctx context.Context, m *nn.Model, w calib.Windows, p *manifest.Plan,
 		if r.window > 0 {
 			return
 		}
+		r.Read(nn.AllHeads | nn.Outputs | nn.LSE)
 		sample := sampleRows(r.Shape.T, opt.Block, opt.SampleBlocks, 0)
 		r.Dev.For(r.Shape.H, func(h int) {
 			for _, c := range s.candidates[layer][h] {

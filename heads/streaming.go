@@ -111,6 +111,7 @@ func (p *lossPass) measure(layer, window int, r rows) error {
 	if err != nil {
 		return err
 	}
+	r.Read(nn.Queries | nn.Keys | nn.Outputs | nn.LSE)
 	r.Dev.For(s.H, func(h int) {
 		p.mass.v[window][layer][h] = massLost(r, lse, h, p.opt.Sink, p.first())
 		p.diff.v[window][layer][h], p.full.v[window][layer][h] = outputLost(r, out, h, p.first())

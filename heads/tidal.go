@@ -113,6 +113,7 @@ func (p *tidalPass) tap(layer, window int, r rows) {
 		return
 	}
 	p.rows[window] = n
+	r.Read(nn.Queries | nn.Keys | nn.LSE)
 	g, k := r.Shape.G, p.opt.Budget-p.opt.Window
 	ids := make([]int32, n*g*k)
 	sums := make([][]float64, g) // [KV head][selector]

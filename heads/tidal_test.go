@@ -42,6 +42,7 @@ func TestFindTidalAgainstTheMatrix(t *testing.T) {
 			m := open(t, model)
 			weights := make([]map[[3]int][]float64, len(m.Arch.Layers)) // [layer][window, KV head, row]
 			tap := func(layer, window int, r rows) {
+				r.Read(everything)
 				if weights[layer] == nil {
 					weights[layer] = map[[3]int][]float64{}
 				}

@@ -42,6 +42,7 @@ func newWu(layers []arch.Layer, prompts []calib.Prompt) *wuScores {
 }
 
 func (w *wuScores) tap(layer, prompt int, r rows) {
+	r.Read(nn.Queries | nn.Keys)
 	p := w.prompts[prompt]
 	steps := len(p.Answer)
 	out := w.top[prompt][layer]

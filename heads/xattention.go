@@ -76,6 +76,7 @@ func XAttention(ctx context.Context, m *nn.Model, w calib.Windows, p *manifest.P
 		if r.window > 0 {
 			return
 		}
+		r.Read(nn.AllHeads)
 		r.Dev.For(r.Shape.H, func(h int) {
 			var n []int64
 			s.losses[window][layer][h], n = opt.retained(r, h)

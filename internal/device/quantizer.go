@@ -44,8 +44,18 @@ type Gram interface {
 	// of kind r.Store, to the values of the codes; dst nil is left out. weights, by column, are what errors count in the choice of grids.
 	// The error is a *GridError.
 	GPTQ(dst, w Buf, out int, weights []float32, r Rounding) (*Rounded, error)
+	// SparseGPT makes w [out, n], of any kind, sparse as sparse.SparseGPT does, and sets dst to the result, rounded to its kind. The last
+	// Factor must have succeeded, with the columns as they lie. Loss and moved are as in Rounded.
+	SparseGPT(dst, w Buf, out int, s Sparsity) (loss, moved float64)
 	// Free gives the memory back.
 	Free()
+}
+
+// Sparsity says which weights go: package sparse's Scheme, in the terms of a device.
+type Sparsity struct {
+	Stay, Group int             // of every Group consecutive inputs of a row, 32 or fewer and a power of two, Stay stay; 0 where Zeros counts
+	Zeros       func(n int) int // how many of n weights go
+	Block       int             // columns whose mask is chosen at once, at most 1024
 }
 
 // Rounding says how matrices are rounded: package quantize's Scheme, in the terms of a device.

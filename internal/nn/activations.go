@@ -11,7 +11,7 @@ import (
 type activations struct {
 	attn []device.Buf    // in the order of scratch.attn
 	ffn  [][2]device.Buf // gate and up projections of ffnRows rows each
-	mid  []float32       // [T, D], the input of the FFN
+	mid  device.Buf      // [T, D], the input of the FFN
 }
 
 // attn lists the buffers of the attention sub-layer that Backward reads.
@@ -52,6 +52,7 @@ func (a *activations) free() {
 	for _, p := range a.ffn {
 		release(p[:])
 	}
+	release([]device.Buf{a.mid})
 	*a = activations{}
 }
 

@@ -7,9 +7,9 @@ import (
 	"modelpress/internal/device"
 )
 
-// attention adds the attention sub-layer to x. It reports whether the pass stops here.
-func (b *Block) attention(x []float32, t int, p *Pass) (stop bool, err error) {
-	a, s, dev := b.arch, &b.model.scratch, b.model.Dev
+// attention adds the attention sub-layer to x, in one operation at its end. It reports whether the pass stops here.
+func (b *Block) attention(x device.Buf, t int, p *Pass) (stop bool, err error) {
+	a, s := b.arch, &b.model.scratch
 	if !a.HasAttention() {
 		return p.HasStop && p.StopAfter <= SiteO, nil
 	}
@@ -17,8 +17,7 @@ func (b *Block) attention(x []float32, t int, p *Pass) (stop bool, err error) {
 	if err := s.fit(want{&s.q, t, hk}, want{&s.o, t, hk}, want{&s.k, t, gk}, want{&s.v, t, gk}, want{&s.lse, a.H, t}); err != nil {
 		return false, err
 	}
-	dev.Upload(s.x, 0, x)
-	b.normalize(s.n, s.x, b.attnNorm, t)
+	b.normalize(s.n, x, b.attnNorm, t)
 	if b.tap(p, SiteQKV, s.n, t, b.model.Arch.D) {
 		return true, nil
 	}
@@ -41,6 +40,19 @@ func (b *Block) attention(x []float32, t int, p *Pass) (stop bool, err error) {
 	}
 	b.addOutput(x, out, arch.O, t, p)
 	return false, nil
+}
+
+// try makes room for a pass of t positions with as few rows of the FFN as may be, and for their states, where that costs little. Where it
+// would cost more, all room is given back.
+func (b *Block) try(t int) error {
+	a, s, d := b.arch, &b.model.scratch, b.model.Arch.D
+	hk, gk, rows := a.H*a.K, a.G*a.K, min(t, leastRows)
+	err := s.try(want{&s.run, t, d}, want{&s.n, t, d}, want{&s.q, t, hk}, want{&s.o, t, hk}, want{&s.k, t, gk}, want{&s.v, t, gk},
+		want{&s.lse, a.H, t}, want{&s.gate, rows, a.F}, want{&s.up, rows, a.F})
+	if err != nil {
+		s.drop()
+	}
+	return err
 }
 
 // shape is that of attention over t rows of so many sequences of one length; 0 means one.
@@ -80,9 +92,9 @@ func (b *Block) project(t int, p *Pass) (stop bool, err error) {
 		return true, nil
 	}
 	if m.Arch.Rope != nil {
-		cos, sin := m.rotary(a.K, t, p.sequences)
-		m.Dev.RoPE(s.q, t, a.H, a.K, cos, sin)
-		m.Dev.RoPE(s.k, t, a.G, a.K, cos, sin)
+		r := m.rotaryTable(a.K, t, p.sequences)
+		m.rotate(r, s.q, t, a.H, false)
+		m.rotate(r, s.k, t, a.G, false)
 	}
 	return false, nil
 }
@@ -99,7 +111,7 @@ func (b *Block) tapAttn(p *Pass, shape device.AttnShape, masks []device.Mask) er
 			return err
 		}
 		dev.AttnColumnSums(s.sums, s.q, s.k, s.lse, shape, masks)
-		st.ColumnSums = s.view(6, s.sums, shape.H*shape.T)
+		st.DevSums = s.sums
 	}
 	p.TapAttn(st)
 	return nil
@@ -123,22 +135,14 @@ func (b *Block) attendBy(p *Pass, shape device.AttnShape) error {
 	if p.ColumnSums || p.Mix != nil || p.keep {
 		panic("nn: column sums, a mix or a way back of an attention that the pass does itself")
 	}
+	s := &b.model.scratch
 	st := b.attnState(shape, nil)
-	st.LSE, st.DevLSE = nil, nil
+	st.DevLSE, st.Out = nil, s.blank(4, s.o, shape.T*shape.H*shape.K)
 	if err := p.Attend(st); err != nil {
 		return err
 	}
-	if s := &b.model.scratch; b.model.Dev.Host(s.o) == nil {
+	if b.model.Dev.Host(s.o) == nil {
 		b.model.Dev.Upload(s.o, 0, st.Out)
 	}
 	return nil
-}
-
-// attnState is what attention starts from and leaves, on the host and on the device.
-func (b *Block) attnState(shape device.AttnShape, masks []device.Mask) *AttnState {
-	s := &b.model.scratch
-	hk, gk, ht := shape.T*shape.H*shape.K, shape.T*shape.G*shape.K, shape.H*shape.T
-	return &AttnState{Shape: shape, Masks: masks, Dev: b.model.Dev,
-		DevQ: s.q, DevK: s.k, DevV: s.v, DevOut: s.o, DevLSE: s.lse,
-		Q: s.view(1, s.q, hk), K: s.view(2, s.k, gk), V: s.view(3, s.v, gk), Out: s.view(4, s.o, hk), LSE: s.view(5, s.lse, ht)}
 }

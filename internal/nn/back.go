@@ -3,6 +3,7 @@ package nn
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"modelpress/internal/device"
 )
@@ -33,6 +34,9 @@ type BackOptions struct {
 	// may be nil.
 	Grads     func(layer int) *BlockGrads
 	LayerDone func(layer int) error
+	// At says at which layers Output, Heads and Grad look, by the number that they are called with; nil for all. What nobody looks at need
+	// not leave the device.
+	At func(layer int) bool
 	// Output may add to the gradient by the output x [T, D] of a layer other than the last, that of a loss of its own on it;
 	// of layer -1 these are the embedded tokens. It may be nil.
 	Output func(layer, window int, x, grad []float32) error
@@ -45,9 +49,14 @@ type BackOptions struct {
 	// that is the one by the embedded tokens. Without it the way back ends at the attention of layer 0. It may be nil; an
 	// error ends the call.
 	Grad func(layer, window int, grad []float32) error
+	// Loss stands for the loss of Back where hidden states and gradient are to stay on the device. It may be nil.
+	Loss func(window int, hidden, grad device.Buf) error
 	// Progress is called after each window of each layer, forwards and backwards. It may be nil.
 	Progress func(done, total int)
 }
+
+// at reports whether there is anything to be looked at in a layer.
+func (o *BackOptions) at(layer int) bool { return o.At == nil || o.At(layer) }
 
 // Back runs every window through the model and takes the gradient of a loss back to the input of its first block: each block is loaded once on the way forth and once on the way back, whatever the number of windows.
 // loss gets the final hidden states of each window, [T, D] before the final norm, and adds to grad [T, D], which is zero,
@@ -55,7 +64,8 @@ type BackOptions struct {
 //
 // The states at all block boundaries are kept: 4*D*(L+1) bytes for each token of all windows, with L layers; what exceeds
 // MemLimit lies on disk. Beside these and what Keep allows, memory is one block, what [Block.Backward] holds for the longest window or the
-// windows that go together, and 8*T*D bytes of these on the host. Back returns early with ctx's error when ctx ends.
+// windows that go together, and 8*T*D bytes for what is shown on the host. On a device with a memory of its own, states lie there as far
+// as there is room, see [States.OnDevice]. Back returns early with ctx's error when ctx ends.
 func (m *Model) Back(ctx context.Context, windows [][]int32, opt BackOptions, loss func(window int, hidden, grad []float32) error) error {
 	lengths, err := lengthsOf(windows)
 	if err != nil {
@@ -69,16 +79,16 @@ func (m *Model) Back(ctx context.Context, windows [][]int32, opt BackOptions, lo
 		opt.Together = 0
 	}
 	groups := together(lengths, opt.Together)
-	n, err := product(longest(groups), m.Arch.D)
-	if err != nil {
+	if _, err := product(longest(groups), m.Arch.D); err != nil {
 		return err
 	}
 	states, err := NewStates(opt.Dir, all, m.Arch.D, opt.MemLimit)
 	if err != nil {
 		return err
 	}
+	states.OnDevice(m, longest(groups), true)
 	r := &run{Model: m, opt: RunOptions{Masks: opt.Masks, Progress: opt.Progress, EmbedGate: opt.EmbedGate}, windows: windows, groups: groups,
-		states: states, x: make([]float32, n), total: 2 * len(m.Arch.Layers) * len(windows), stride: len(windows)}
+		states: states, back: true, total: 2 * len(m.Arch.Layers) * len(windows), stride: len(windows)}
 	r.acts = m.activations(groups, opt.Keep, opt.Mix != nil, opt.Gates != nil)
 	if opt.Mix != nil || opt.Gates != nil {
 		r.opt.Pass = func(layer, window int) *Pass {
@@ -92,15 +102,17 @@ func (m *Model) Back(ctx context.Context, windows [][]int32, opt BackOptions, lo
 			return &p
 		}
 	}
-	b := &backRun{run: r, opt: opt, grad: make([]float32, n)}
-	return errors.Join(b.all(ctx, loss), states.Close())
+	b := &backRun{run: r, opt: opt}
+	err = b.all(ctx, loss)
+	m.dropAhead()
+	return errors.Join(err, states.Close())
 }
 
 // backRun is one call of Back. The gradients take the place of the final states.
 type backRun struct {
 	*run
 	opt  BackOptions
-	grad []float32 // [longest group, D]
+	grad []float32 // [longest window, D], where the host is shown a gradient
 }
 
 func (b *backRun) all(ctx context.Context, loss func(window int, hidden, grad []float32) error) error {
@@ -108,19 +120,14 @@ func (b *backRun) all(ctx context.Context, loss func(window int, hidden, grad []
 		return err
 	}
 	last := len(b.Arch.Layers)
-	for i, ids := range b.windows {
+	if _, ok := b.Dev.(device.Remote); ok {
+		b.aheadOf(last-1, longest(b.groups), true)
+	}
+	for i := range b.windows {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		x, g := b.x[:len(ids)*b.Arch.D], b.grad[:len(ids)*b.Arch.D]
-		clear(g)
-		if err := b.states.Get(b.slot(last, i), x); err != nil {
-			return err
-		}
-		if err := loss(i, x, g); err != nil {
-			return err
-		}
-		if err := b.states.Put(b.slot(last, i), g); err != nil {
+		if err := b.loss(i, b.slot(last, i), loss); err != nil {
 			return err
 		}
 	}
@@ -130,6 +137,43 @@ func (b *backRun) all(ctx context.Context, loss func(window int, hidden, grad []
 		}
 	}
 	return b.layerDone(-1)
+}
+
+// loss replaces the final states of a window by the gradient of the loss by them.
+func (b *backRun) loss(i, slot int, loss func(window int, hidden, grad []float32) error) error {
+	n := len(b.windows[i]) * b.Arch.D
+	if b.opt.Loss == nil {
+		x, g := b.room(&b.host, n), b.room(&b.grad, n)
+		clear(g)
+		if err := b.states.Get(slot, x); err != nil {
+			return err
+		}
+		if err := loss(i, x, g); err != nil {
+			return err
+		}
+		return b.states.Put(slot, g)
+	}
+	if err := b.scratch.fit(want{&b.scratch.grad, n, 1}); err != nil {
+		return fmt.Errorf("nn: gradient of window %d: %w", i, err)
+	}
+	x, err := b.states.Buf(slot)
+	if err != nil {
+		return err
+	}
+	g := b.Dev.Slice(b.scratch.grad, 0, n)
+	b.Dev.Zero(g, 0, n)
+	if err := b.opt.Loss(i, b.Dev.Slice(x, 0, n), g); err != nil {
+		return err
+	}
+	return b.states.PutBuf(slot, g, 0)
+}
+
+// room returns n values of a slice that is made long enough.
+func (b *backRun) room(s *[]float32, n int) []float32 {
+	if len(*s) < n {
+		*s = make([]float32, n)
+	}
+	return (*s)[:n]
 }
 
 func (b *backRun) layerDone(l int) error {
@@ -144,12 +188,12 @@ func (b *backRun) layerBack(ctx context.Context, l int) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	block, err := b.LoadBlock(l)
+	block, err := b.take(l)
 	if err != nil {
 		return err
 	}
 	defer block.Free()
-	b.Prefetch(l - 1)
+	b.aheadOf(l-1, longest(b.groups), true)
 	p := BackPass{Stop: l == 0 && b.opt.Grad == nil && b.opt.Output == nil && b.opt.Grads == nil && b.opt.Heads == nil}
 	if b.opt.Masks != nil {
 		p.Masks = b.opt.Masks(l)
@@ -168,7 +212,7 @@ func (b *backRun) layerBack(ctx context.Context, l int) error {
 		if b.opt.Gates != nil {
 			p.Gates = b.opt.Gates(l, g.lo)
 		}
-		if b.opt.Heads != nil {
+		if b.opt.Heads != nil && b.opt.at(l) {
 			p.Heads = func(a *AttnState, dq, dk, dv []float32) error { return b.opt.Heads(l, g.lo, a, dq, dk, dv) }
 		}
 		if b.opt.Tap != nil {
@@ -183,20 +227,26 @@ func (b *backRun) layerBack(ctx context.Context, l int) error {
 
 // groupBack takes the gradients of a group's windows back through a block.
 func (b *backRun) groupBack(block *Block, g group, p *BackPass) error {
-	l, last := block.index, len(b.Arch.Layers)
-	x, err := b.gather(g, func(w int) int { return b.slot(l, w) }, b.x)
+	l, d := block.index, b.Arch.D
+	defer b.states.unclaim()
+	x, err := b.states.claimed(g, b.slot(l, g.lo), func() (device.Buf, error) {
+		return b.gather(g, func(w int) int { return b.slot(l, w) }, &b.scratch.run)
+	})
 	if err != nil {
 		return err
 	}
-	grad, err := b.gather(g, func(w int) int { return b.slot(last, w) }, b.grad)
+	last := len(b.Arch.Layers)
+	grad, err := b.states.claimed(g, b.slot(last, g.lo), func() (device.Buf, error) {
+		return b.gather(g, func(w int) int { return b.slot(last, w) }, &b.scratch.grad)
+	})
 	if err != nil {
 		return err
 	}
-	if err := block.Backward(x, grad, g.rows, p); err != nil {
+	if err := block.BackwardBuf(x, grad, g.rows, p); err != nil {
 		return err
 	}
 	for w := g.lo; w < g.hi; w++ {
-		if err := b.windowDone(l, w, g.window(x, w, b.Arch.D), g.window(grad, w, b.Arch.D)); err != nil {
+		if err := b.windowDone(l, w, x, grad, g.at(w)*d); err != nil {
 			return err
 		}
 		b.step()
@@ -204,18 +254,54 @@ func (b *backRun) groupBack(block *Block, g group, p *BackPass) error {
 	return nil
 }
 
-// windowDone shows and keeps the gradient by the input x of a layer over a window.
-func (b *backRun) windowDone(l, w int, x, grad []float32) error {
-	if b.opt.Output != nil {
-		if err := b.opt.Output(l-1, w, x, grad); err != nil {
+// claimed returns the state in a slot where a single window's lies on the device, and what else makes of it otherwise.
+func (s *States) claimed(g group, slot int, otherwise func() (device.Buf, error)) (device.Buf, error) {
+	if g.sequences() == 1 {
+		if x := s.claim(slot, false); x != nil {
+			return x, nil
+		}
+	}
+	return otherwise()
+}
+
+// windowDone shows and keeps the gradient by the input x of a layer over a window, whose values begin at a place of both.
+func (b *backRun) windowDone(l, w int, x, grad device.Buf, at int) error {
+	n := len(b.windows[w]) * b.Arch.D
+	if b.opt.Output != nil && b.opt.at(l-1) {
+		if err := b.output(l-1, w, b.onHost(x, at, n), grad, at); err != nil {
 			return err
 		}
 	}
-	if err := b.states.Put(b.slot(len(b.Arch.Layers), w), grad); err != nil {
+	slot := b.slot(len(b.Arch.Layers), w)
+	if b.opt.Grad != nil && b.opt.at(l) {
+		if err := b.opt.Grad(l, w, b.gradOf(grad, at, n)); err != nil {
+			return err
+		}
+	}
+	if grad != b.scratch.grad {
+		return nil
+	}
+	return b.states.PutBuf(slot, grad, at)
+}
+
+// output lets the caller add to the gradient by the output x of a layer over a window.
+func (b *backRun) output(l, w int, x []float32, grad device.Buf, at int) error {
+	g := b.gradOf(grad, at, len(x))
+	if err := b.opt.Output(l, w, x, g); err != nil {
 		return err
 	}
-	if b.opt.Grad != nil {
-		return b.opt.Grad(l, w, grad)
+	if b.Dev.Host(grad) == nil {
+		b.Dev.Upload(grad, at, g)
 	}
 	return nil
+}
+
+// gradOf returns n values of a gradient on the host, from a place on, valid until the next call.
+func (b *backRun) gradOf(grad device.Buf, at, n int) []float32 {
+	if h := b.Dev.Host(grad); h != nil {
+		return h[at : at+n]
+	}
+	g := b.room(&b.grad, n)
+	b.Dev.Download(g, grad, at)
+	return g
 }

@@ -60,6 +60,7 @@ func (b *backCase) run() {
 	b.grad, b.dout, b.gate, b.in = make([][]float64, layers), make([][]float64, layers), make([][]float64, layers), make([][]float64, layers)
 	b.opt.Grad = func(l, _ int, g []float32) error { b.grad[l] = doubles(g); return nil }
 	b.opt.Tap = func(l, _ int, g *AttnGradState) error {
+		g.ReadDOut()
 		b.dout[l], b.gate[l] = doubles(g.DOut), g.DAlpha
 		return nil
 	}

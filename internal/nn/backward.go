@@ -28,47 +28,55 @@ type BackPass struct {
 	sequences int          // as in Pass
 }
 
-// AttnGradState is what attention has computed and the gradient of the loss by its output: what
-// [device.Device.AttnStatistics] needs. It is valid during the call of a Tap only and must not be changed.
-type AttnGradState struct {
-	*AttnState
-	DOut    []float32 // [T, H*K]
-	DevDOut device.Buf
-	// DAlpha is the gradient by the gates of a Mix, [G]; nil without one.
-	DAlpha []float64
-}
-
 // Backward takes the gradient of a loss back through the block: from the input x [T, D] of a window and the gradient dy
 // [T, D] by the block's output, which is replaced by the gradient by x. The block is run anew up to the activations of its FFN, so that
 // nothing but x has to be kept of the forward pass.
 //
-// Beside the weights it holds 4*(T*(3D + 4HK + 4GK + H) + 3*min(T, 1024)*F) bytes on the device, of which
-// 4*(T*(2D + 2HK + 2GK + H) + 2*min(T, 1024)*F) are those of Forward, T*(HK + GK) more floats where the heads of q and k have
-// norms, T*(4HK + 2GK + H) for a Mix, T*(D + HK) for gates, T*D + min(T, 1024)*F for gates or gradients by weights, and 4*T*D bytes on
-// the host. It belongs to the model and is reused, as with Forward.
+// Beside the weights and these two it holds 4*(T*(2D + 4HK + 4GK + H) + 3*min(T, 1024)*F) bytes on the device, of which
+// 4*(T*(D + 2HK + 2GK + H) + 2*min(T, 1024)*F) are those of Forward, T*(HK + GK) more floats where the heads of q and k have
+// norms, T*(4HK + 2GK + H) for a Mix, T*(D + HK) for gates, T*D + min(T, 1024)*F for gates or gradients by weights. It belongs to the
+// model and is reused, as with Forward. Callers on the host are served as with Forward.
 func (b *Block) Backward(x, dy []float32, t int, p *BackPass) error {
+	m, n := b.model, t*b.model.Arch.D
+	if t <= 0 || len(x) < n || len(dy) < n {
+		panic(fmt.Sprintf("nn: backward pass of %d and %d values for %d positions of width %d", len(x), len(dy), t, m.Arch.D))
+	}
+	back := func(x device.Buf) error {
+		return m.hosted(dy[:n], &m.scratch.back.dy, func(dy device.Buf) error { return b.BackwardBuf(x, dy, t, p) })
+	}
+	if dev, ok := m.Dev.(device.Sharer); ok {
+		return back(dev.Share(x[:n]))
+	}
+	if err := m.scratch.fit(want{&m.scratch.x, t, m.Arch.D}); err != nil {
+		return fmt.Errorf("nn: states of a caller: %w", err)
+	}
+	m.Dev.Upload(m.scratch.x, 0, x[:n])
+	return back(m.scratch.x)
+}
+
+// BackwardBuf is Backward of states and gradients on the device.
+func (b *Block) BackwardBuf(x, dy device.Buf, t int, p *BackPass) error {
 	if p == nil {
 		p = &BackPass{}
 	}
-	d := b.model.Arch.D
-	if t <= 0 || len(x) < t*d || len(dy) < t*d {
-		panic(fmt.Sprintf("nn: backward pass of %d and %d values for %d positions of width %d", len(x), len(dy), t, d))
+	if n := t * b.model.Arch.D; t <= 0 || x.Len() < n || dy.Len() < n {
+		panic(fmt.Sprintf("nn: backward pass of %d and %d values for %d positions of width %d", x.Len(), dy.Len(), t, b.model.Arch.D))
 	}
 	s := &b.model.scratch
 	s.swapAttn(p.acts)
 	defer s.swapAttn(p.acts)
-	mid, err := b.again(x[:t*d], t, p)
+	mid, err := b.again(x, t, p)
 	if err != nil {
 		return err
 	}
-	if err = s.fit(want{&s.x, t, d}, want{&s.n, t, d}, want{&s.back.dy, t, d}); err == nil && (p.Grads != nil || p.Gates != nil) {
-		err = s.fit(want{&s.back.norm, t, d})
+	if err = s.fit(want{&s.n, t, b.model.Arch.D}); err == nil && (p.Grads != nil || p.Gates != nil) {
+		err = s.fit(want{&s.back.norm, t, b.model.Arch.D})
 	}
 	if err == nil {
-		err = b.ffnBack(mid, dy[:t*d], t, p)
+		err = b.ffnBack(mid, dy, t, p)
 	}
 	if err == nil {
-		err = b.attentionBack(x, dy[:t*d], t, p)
+		err = b.attentionBack(x, dy, t, p)
 	}
 	if err != nil {
 		return fmt.Errorf("nn: layer %d: %w", b.index, err)
@@ -77,24 +85,24 @@ func (b *Block) Backward(x, dy []float32, t int, p *BackPass) error {
 }
 
 // again runs attention over x [T, D] unless it is kept in scratch, and returns the input of the feed-forward sub-layer.
-func (b *Block) again(x []float32, t int, p *BackPass) ([]float32, error) {
+func (b *Block) again(x device.Buf, t int, p *BackPass) (device.Buf, error) {
 	if p.acts != nil {
 		return p.acts.mid, nil
 	}
-	s := &b.model.scratch
-	if len(s.back.states) < len(x) {
-		s.back.states = make([]float32, len(x))
+	s, d := &b.model.scratch, b.model.Arch.D
+	if err := s.fit(want{&s.back.mid, t, d}); err != nil {
+		return nil, fmt.Errorf("nn: layer %d: %w", b.index, err)
 	}
-	mid := s.back.states[:len(x)]
-	copy(mid, x)
+	b.model.Dev.Copy(s.back.mid, 0, x, 0, t*d)
 	pass := &Pass{Masks: p.Masks, Mix: p.Mix, Gates: p.Gates, keep: true, sequences: p.sequences, HasStop: !b.arch.HasFFN(), StopAfter: SiteO}
-	_, err := b.part(mid, t, pass, b.attention)
-	return mid, err
+	_, err := b.part(s.back.mid, t, pass, b.attention)
+	return s.back.mid, err
 }
 
-// ffnBack takes dy back through the feed-forward sub-layer, whose input is x, some rows at a time.
-func (b *Block) ffnBack(x, dy []float32, t int, p *BackPass) error {
-	a, s, d := b.arch, &b.model.scratch, b.model.Arch.D
+// ffnBack takes dy back through the feed-forward sub-layer, whose input is x, some rows at a time: always the same number, since the
+// gradients by weights are summed in this order.
+func (b *Block) ffnBack(x, dy device.Buf, t int, p *BackPass) error {
+	a, s, d, dev := b.arch, &b.model.scratch, b.model.Arch.D, b.model.Dev
 	if !a.HasFFN() {
 		return nil
 	}
@@ -104,22 +112,20 @@ func (b *Block) ffnBack(x, dy []float32, t int, p *BackPass) error {
 		err = s.fit(want{&s.back.hid, rows, a.F})
 	}
 	for lo := 0; lo < t && err == nil; lo += rows {
-		hi := min(t, lo+rows)
+		n := min(t-lo, rows)
 		s.swapFFN(p.acts, lo/rows)
-		if err = s.fit(want{&s.gate, hi - lo, a.F}, want{&s.up, hi - lo, a.F}); err == nil {
-			err = b.ffnPartBack(x[lo*d:hi*d], dy[lo*d:hi*d], hi-lo, p)
+		if err = s.fit(want{&s.gate, n, a.F}, want{&s.up, n, a.F}); err == nil {
+			err = b.ffnPartBack(dev.Slice(x, lo*d, n*d), dev.Slice(dy, lo*d, n*d), n, p)
 		}
 		s.swapFFN(p.acts, lo/rows)
 	}
 	return err
 }
 
-func (b *Block) ffnPartBack(x, dy []float32, t int, p *BackPass) error {
+func (b *Block) ffnPartBack(x, dy device.Buf, t int, p *BackPass) error {
 	a, s, m := b.arch, &b.model.scratch, b.model
 	g := &s.back
-	m.Dev.Upload(s.x, 0, x)
-	m.Dev.Upload(g.dy, 0, dy)
-	b.normalize(s.n, s.x, b.ffnNorm, t)
+	b.normalize(s.n, x, b.ffnNorm, t)
 	gated := b.linears[arch.Gate].w != nil
 	if p.acts == nil {
 		b.linear(s.up, s.n, arch.Up, t)
@@ -127,7 +133,7 @@ func (b *Block) ffnPartBack(x, dy []float32, t int, p *BackPass) error {
 	if p.acts == nil && gated {
 		b.linear(s.gate, s.n, arch.Gate, t)
 	}
-	if err := b.downBack(t, gated, p); err != nil {
+	if err := b.downBack(dy, t, gated, p); err != nil {
 		return err
 	}
 	if gated {
@@ -141,13 +147,13 @@ func (b *Block) ffnPartBack(x, dy []float32, t int, p *BackPass) error {
 		b.linearGrad(p.Grads, arch.Up, s.up, s.n, t)
 		b.linearBack(s.n, s.up, arch.Up, t, 0)
 	}
-	b.addBack(dy, b.ffnNorm, t, p.Grads.norm(ffnNorm))
+	b.addBack(dy, x, b.ffnNorm, t, p.Grads.norm(ffnNorm))
 	return nil
 }
 
-// downBack takes the gradient in scratch back through the down projection and its gates, to that by the FFN's activations,
+// downBack takes the gradient dy back through the down projection and its gates, to that by the FFN's activations,
 // whose arguments are in scratch.
-func (b *Block) downBack(t int, gated bool, p *BackPass) error {
+func (b *Block) downBack(dy device.Buf, t int, gated bool, p *BackPass) error {
 	a, s, m, gates := b.arch, &b.model.scratch, b.model, gatesOf(p.Gates)
 	g := &s.back
 	if p.Grads != nil || p.Gates != nil {
@@ -162,7 +168,7 @@ func (b *Block) downBack(t int, gated bool, p *BackPass) error {
 		in = g.act // not needed until the product below
 		m.Dev.ScaleColumns(in, g.hid, gates.FFN, t, a.F)
 	}
-	dy, err := b.hiddenBack(gates, g.dy, in, arch.Down, t)
+	dy, err := b.hiddenBack(gates, dy, in, arch.Down, t)
 	if err != nil {
 		return err
 	}
@@ -183,18 +189,17 @@ func (b *Block) linearBack(dx, dy device.Buf, r arch.Role, t int, beta float32) 
 	b.model.Dev.MatMulNN(dx, dy, l.w, t, l.out, l.in, beta)
 }
 
-// addBack takes the gradient in scratch.n back through the norm of the states in scratch, adds it to the gradient in
-// scratch, and copies that to dy. The gradients by the norm's parameters are added to g.
-func (b *Block) addBack(dy []float32, n norm, t int, g ParamGrad) {
+// addBack takes the gradient in scratch.n back through the norm of the states x and adds it to the gradient dy. The gradients by the
+// norm's parameters are added to g.
+func (b *Block) addBack(dy, x device.Buf, n norm, t int, g ParamGrad) {
 	s, m := &b.model.scratch, b.model
-	m.normGrad(g, s.n, s.x, s.back.norm, t)
-	m.normBack(s.n, s.x, n, t)
-	m.Dev.Add(s.back.dy, s.n, t*m.Arch.D)
-	m.Dev.Download(dy, s.back.dy, 0)
+	m.normGrad(g, s.n, x, s.back.norm, t)
+	m.normBack(s.n, x, n, t)
+	m.Dev.Add(dy, s.n, t*m.Arch.D)
 }
 
 // attentionBack takes dy back through the attention sub-layer, whose input is x and whose intermediates are in scratch.
-func (b *Block) attentionBack(x, dy []float32, t int, p *BackPass) error {
+func (b *Block) attentionBack(x, dy device.Buf, t int, p *BackPass) error {
 	a, s, m := b.arch, &b.model.scratch, b.model
 	if !a.HasAttention() {
 		return nil
@@ -203,8 +208,7 @@ func (b *Block) attentionBack(x, dy []float32, t int, p *BackPass) error {
 	if err := s.fit(want{&g.dout, t, hk}, want{&g.dq, t, hk}, want{&g.dk, t, gk}, want{&g.dv, t, gk}); err != nil {
 		return err
 	}
-	m.Dev.Upload(g.dy, 0, dy)
-	if err := b.outputBack(t, p); err != nil {
+	if err := b.outputBack(dy, t, p); err != nil {
 		return err
 	}
 	shape, masks := b.shape(t, p.sequences), b.masksOf(&Pass{Masks: p.Masks})
@@ -220,9 +224,8 @@ func (b *Block) attentionBack(x, dy []float32, t int, p *BackPass) error {
 		return err
 	}
 	b.positionBack(t, p)
-	m.Dev.Upload(s.x, 0, x[:t*m.Arch.D])
 	if p.Grads != nil {
-		b.normalize(g.norm, s.x, b.attnNorm, t)
+		b.normalize(g.norm, x, b.attnNorm, t)
 		b.linearGrad(p.Grads, arch.Q, g.dq, g.norm, t)
 		b.linearGrad(p.Grads, arch.K, g.dk, g.norm, t)
 		b.linearGrad(p.Grads, arch.V, g.dv, g.norm, t)
@@ -230,18 +233,18 @@ func (b *Block) attentionBack(x, dy []float32, t int, p *BackPass) error {
 	b.linearBack(s.n, g.dq, arch.Q, t, 0)
 	b.linearBack(s.n, g.dk, arch.K, t, 1)
 	b.linearBack(s.n, g.dv, arch.V, t, 1)
-	b.addBack(dy, b.attnNorm, t, p.Grads.norm(attnNorm))
+	b.addBack(dy, x, b.attnNorm, t, p.Grads.norm(attnNorm))
 	return nil
 }
 
-// outputBack takes the gradient in scratch back through the output projection and its gates, to that by attention's output.
-func (b *Block) outputBack(t int, p *BackPass) error {
+// outputBack takes the gradient dy back through the output projection and its gates, to that by attention's output.
+func (b *Block) outputBack(dy device.Buf, t int, p *BackPass) error {
 	s, gates := &b.model.scratch, gatesOf(p.Gates)
 	in := s.o
 	if gates.Heads != nil {
 		in = s.gated
 	}
-	dy, err := b.hiddenBack(gates, s.back.dy, in, arch.O, t)
+	dy, err := b.hiddenBack(gates, dy, in, arch.O, t)
 	if err != nil {
 		return err
 	}
@@ -282,7 +285,7 @@ func (b *Block) tapBack(p *BackPass, shape device.AttnShape, masks []device.Mask
 		return nil
 	}
 	s := &b.model.scratch
-	st := &AttnGradState{AttnState: b.attnState(shape, masks), DOut: s.view(7, s.back.dout, shape.T*shape.H*shape.K), DevDOut: s.back.dout}
+	st := &AttnGradState{AttnState: b.attnState(shape, masks), DevDOut: s.back.dout}
 	if p.Mix != nil {
 		st.DAlpha = make([]float64, shape.G)
 		st.Dev.MixSlopes(st.DAlpha, s.back.dout, s.full, s.other, shape)
@@ -315,9 +318,9 @@ func (b *Block) mixBack(x *Mix, shape device.AttnShape, masks []device.Mask) err
 func (b *Block) positionBack(t int, p *BackPass) {
 	a, g, m := b.arch, &b.model.scratch.back, b.model
 	if m.Arch.Rope != nil {
-		cos, sin := m.rotaryBack(a.K, t, p.sequences)
-		m.Dev.RoPE(g.dq, t, a.H, a.K, cos, sin)
-		m.Dev.RoPE(g.dk, t, a.G, a.K, cos, sin)
+		r := m.rotaryTable(a.K, t, p.sequences)
+		m.rotate(r, g.dq, t, a.H, true)
+		m.rotate(r, g.dk, t, a.G, true)
 	}
 	if b.qNorm.w != nil {
 		b.headNormBack(p.Grads.norm(qNorm), g.dq, g.q0, b.qNorm, t*a.H)

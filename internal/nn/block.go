@@ -18,6 +18,7 @@ type Block struct {
 
 	attnNorm, ffnNorm, qNorm, kNorm norm
 	linears                         [arch.NumRoles]linear
+	bytes                           int64 // of these
 }
 
 // linear is a weight [Out, In] and its bias, nil where it has none.
@@ -38,11 +39,8 @@ func (n norm) free() {
 	}
 }
 
-// LoadBlock reads the weights of layer l, in the type they are stored in.
-func (m *Model) LoadBlock(l int) (*Block, error) {
-	if l < 0 || l >= len(m.Arch.Layers) {
-		panic(fmt.Sprintf("nn: layer %d of %d", l, len(m.Arch.Layers)))
-	}
+// load reads the weights of layer l; relieve makes room where there is too little, see [Model.relieve].
+func (m *Model) load(l int, relieve func(cheap bool) bool) (*Block, error) {
 	b := &Block{model: m, arch: &m.Arch.Layers[l], index: l}
 	if b.arch.Window > 0 {
 		b.window = make([]device.Mask, b.arch.G)
@@ -50,16 +48,18 @@ func (m *Model) LoadBlock(l int) (*Block, error) {
 			b.window[g] = device.Mask{Recent: b.arch.Window}
 		}
 	}
-	if err := b.load(); err != nil {
+	if err := b.load(relieve); err != nil {
 		b.Free()
 		return nil, fmt.Errorf("nn: load layer %d: %w", l, err)
 	}
+	b.bytes = bytesOf(b.bufs()...)
+	m.loaded.Add(b.bytes)
 	return b, nil
 }
 
-func (b *Block) load() error {
+func (b *Block) load(relieve func(cheap bool) bool) error {
 	a, d := b.arch, b.model.Arch.D
-	u := &uploader{dev: b.model.Dev, src: b.model.Src}
+	u := b.model.uploader(relieve)
 	for _, n := range []struct {
 		dst   *norm
 		names arch.Norm
@@ -70,12 +70,10 @@ func (b *Block) load() error {
 			return err
 		}
 	}
-	b.model.keepGains(b.attnNorm, b.ffnNorm)
 	roles := a.Roles()
 	errs := make([]error, len(roles))
 	b.model.Dev.For(len(roles), func(i int) {
-		u := &uploader{dev: b.model.Dev, src: b.model.Src}
-		b.linears[roles[i]], errs[i] = u.linear(a.Linears[roles[i]])
+		b.linears[roles[i]], errs[i] = b.model.uploader(relieve).linear(a.Linears[roles[i]])
 	})
 	for _, err := range errs {
 		if err != nil {
@@ -112,13 +110,23 @@ func (u *uploader) linear(l arch.Linear) (out linear, err error) {
 
 // Free gives the weights back. The block must not be used after it.
 func (b *Block) Free() {
-	for _, n := range []norm{b.attnNorm, b.ffnNorm, b.qNorm, b.kNorm} {
-		n.free()
-	}
-	for _, l := range b.linears {
-		norm{l.w, l.b}.free()
+	release(b.bufs())
+	if b.model != nil {
+		b.model.loaded.Add(-b.bytes)
 	}
 	*b = Block{}
+}
+
+// bufs lists the weights, nil for those that are missing.
+func (b *Block) bufs() []device.Buf {
+	var out []device.Buf
+	for _, n := range []norm{b.attnNorm, b.ffnNorm, b.qNorm, b.kNorm} {
+		out = append(out, n.w, n.b)
+	}
+	for _, l := range b.linears {
+		out = append(out, l.w, l.b)
+	}
+	return out
 }
 
 // Model returns the model that the block belongs to.
@@ -163,13 +171,24 @@ func (b *Block) SetWeight(r arch.Role, w []float32, dt formats.DType) error {
 		panic(fmt.Sprintf("nn: weight of %d values for a projection [%d, %d]", len(w), l.out, l.in))
 	}
 	if kind := KindOf(dt); l.w.Kind() != kind || l.shared {
-		buf, err := b.model.Dev.Alloc(kind, len(w))
+		buf, err := b.model.uploader(b.model.relieve).alloc(kind, len(w))
 		if err != nil {
 			return fmt.Errorf("nn: layer %d, %s: %w", b.index, r, err)
 		}
-		l.w.Free()
-		l.w, l.shared = buf, false
+		b.replace(l, buf)
 	}
 	b.model.Dev.Upload(l.w, 0, w)
 	return nil
+}
+
+// replace makes w the weight of a projection.
+func (b *Block) replace(l *linear, w device.Buf) {
+	change := bytesOf(w)
+	if !l.shared {
+		change -= bytesOf(l.w)
+	}
+	b.bytes += change
+	b.model.loaded.Add(change)
+	l.w.Free()
+	l.w, l.shared = w, false
 }

@@ -26,8 +26,7 @@ func (b *Block) SetWeightBuf(r arch.Role, w device.Buf) error {
 	if w.Len() != l.in*l.out {
 		panic(fmt.Sprintf("nn: weight of %d values for a projection [%d, %d]", w.Len(), l.out, l.in))
 	}
-	l.w.Free()
-	l.w, l.shared = w, false
+	b.replace(l, w)
 	return nil
 }
 

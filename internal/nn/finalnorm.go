@@ -25,7 +25,7 @@ func (m *Model) finalNorm() (*finalNorm, error) {
 		return m.final, nil
 	}
 	f := &finalNorm{}
-	u := &uploader{dev: m.Dev, src: m.Src}
+	u := m.uploader(m.relieve)
 	var err error
 	if f.norm, err = u.norm(m.Arch.FinalNorm, m.Arch.D); err != nil {
 		f.free()

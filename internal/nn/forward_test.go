@@ -105,6 +105,7 @@ func TestTapsAndMasks(t *testing.T) {
 }
 
 func checkAttention(t *testing.T, l int, a *AttnState, o *oracle) {
+	a.Read(Outputs | ColumnSums)
 	if d := far(t, a.ColumnSums, o.sums[l]); d > 2e-5 {
 		t.Errorf("layer %d: column sums differ by up to %g", l, d)
 	}
@@ -365,6 +366,7 @@ func TestBadWeightsAndTokens(t *testing.T) {
 
 // lastRow writes the attention of the last query of each head, [H, T].
 func lastRow(dst []float32, a *AttnState) {
+	a.Read(AllHeads | LSE)
 	s := a.Shape
 	i := s.T - 1
 	for h := range s.H {

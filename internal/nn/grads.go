@@ -128,14 +128,9 @@ func (g *HeadGrads) Free() { release(append(g.Norm.bufs(), g.W)); *g = HeadGrads
 
 func zero(dev device.Device, bufs []device.Buf) {
 	for _, b := range bufs {
-		if b == nil {
-			continue
+		if b != nil {
+			dev.Zero(b, 0, b.Len())
 		}
-		if h := dev.Host(b); h != nil {
-			clear(h)
-			continue
-		}
-		dev.Upload(b, 0, make([]float32, b.Len()))
 	}
 }
 

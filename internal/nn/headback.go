@@ -43,9 +43,32 @@ func (m *Model) HeadGrad(grad, x []float32, n, rowsPerChunk int, g *HeadGrads, f
 // HeadLogitsGrad is HeadGrad with logits that the host need not see: f replaces them by what [Logits.Edit] returns, or by
 // [Logits.LogitLoss].
 func (m *Model) HeadLogitsGrad(grad, x []float32, n, rowsPerChunk int, g *HeadGrads, f func(row0 int, l *Logits) error) error {
+	d, size := m.Arch.D, len(x)
+	var put func(lo, n int)
+	if grad != nil {
+		size = min(size, len(grad))
+		put = func(lo, n int) { m.Dev.Download(grad[lo*d:(lo+n)*d], m.head.grad, 0) }
+	}
+	return m.headLogitsGrad(size, n, rowsPerChunk, m.hostRows(x), put, g, f)
+}
+
+// HeadLogitsGradBuf is HeadLogitsGrad of states and gradients on the device.
+func (m *Model) HeadLogitsGradBuf(grad, x device.Buf, n, rowsPerChunk int, g *HeadGrads, f func(row0 int, l *Logits) error) error {
+	d, size := m.Arch.D, x.Len()
+	var put func(lo, n int)
+	if grad != nil {
+		size = min(size, grad.Len())
+		put = func(lo, n int) { m.Dev.Copy(grad, lo*d, m.head.grad, 0, n*d) }
+	}
+	return m.headLogitsGrad(size, n, rowsPerChunk, m.bufRows(x), put, g, f)
+}
+
+// headLogitsGrad is HeadLogitsGrad of n rows x of values hidden states. put takes the gradient by rows from lo on out of the head; nil
+// where it is not wanted.
+func (m *Model) headLogitsGrad(values, n, rowsPerChunk int, x rowsOf, put func(lo, n int), g *HeadGrads, f func(row0 int, l *Logits) error) error {
 	d, v := m.Arch.D, m.Arch.V
-	if n < 0 || rowsPerChunk <= 0 || len(x) < n*d || grad != nil && len(grad) < n*d {
-		panic(fmt.Sprintf("nn: gradient of the head by %d values for %d rows of width %d, %d a chunk", len(x), n, d, rowsPerChunk))
+	if n < 0 || rowsPerChunk <= 0 || values < n*d {
+		panic(fmt.Sprintf("nn: gradient of the head by %d values for %d rows of width %d, %d a chunk", values, n, d, rowsPerChunk))
 	}
 	h, err := m.loadHead()
 	if err != nil {
@@ -62,38 +85,38 @@ func (m *Model) HeadLogitsGrad(grad, x []float32, n, rowsPerChunk int, g *HeadGr
 	}
 	for lo := 0; lo < n; lo += rows {
 		c := min(rows, n-lo)
-		m.Dev.Upload(h.x, 0, x[lo*d:(lo+c)*d])
-		m.normalize(h.grad, h.x, h.norm, c)
+		in := x(h, lo, c)
+		m.normalize(h.grad, in, h.norm, c)
 		m.Dev.MatMulNT(h.logits, h.grad, h.w, c, v, d, 0)
 		l := h.view(m, c)
 		if err := f(lo, l); err != nil {
 			return err
 		}
-		if grad == nil && g == nil {
+		if put == nil && g == nil {
 			continue
 		}
 		if l.edited && m.Dev.Host(h.logits) == nil {
 			m.Dev.Upload(h.logits, 0, l.host)
 		}
-		m.headBack(h, g, c)
-		if grad != nil {
-			m.Dev.Download(grad[lo*d:(lo+c)*d], h.grad, 0)
+		m.headBack(h, in, g, c)
+		if put != nil {
+			put(lo, c)
 		}
 	}
 	return nil
 }
 
-// headBack turns the gradient by the logits of c rows into that by the head's input, in h.grad.
-func (m *Model) headBack(h *head, g *HeadGrads, c int) {
+// headBack turns the gradient by the logits of c rows into that by the head's input x, in h.grad.
+func (m *Model) headBack(h *head, x device.Buf, g *HeadGrads, c int) {
 	d, v := m.Arch.D, m.Arch.V
 	if g != nil {
 		m.Dev.MatMulTN(g.W, h.logits, h.grad, c, v, d, 1)
 	}
 	m.Dev.MatMulNN(h.grad, h.logits, h.w, c, v, d, 0)
 	if g != nil {
-		m.normGrad(g.Norm, h.grad, h.x, h.tmp, c)
+		m.normGrad(g.Norm, h.grad, x, h.tmp, c)
 	}
-	m.normBack(h.grad, h.x, h.norm, c)
+	m.normBack(h.grad, x, h.norm, c)
 }
 
 // crossEntropy replaces logits by the gradient of the cross entropy by them and adds that of each row to sum.

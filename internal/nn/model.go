@@ -3,6 +3,7 @@ package nn
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 
 	"modelpress/formats"
 	"modelpress/internal/arch"
@@ -22,24 +23,25 @@ type Model struct {
 	tables  []rotaryTable
 	final   *finalNorm
 	head    *head
+	ahead   ahead
+	loaded  atomic.Int64 // bytes of blocks
+
+	positions device.Buf // learned ones, on a device with a memory of its own
 }
 
 // New returns a model over tensors that [arch.Describe] has checked. It reads nothing yet.
 func New(dev device.Device, src formats.Source, m *arch.Model) *Model {
-	return &Model{Dev: dev, Src: src, Arch: m, scratch: scratch{dev: dev}}
-}
-
-// Prefetch asks for the weights of layer l to be read ahead while another layer computes. A layer that does not exist is
-// passed over.
-func (m *Model) Prefetch(l int) {
-	if l >= 0 && l < len(m.Arch.Layers) {
-		formats.Prefetch(m.Src, m.Arch.LayerTensors(l))
-	}
+	out := &Model{Dev: dev, Src: src, Arch: m, scratch: scratch{dev: dev}}
+	out.scratch.relieve = out.relieve
+	return out
 }
 
 // Release gives back scratch memory and the output head; they come back when needed.
 func (m *Model) Release() {
 	m.scratch.free()
+	for i := range m.tables {
+		m.tables[i].free()
+	}
 	m.tables = nil
 	m.Refresh()
 }
@@ -54,52 +56,9 @@ func (m *Model) Refresh() {
 		m.head.free()
 		m.head = nil
 	}
-}
-
-// Embed writes the input of the first block, [T, D], for a window of token ids. Ids outside the vocabulary and, where
-// positions are learned, too long a window are errors.
-func (m *Model) Embed(dst []float32, ids []int32) error {
-	d := m.Arch.D
-	if len(dst) < len(ids)*d {
-		panic(fmt.Sprintf("nn: Embed of %d ids of width %d into %d values", len(ids), d, len(dst)))
-	}
-	if m.Arch.PosEmbed != "" && len(ids) > m.Arch.MaxPosition {
-		return fmt.Errorf("nn: window of %d tokens, and the model has %d positions", len(ids), m.Arch.MaxPosition)
-	}
-	first := make(map[int32]int, len(ids)) // where each id stands first: its row is read once
-	for i, id := range ids {
-		if id < 0 || int(id) >= m.Arch.V {
-			return fmt.Errorf("nn: token id %d at position %d lies outside the vocabulary of %d", id, i, m.Arch.V)
-		}
-		row := dst[i*d : (i+1)*d]
-		if j, seen := first[id]; seen {
-			copy(row, dst[j*d:(j+1)*d])
-			continue
-		}
-		first[id] = i
-		if err := formats.ReadF32(m.Src, m.Arch.Embed, row, int64(id)*int64(d)); err != nil {
-			return fmt.Errorf("nn: embed: %w", err)
-		}
-	}
-	return m.addPositions(dst, len(ids))
-}
-
-// addPositions adds the learned position embeddings, where there are any.
-func (m *Model) addPositions(dst []float32, t int) error {
-	if m.Arch.PosEmbed == "" {
-		return nil
-	}
-	d := m.Arch.D
-	row := make([]float32, d)
-	for i := range t {
-		if err := formats.ReadF32(m.Src, m.Arch.PosEmbed, row, int64(i)*int64(d)); err != nil {
-			return fmt.Errorf("nn: embed: %w", err)
-		}
-		for j, v := range row {
-			dst[i*d+j] += v
-		}
-	}
-	return nil
+	release([]device.Buf{m.positions})
+	m.positions = nil
+	m.dropAhead()
 }
 
 // normalize applies a norm over rows of width D.

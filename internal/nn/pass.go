@@ -21,8 +21,9 @@ type Pass struct {
 	// Masks holds one mask per KV head and replaces the layer's own; nil keeps the layer's own: full attention, or its
 	// sliding window. A caller that plans masks for a layer with a window must keep them within it.
 	Masks []device.Mask
-	// Attend replaces attention: it must write the whole of AttnState.Out, the only part that it may change. LSE is not set
-	// then, and ColumnSums must not be asked for. An error of it is that of the pass. Masks are of no consequence.
+	// Attend replaces attention: it must write the whole of AttnState.Out, which is there without Read and the only part that it may
+	// change. There is no LSE then, and ColumnSums must not be asked for. An error of it is that of the pass. Masks are of no
+	// consequence.
 	Attend func(a *AttnState) error
 	// Tap is called with the input of the linear layers at each site of the block, x [rows, cols] with rows = T. x must
 	// not be changed and is valid during the call only.
@@ -36,7 +37,7 @@ type Pass struct {
 	// TapAttn is called after attention, before the output projection.
 	TapAttn func(a *AttnState)
 	// HasStop ends the pass right after the Tap of site StopAfter (or at the end of a block without that site); the
-	// hidden states are unspecified then.
+	// hidden states are those that the half of the block began with in which it stopped.
 	HasStop   bool
 	StopAfter Site
 	// ColumnSums asks for AttnState.ColumnSums.
@@ -60,21 +61,6 @@ type Pass struct {
 type Mix struct {
 	Masks []device.Mask // [G]
 	Alpha []float32     // [G]
-}
-
-// AttnState is what attention has computed. Slices and buffers are valid during the call of TapAttn or Attend only and must
-// not be changed, but for Out by Attend.
-type AttnState struct {
-	Shape      device.AttnShape
-	Masks      []device.Mask // those in force, nil for full attention
-	Q, K, V    []float32     // [T, H*K], [T, G*K], [T, G*K]; Q and K after the rotary embedding
-	Out        []float32     // [T, H*K], the input of the output projection
-	LSE        []float32     // [H, T], natural log of the sum of exponentials of each row's scores
-	ColumnSums []float32     // [H, T] where Pass.ColumnSums is set: the attention that each key receives from all queries
-
-	Dev              device.Device
-	DevQ, DevK, DevV device.Buf // Q, K and V on the device, for attention under other masks
-	DevOut, DevLSE   device.Buf // Out and LSE; under a Mix, Out is the blend and LSE that of the masks in force
 }
 
 // masksOf returns the masks in force for a layer, nil for full attention.

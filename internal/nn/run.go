@@ -19,9 +19,14 @@ type RunOptions struct {
 	// Output sees the output x [T, D] of each layer for each window, valid during the call and not to be changed; layer -1 are the
 	// embedded tokens. It may be nil; an error ends the call.
 	Output func(layer, window int, x []float32) error
+	// At says at which layers Output looks; nil for all. What nobody looks at need not leave the device.
+	At func(layer int) bool
 	// Together is a number of positions up to which windows of one length that follow one another go through a layer at once, where
-	// there is no Pass; 0 for one at a time. No bit depends on it. Memory is that of a window of so many positions.
+	// there is no Pass; 0 for one at a time, or for [RemoteTogether] on a device with a memory of its own. No bit depends on it. Memory
+	// is that of a window of so many positions; where there is too little of it, windows go one at a time.
 	Together int
+	// Final sees the final hidden states [T, D] of each window on the device, as each of Run does on the host. It may be nil.
+	Final func(window int, hidden device.Buf) error
 	// States keeps the hidden states between blocks; nil keeps them in memory. It must hold the windows' lengths.
 	States *States
 	// Progress is called after each window of each layer, with the passes done and the number of them. It may be nil.
@@ -37,12 +42,14 @@ func (m *Model) Run(ctx context.Context, windows [][]int32, opt RunOptions, each
 	if err != nil {
 		return err
 	}
-	if opt.Pass != nil {
+	switch _, remote := m.Dev.(device.Remote); {
+	case opt.Pass != nil:
 		opt.Together = 0
+	case opt.Together == 0 && remote:
+		opt.Together = RemoteTogether
 	}
 	groups := together(lengths, opt.Together)
-	n, err := product(longest(groups), d)
-	if err != nil {
+	if _, err := product(longest(groups), d); err != nil {
 		return err
 	}
 	states := opt.States
@@ -52,12 +59,18 @@ func (m *Model) Run(ctx context.Context, windows [][]int32, opt RunOptions, each
 		}
 		defer states.Close()
 	}
-	r := &run{Model: m, opt: opt, windows: windows, groups: groups, states: states, x: make([]float32, n), total: len(windows) * len(m.Arch.Layers)}
+	states.OnDevice(m, longest(groups), false)
+	r := &run{Model: m, opt: opt, windows: windows, groups: groups, states: states, total: len(windows) * len(m.Arch.Layers)}
+	defer r.dropAhead()
 	if err := r.forward(ctx); err != nil {
 		return err
 	}
 	return r.finish(ctx, each)
 }
+
+// RemoteTogether is the number of positions up to which windows of one length go through a layer at once where nothing else is asked for
+// and the device has a memory of its own: such devices are slow at products of few rows.
+const RemoteTogether = 8192
 
 // forward carries every window from its tokens through all blocks.
 func (r *run) forward(ctx context.Context) error {
@@ -92,7 +105,8 @@ type run struct {
 	groups  []group // in which the windows go through a layer
 	states  *States
 	acts    *activationStore // of each layer and group; nil for none
-	x       []float32        // [longest group, D]
+	back    bool             // the way back of gradients follows
+	host    []float32        // [longest window, D]
 	done    int
 	total   int // passes
 	stride  int // how far apart in states a window's boundaries lie; 0 where each replaces the one before
@@ -107,43 +121,59 @@ func (r *run) step() {
 	}
 }
 
+// embed makes the input of the first layer.
 func (r *run) embed(ctx context.Context) error {
+	d := r.Arch.D
 	for i, ids := range r.windows {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		x := r.x[:len(ids)*r.Arch.D]
-		if err := r.Embed(x, ids); err != nil {
+		x := r.states.claim(r.slot(0, i), true)
+		if x == nil {
+			if err := r.scratch.fit(want{&r.scratch.run, len(ids), d}); err != nil {
+				return fmt.Errorf("nn: embed: %w", err)
+			}
+			x = r.scratch.run
+		}
+		if err := r.EmbedBuf(x, ids); err != nil {
 			return fmt.Errorf("window %d: %w", i, err)
 		}
 		if r.opt.EmbedGate != nil {
-			gate(x, r.opt.EmbedGate(i))
+			if z := r.opt.EmbedGate(i); z != nil {
+				r.Dev.ScaleColumns(x, x, z, len(ids), d)
+			}
 		}
-		if err := r.keep(-1, i, x); err != nil {
+		if err := r.keep(-1, i, x, 0, x == r.scratch.run); err != nil {
 			return err
 		}
+		r.states.unclaim()
 	}
 	return nil
 }
 
-// keep shows the output of a layer over a window and keeps it.
-func (r *run) keep(l, window int, x []float32) error {
-	if r.opt.Output != nil {
-		if err := r.opt.Output(l, window, x); err != nil {
+// keep shows the output of a layer over a window, x [T, D] from off on, and puts it to the states unless it is there already.
+func (r *run) keep(l, window int, x device.Buf, off int, put bool) error {
+	if r.opt.Output != nil && (r.opt.At == nil || r.opt.At(l)) {
+		if err := r.opt.Output(l, window, r.onHost(x, off, len(r.windows[window])*r.Arch.D)); err != nil {
 			return err
 		}
 	}
-	return r.states.Put(r.slot(l+1, window), x)
+	if !put {
+		return nil
+	}
+	return r.states.PutBuf(r.slot(l+1, window), x, off)
 }
 
-// gate multiplies the rows of x by z; nil counts as ones.
-func gate(x, z []float32) {
-	for i := 0; z != nil && i < len(x); i += len(z) {
-		row := x[i : i+len(z)]
-		for j, v := range z {
-			row[j] *= v
-		}
+// onHost returns n values of a buffer from off on, valid until the next call, not to be changed.
+func (r *run) onHost(x device.Buf, off, n int) []float32 {
+	if h := r.Dev.Host(x); h != nil {
+		return h[off : off+n]
 	}
+	if len(r.host) < n {
+		r.host = make([]float32, n)
+	}
+	r.Dev.Download(r.host[:n], x, off)
+	return r.host[:n]
 }
 
 // layer carries every window through one block.
@@ -151,12 +181,12 @@ func (r *run) layer(ctx context.Context, l int) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	b, err := r.LoadBlock(l)
+	b, err := r.take(l)
 	if err != nil {
 		return err
 	}
 	defer b.Free()
-	r.Prefetch(l + 1)
+	r.aheadOf(l+1, longest(r.groups), r.back)
 	var masks []device.Mask
 	if r.opt.Masks != nil {
 		masks = r.opt.Masks(l)
@@ -172,23 +202,40 @@ func (r *run) layer(ctx context.Context, l int) error {
 	return nil
 }
 
-// group carries the windows of a group through one block.
+// group carries the windows of a group through one block, one by one where there is too little memory for all.
 func (r *run) group(b *Block, i int, masks []device.Mask) error {
-	g, l := r.groups[i], b.index
-	x, err := r.gather(g, func(w int) int { return r.slot(l, w) }, r.x)
+	g := r.groups[i]
+	if g.sequences() > 1 && r.acts == nil && b.try(g.rows) != nil {
+		for w := g.lo; w < g.hi; w++ {
+			if err := r.through(b, group{w, w + 1, len(r.windows[w])}, nil, masks); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	var acts *activations
+	if r.acts != nil {
+		acts = r.acts.of(b.index, i)
+	}
+	return r.through(b, g, acts, masks)
+}
+
+// through carries the windows of a group through one block.
+func (r *run) through(b *Block, g group, acts *activations, masks []device.Mask) error {
+	l := b.index
+	defer r.states.unclaim()
+	x, there, err := r.enter(l, g)
 	if err != nil {
 		return err
 	}
 	p := r.pass(l, g.lo, masks)
-	if p.sequences = g.sequences(); r.acts != nil {
-		p.acts = r.acts.of(l, i)
-		p.keep = p.acts != nil
-	}
-	if err := b.Forward(x, g.rows, p); err != nil {
+	p.sequences, p.acts = g.sequences(), acts
+	p.keep = p.keep || acts != nil
+	if err := b.ForwardBuf(x, g.rows, p); err != nil {
 		return err
 	}
 	for w := g.lo; w < g.hi; w++ {
-		if err := r.keep(l, w, g.window(x, w, r.Arch.D)); err != nil {
+		if err := r.keep(l, w, x, g.at(w)*r.Arch.D, !there); err != nil {
 			return err
 		}
 		r.step()
@@ -196,15 +243,34 @@ func (r *run) group(b *Block, i int, masks []device.Mask) error {
 	return nil
 }
 
-// gather copies the states of a group's windows to the beginning of x, which it returns; slot says where each is kept.
-func (r *run) gather(g group, slot func(window int) int, x []float32) ([]float32, error) {
-	x = x[:g.rows*r.Arch.D]
+// enter returns the states of a group's windows that enter layer l, on the device, and whether they are those that are to leave it, in
+// their place.
+func (r *run) enter(l int, g group) (x device.Buf, there bool, err error) {
+	if g.sequences() == 1 {
+		if r.stride == 0 {
+			x = r.states.claim(r.slot(l, g.lo), false)
+		} else if x = r.states.claim(r.slot(l+1, g.lo), true); x != nil {
+			err = r.states.GetBuf(r.slot(l, g.lo), x, 0)
+		}
+		if x != nil {
+			return x, true, err
+		}
+	}
+	x, err = r.gather(g, func(w int) int { return r.slot(l, w) }, &r.scratch.run)
+	return x, false, err
+}
+
+// gather copies the states of a group's windows to the beginning of *x; slot says where each is kept.
+func (r *run) gather(g group, slot func(window int) int, x *device.Buf) (device.Buf, error) {
+	if err := r.scratch.fit(want{x, g.rows, r.Arch.D}); err != nil {
+		return nil, fmt.Errorf("nn: states of %d windows: %w", g.sequences(), err)
+	}
 	for w := g.lo; w < g.hi; w++ {
-		if err := r.states.Get(slot(w), g.window(x, w, r.Arch.D)); err != nil {
+		if err := r.states.GetBuf(slot(w), *x, g.at(w)*r.Arch.D); err != nil {
 			return nil, err
 		}
 	}
-	return x, nil
+	return *x, nil
 }
 
 // pass returns what to do in one layer and window.
@@ -224,20 +290,32 @@ func (r *run) pass(l, window int, masks []device.Mask) *Pass {
 	return &p
 }
 
+// finish shows the final states of every window.
 func (r *run) finish(ctx context.Context, each func(window int, hidden []float32) error) error {
-	if each == nil {
-		return nil
-	}
 	for i, ids := range r.windows {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		x := r.x[:len(ids)*r.Arch.D]
-		if err := r.states.Get(i, x); err != nil {
-			return err
+		if each != nil {
+			if n := len(ids) * r.Arch.D; len(r.host) < n {
+				r.host = make([]float32, n)
+			}
+			x := r.host[:len(ids)*r.Arch.D]
+			if err := r.states.Get(i, x); err != nil {
+				return err
+			}
+			if err := each(i, x); err != nil {
+				return err
+			}
 		}
-		if err := each(i, x); err != nil {
-			return err
+		if r.opt.Final != nil {
+			x, err := r.states.Buf(i)
+			if err == nil {
+				err = r.opt.Final(i, x)
+			}
+			if err != nil {
+				return err
+			}
 		}
 	}
 	return nil

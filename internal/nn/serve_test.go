@@ -77,6 +77,7 @@ func serveAgainstOracle(t *testing.T, m *Model, opt ServeOptions, total, prompt 
 	chosen := map[[3]int][]bool{}
 	check := func(l int) func(a *AttnState) error {
 		return func(a *AttnState) error {
+			a.Read(AllHeads | Outputs)
 			o := &serveOracle{t: t, m: m, plan: opt.Plan, prompt: prompt, total: total, chunk: opt.Chunk, layer: l, q: wide64(a.Q), k: wide64(a.K),
 				v: wide64(a.V), h: a.Shape.H, g: a.Shape.G, dim: a.Shape.K, scale: float64(a.Shape.Scale), chosen: chosen}
 			oracles[l] = o

@@ -181,6 +181,7 @@ func roundsBits(bits int) bool { return bits > 0 && bits < 16 }
 
 // attend runs both phases: heads of the prompt one by one, then KV heads with their caches.
 func (w *work) attend(a *AttnState) error {
+	a.Read(AllHeads)
 	s, st := a.Shape, w.stats()
 	before, after := make([]int64, s.H), make([]int64, s.G)
 	if w.prompt > 0 {

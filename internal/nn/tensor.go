@@ -29,11 +29,28 @@ type uploader struct {
 	src formats.Source
 	raw []byte
 	f32 []float32
+
+	relieve func(cheap bool) bool // as that of the model; nil for none
+}
+
+// uploader returns one for the model's tensors. relieve makes room on the device where there is too little; it may be nil.
+func (m *Model) uploader(relieve func(cheap bool) bool) *uploader {
+	return &uploader{dev: m.Dev, src: m.Src, relieve: relieve}
+}
+
+// alloc returns n elements, if need be in memory that others give back.
+func (u *uploader) alloc(kind device.Kind, n int) (device.Buf, error) {
+	for {
+		b, err := u.dev.Alloc(kind, n)
+		if err == nil || u.relieve == nil || !u.relieve(false) {
+			return b, err
+		}
+	}
 }
 
 // floats uploads elements [from, from+n) of a tensor as F32: gains and biases.
 func (u *uploader) floats(name string, from, n int) (device.Buf, error) {
-	buf, err := u.dev.Alloc(device.F32, n)
+	buf, err := u.alloc(device.F32, n)
 	if err != nil {
 		return nil, err
 	}
@@ -57,8 +74,20 @@ type Resident interface {
 	Floats(name string) []float32
 }
 
+// Held is a source that holds tensors in the memory of a device, where they are trained.
+type Held interface {
+	// Buffer returns the values of a tensor, in the type that the source has them in, nil where dev does not hold them. They are as those of
+	// [Resident].
+	Buffer(name string, dev device.Device) device.Buf
+}
+
 // share returns a weight that the source holds and the device can read where it lies, nil where that is not so.
 func (u *uploader) share(l arch.Linear) device.Buf {
+	if src, ok := u.src.(Held); ok && !l.Transposed {
+		if b := src.Buffer(l.Weight, u.dev); b != nil {
+			return u.dev.Slice(b, l.Row*l.In, l.Out*l.In)
+		}
+	}
 	src, ok := u.src.(Resident)
 	dev, reads := u.dev.(device.Sharer)
 	if !ok || !reads || l.Transposed {
@@ -80,7 +109,7 @@ func (u *uploader) matrix(l arch.Linear) (device.Buf, error) {
 	if !t.DType.IsFloat() {
 		return nil, formats.Errorf("", l.Weight, "dtype %s where a float type is needed", t.DType)
 	}
-	buf, err := u.dev.Alloc(KindOf(t.DType), l.Out*l.In)
+	buf, err := u.alloc(KindOf(t.DType), l.Out*l.In)
 	if err != nil {
 		return nil, err
 	}

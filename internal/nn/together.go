@@ -28,8 +28,5 @@ func longest(groups []group) int {
 	return n
 }
 
-// window returns the part of x [rows, d] that belongs to a window of the group.
-func (g group) window(x []float32, window, d int) []float32 {
-	t := g.rows / g.sequences()
-	return x[(window-g.lo)*t*d:][:t*d]
-}
+// at is the position at which a window of the group begins.
+func (g group) at(window int) int { return (window - g.lo) * (g.rows / g.sequences()) }

@@ -61,7 +61,7 @@ func Apply(ctx context.Context, o ApplyOptions) (*ApplyResult, error) {
 		return nil, err
 	}
 	for _, f := range []func(context.Context) error{a.checkSource, a.checkDecisions, a.loadData, a.checkTraining, a.budget, a.layOut} {
-		if err := f(ctx); err != nil {
+		if err := guarded(func() error { return f(ctx) }); err != nil {
 			return nil, err
 		}
 	}
@@ -71,7 +71,7 @@ func Apply(ctx context.Context, o ApplyOptions) (*ApplyResult, error) {
 		err = a.prepare()
 	}
 	if err == nil && !done {
-		err = a.run(ctx)
+		err = guarded(func() error { return a.run(ctx) })
 	}
 	return a.result(done, errors.Join(err, a.release()))
 }
@@ -290,7 +290,7 @@ func (a *applier) layOut(context.Context) error {
 		base = a.w.blank()
 	}
 	var err error
-	if a.view, a.viewed, err = base.rotated(a.q, a.o.Env.Device.For); err != nil {
+	if a.view, a.viewed, err = base.rotated(a.q, a.o.Env.Device); err != nil {
 		return err
 	}
 	a.stored = a.storedAs()

@@ -91,7 +91,7 @@ func (a *applier) unchanged() error {
 // useTrained has the steps after training see its weights.
 func (a *applier) useTrained() (err error) {
 	if a.late != nil || a.joint != nil {
-		a.view, a.viewed, err = a.w.rotated(a.q, a.o.Env.Device.For)
+		a.view, a.viewed, err = a.w.rotated(a.q, a.o.Env.Device)
 	}
 	return err
 }
@@ -110,6 +110,7 @@ func (a *applier) train(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	defer releaseTrainer(t)
 	if err := a.topK(ctx, t); err != nil {
 		return err
 	}
@@ -135,6 +136,7 @@ func (a *applier) train(ctx context.Context) error {
 	if err = errors.Join(err, a.teacher.ck.CheckUnchanged()); err != nil {
 		return diverged(err, "distill.rate")
 	}
+	t.Release()
 	if t.LoRA != nil {
 		t.LoRA.Merge()
 	}
@@ -143,6 +145,15 @@ func (a *applier) train(ctx context.Context) error {
 		return err
 	}
 	return a.writeTrained(ctx, trainedDir, view, a.t.arch)
+}
+
+// releaseTrainer gives the memory of a run and of its models on the device back.
+func releaseTrainer(t *distill.Trainer) {
+	t.Release()
+	t.Model.Release()
+	if t.Objective.Teacher != nil {
+		t.Objective.Teacher.Release()
+	}
 }
 
 // trainer sets a run up.
@@ -202,7 +213,9 @@ func (a *applier) predictions(ctx context.Context, path string, w calib.Windows)
 	}
 	tick, stop := counter(a.o.Env.Progress, "predictions of the teacher")
 	defer stop()
-	err := distill.CacheTopK(ctx, path, a.teacher.model(a.o.Env.Device), w, distill.TopKOptions{K: d.TopK, Temperature: d.Temperature, Run: run, Dir: a.work,
+	teacher := a.teacher.model(a.o.Env.Device)
+	defer teacher.Release()
+	err := distill.CacheTopK(ctx, path, teacher, w, distill.TopKOptions{K: d.TopK, Temperature: d.Temperature, Run: run, Dir: a.work,
 		MemLimit: a.o.Env.stateLimit(), Progress: tick})
 	if err != nil {
 		return nil, err

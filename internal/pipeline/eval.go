@@ -56,22 +56,28 @@ func Evaluate(ctx context.Context, o EvalOptions) (*Evaluation, error) {
 	}
 	defer s.close()
 	e := &evaluator{o: o, s: s, m: s.model(o.Env.Device), out: &Evaluation{Model: s.ck.Name(), Plan: "dense"}}
-	if err := e.loadPlan(ctx); err != nil {
-		return nil, err
-	}
-	if err := e.loadTokenizer(); err != nil {
-		return nil, err
-	}
-	if o.Data != "" {
-		if err := e.text(ctx); err != nil {
-			return nil, err
-		}
-	}
-	if err := e.needles(ctx); err != nil {
+	defer e.m.Release()
+	if err := guarded(func() error { return e.measure(ctx) }); err != nil {
 		return nil, err
 	}
 	e.cache()
 	return e.out, nil
+}
+
+// measure does all that takes compute.
+func (e *evaluator) measure(ctx context.Context) error {
+	if err := e.loadPlan(ctx); err != nil {
+		return err
+	}
+	if err := e.loadTokenizer(); err != nil {
+		return err
+	}
+	if e.o.Data != "" {
+		if err := e.text(ctx); err != nil {
+			return err
+		}
+	}
+	return e.needles(ctx)
 }
 
 type evaluator struct {
@@ -163,7 +169,9 @@ func (e *evaluator) text(ctx context.Context) error {
 	tick, stop := counter(e.o.Env.Progress, "comparing with the reference")
 	defer stop()
 	opt.Progress = tick
-	c, err := calib.Compare(ctx, ref.model(e.o.Env.Device), e.m, w, opt)
+	m := ref.model(e.o.Env.Device)
+	defer m.Release()
+	c, err := calib.Compare(ctx, m, e.m, w, opt)
 	e.out.Compare, e.out.Perplexity = &c, &c.Model
 	return errors.Join(err, ref.close())
 }

@@ -133,8 +133,10 @@ func (a *applier) judgeResult(ctx context.Context) (*quality, error) {
 	if err != nil {
 		return nil, err
 	}
-	dev := a.o.Env.Device
-	q, err := measure(ctx, a.s.model(dev), res.model(dev), a.h, a.set, a.o.Env)
+	src, m := a.s.model(a.o.Env.Device), res.model(a.o.Env.Device)
+	defer src.Release()
+	defer m.Release()
+	q, err := measure(ctx, src, m, a.h, a.set, a.o.Env)
 	return q, errors.Join(err, res.close())
 }
 

@@ -33,6 +33,7 @@ func decideHeads(ctx context.Context, s, t *source, cut *pruneDecision, merge *m
 		return nil, err
 	}
 	j := &headJob{m: t.model(env.Device), r: r, set: set, env: env, plan: draft}
+	defer j.m.Release()
 	identify(j.plan, t, tool, d)
 	j.plan.Phases.Decode = manifest.DecodePhase{Page: r.Heads.Page, Round: "up"}
 	for _, step := range []func(context.Context) error{j.decode, j.prefill, j.keyChannels, j.evidence} {
@@ -88,6 +89,7 @@ func draftPlan(s, t *source, cut *pruneDecision, merge *mergeDecision) (*manifes
 // unfit gives an error of a section's step that is nobody else's the class of wrong recipes: package heads refuses options that do not
 // fit the model or the data, such as windows that a streaming head sees as a whole.
 func unfit(section string, err error) error {
+	err = deviceError(err)
 	var input *formats.Error
 	var file *fs.PathError
 	if errors.As(err, &input) || errors.As(err, &file) || KindOf(err) != 0 || errors.Is(err, context.Canceled) ||

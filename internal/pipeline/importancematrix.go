@@ -35,6 +35,7 @@ func ImportanceMatrix(ctx context.Context, o EvalOptions, output bool) (*imatrix
 		return nil, err
 	}
 	e := &evaluator{o: o, s: s, m: s.model(o.Env.Device)}
+	defer e.m.Release()
 	if err := e.loadTokenizer(); err != nil {
 		return nil, err
 	}
@@ -46,7 +47,7 @@ func ImportanceMatrix(ctx context.Context, o EvalOptions, output bool) (*imatrix
 		return nil, formats.Errorf(o.Data, "", "has no window of %d tokens", o.Length)
 	}
 	g := newInputSquares(e.m, o.Env, output)
-	if err := g.run(ctx, w.IDs); err != nil {
+	if err := guarded(func() error { return g.run(ctx, w.IDs) }); err != nil {
 		return nil, err
 	}
 	x := g.matrix(described)

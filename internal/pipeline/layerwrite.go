@@ -2,6 +2,8 @@ package pipeline
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"modelpress/formats"
 	"modelpress/internal/arch"
@@ -11,7 +13,16 @@ import (
 
 // writeLayer writes every tensor of a block in the planned order.
 func (r *blockRunner) writeLayer(s *sink, part string, b *nn.Block, mats map[arch.Role]*quantize.Matrix, notes []tensorNote) error {
-	coded := map[string][]byte{}
+	packed := map[string]bool{}
+	for _, t := range r.outs {
+		if t.part == part && t.kind == outPacked {
+			packed[t.from] = true
+		}
+	}
+	coded, err := r.encode(b, mats, packed)
+	if err != nil {
+		return err
+	}
 	for _, t := range r.outs {
 		if t.part != part {
 			continue
@@ -19,13 +30,12 @@ func (r *blockRunner) writeLayer(s *sink, part string, b *nn.Block, mats map[arc
 		var err error
 		switch t.kind {
 		case outPacked:
-			if _, ok := coded[t.Name]; !ok {
-				err = r.encode(coded, t.from, b, mats)
+			data, ok := coded[t.Name]
+			if !ok {
+				return fmt.Errorf("pipeline: weight %q was planned and not quantized", t.from)
 			}
-			if err == nil {
-				err = s.bytes(t.Name, coded[t.Name])
-				delete(coded, t.Name)
-			}
+			delete(coded, t.Name)
+			err = s.bytes(t.Name, data)
 		case outDequant:
 			var stored []float32
 			if stored, err = s.dequantized(t, b); err == nil && t.step == stepSparsify {
@@ -41,24 +51,26 @@ func (r *blockRunner) writeLayer(s *sink, part string, b *nn.Block, mats map[arc
 	return nil
 }
 
-// encode packs the matrix that a weight became.
-func (r *blockRunner) encode(into map[string][]byte, weight string, b *nn.Block, mats map[arch.Role]*quantize.Matrix) error {
-	for role, m := range mats {
-		lin := b.Arch().Linears[role]
-		if lin.Weight != weight {
-			continue
-		}
-		list, err := r.q.grid().Encode(lin.Module(), &formats.Affine{Out: lin.Out, In: lin.In, Bits: r.q.Bits, Group: r.q.Group,
+// encode returns the tensors, by name, that those matrices of a block became whose weights are to be packed. They are packed side by side.
+func (r *blockRunner) encode(b *nn.Block, mats map[arch.Role]*quantize.Matrix, weights map[string]bool) (map[string][]byte, error) {
+	roles := slices.Sorted(maps.Keys(mats))
+	roles = slices.DeleteFunc(roles, func(r arch.Role) bool { return !weights[b.Arch().Linears[r].Weight] })
+	lists, errs := make([][]formats.Tensor, len(roles)), make([]error, len(roles))
+	b.Model().Dev.For(len(roles), func(i int) {
+		lin, m := b.Arch().Linears[roles[i]], mats[roles[i]]
+		lists[i], errs[i] = r.q.grid().Encode(lin.Module(), &formats.Affine{Out: lin.Out, In: lin.In, Bits: r.q.Bits, Group: r.q.Group,
 			Scale: r.q.scales(), Codes: m.Codes, Scales: m.Scales, Zeros: m.Zeros})
-		if err != nil {
-			return err
+	})
+	coded := map[string][]byte{}
+	for i, list := range lists {
+		if errs[i] != nil {
+			return nil, errs[i]
 		}
 		for _, t := range list {
-			into[t.Name] = t.Data
+			coded[t.Name] = t.Data
 		}
-		return nil
 	}
-	return fmt.Errorf("pipeline: weight %q was planned and not quantized", weight)
+	return coded, nil
 }
 
 // notesOf returns those of one tensor, which stand together.

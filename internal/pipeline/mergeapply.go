@@ -36,6 +36,7 @@ func (a *applier) mergeLayers(ctx context.Context) error {
 	}
 	windows := a.set.set.Calib.IDs
 	r := newMerger(a.c, a.m, windows, a.o.Env)
+	defer r.src.Release()
 	p := a.o.Env.Progress
 	p.Start("merging kv heads", int64(layers*len(windows)))
 	p.Add(int64(first * len(windows)))

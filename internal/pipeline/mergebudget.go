@@ -46,6 +46,7 @@ func (j *mergeJob) price(ctx context.Context, choices [][]kvmerge.Choice) error 
 	windows := j.set.set.Calib.IDs
 	d := &mergeDecision{Keys: j.d.Keys, Values: j.d.Values, Layers: make([]mergedLayer, len(choices))}
 	r := newMerger(j.s, d, windows, j.env)
+	defer r.src.Release()
 	r.choose = func(ctx context.Context, l int, st *kvmerge.Stats) error {
 		costs := st.Costs(j.d.ways())
 		for _, n := range headCounts(j.s.arch.Layers[l].G) {

@@ -17,6 +17,8 @@ func (j *mergeJob) judge(ctx context.Context, merged *source) (err error) {
 func (j *mergeJob) measure(ctx context.Context, merged *source) ([]metric, error) {
 	list := []metric{}
 	src, m := j.s.model(j.env.Device), merged.model(j.env.Device)
+	defer src.Release()
+	defer m.Release()
 	if w := j.set.set.Heldout; len(w.IDs) > 0 {
 		c, err := compare(ctx, src, m, w, j.env, "held-out text, merged")
 		if err != nil {

@@ -66,6 +66,7 @@ func (j *mergeJob) size(ctx context.Context) error {
 func (j *mergeJob) merge(ctx context.Context) error {
 	windows := j.set.set.Calib.IDs
 	m := newMerger(j.s, j.d, windows, j.env)
+	defer m.src.Release()
 	m.choose = j.choose
 	tick, stop := counter(j.env.Progress, "merging kv heads")
 	defer stop()

@@ -47,7 +47,8 @@ func Plan(ctx context.Context, o PlanOptions) (*planfile.Plan, error) {
 		return nil, err
 	}
 	p := &planner{o: o, s: s, r: o.Recipe}
-	plan, err := p.plan(ctx)
+	var plan *planfile.Plan
+	err = guarded(func() (err error) { plan, err = p.plan(ctx); return err })
 	if err = errors.Join(err, p.drop()); err != nil {
 		return nil, err
 	}
@@ -161,7 +162,7 @@ func (p *planner) layOut() error {
 	if err := refusal(p.vs); err != nil {
 		return err
 	}
-	view, m, err := p.t.rotated(p.q, p.o.Env.Device.For)
+	view, m, err := p.t.rotated(p.q, p.o.Env.Device)
 	if err != nil {
 		return err
 	}
@@ -234,7 +235,9 @@ func (p *planner) heads(ctx context.Context) error {
 		return err
 	}
 	if p.r.Heads == nil {
-		return p.carry(ctx, p.t.model(p.o.Env.Device), d)
+		m := p.t.model(p.o.Env.Device)
+		defer m.Release()
+		return p.carry(ctx, m, d)
 	}
 	p.h, err = decideHeads(ctx, p.s, p.t, p.pr, p.m, p.r, p.set, p.o.Tool, d, p.o.Env)
 	return err

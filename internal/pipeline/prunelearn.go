@@ -41,6 +41,7 @@ func (j *pruneJob) learn(ctx context.Context, state string) (*learnt, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer releaseTrainer(t)
 	if state != "" {
 		t.Options.SaveEvery = max(1, v.Steps/20)
 		t.Options.Save = func(s *distill.State) error {

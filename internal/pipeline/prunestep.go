@@ -139,7 +139,10 @@ func (j *pruneJob) decide(ctx context.Context) (*pruneDecision, formats.Source, 
 func (j *pruneJob) measure(ctx context.Context, pruned *source) ([]metric, error) {
 	list := []metric{}
 	if w := j.set.set.Heldout; len(w.IDs) > 0 {
-		c, err := compare(ctx, j.s.model(j.env.Device), pruned.model(j.env.Device), w, j.env, "held-out text, pruned")
+		src, m := j.s.model(j.env.Device), pruned.model(j.env.Device)
+		defer src.Release()
+		defer m.Release()
+		c, err := compare(ctx, src, m, w, j.env, "held-out text, pruned")
 		if err != nil {
 			return nil, err
 		}

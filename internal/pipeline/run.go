@@ -32,6 +32,7 @@ func (a *applier) run(ctx context.Context) error {
 		return err
 	}
 	r := &blockRunner{applier: a, model: nn.New(a.o.Env.Device, a.view, a.viewed)}
+	defer r.model.Release()
 	if err := r.parts(ctx); err != nil {
 		return err
 	}

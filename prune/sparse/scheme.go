@@ -82,21 +82,33 @@ func (s Scheme) Holds(w []float32, out, in int) (zeros int, err error) {
 
 // check is what every method asks of its arguments. Wrong lengths are bugs and panic.
 func check(w []float32, out, in int, s Scheme, store formats.DType) error {
-	if err := s.Check(out, in); err != nil {
-		return fmt.Errorf("sparse: %w", err)
+	if err := checkScheme(out, in, s, store); err != nil {
+		return err
 	}
 	if len(w) != out*in {
 		panic(fmt.Sprintf("sparse: %d weights for [%d, %d]", len(w), out, in))
 	}
-	if store != formats.BF16 && store != formats.F16 && store != formats.F32 {
-		return fmt.Errorf("sparse: weights of type %s; supported: BF16, F16, F32", store)
-	}
 	for i, v := range w {
 		if v-v != 0 {
-			return fmt.Errorf("sparse: weight [%d, %d] is %v", i/in, i%in, v)
+			return notFinite(i/in, i%in, v)
 		}
 	}
 	return nil
+}
+
+// checkScheme is what is asked whatever the weights are.
+func checkScheme(out, in int, s Scheme, store formats.DType) error {
+	if err := s.Check(out, in); err != nil {
+		return fmt.Errorf("sparse: %w", err)
+	}
+	if store != formats.BF16 && store != formats.F16 && store != formats.F32 {
+		return fmt.Errorf("sparse: weights of type %s; supported: BF16, F16, F32", store)
+	}
+	return nil
+}
+
+func notFinite(row, col int, v float32) error {
+	return fmt.Errorf("sparse: weight [%d, %d] is %v", row, col, v)
 }
 
 // rounder returns the function that rounds to a stored type and back.

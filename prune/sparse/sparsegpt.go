@@ -25,8 +25,8 @@ func SparseGPT(w []float32, out, in int, h []float64, s Scheme, store formats.DT
 	if err := check(w, out, in, s, store); err != nil {
 		return nil, Report{}, err
 	}
-	if s.Block < 1 || s.Block > MaxBlock || s.M > 0 && s.Block%s.M != 0 {
-		return nil, Report{}, fmt.Errorf("sparse: blocks of %d columns; 1 to %d in whole groups of the pattern are needed", s.Block, MaxBlock)
+	if err := checkBlock(s); err != nil {
+		return nil, Report{}, err
 	}
 	if err := calib.CheckHessian(h, in, par); err != nil {
 		return nil, Report{}, fmt.Errorf("sparse: %w", err)
@@ -39,10 +39,25 @@ func SparseGPT(w []float32, out, in int, h []float64, s Scheme, store formats.DT
 		if !math.IsNaN(rep.Loss) && !math.IsInf(rep.Loss, 0) {
 			return q, rep, nil
 		}
-		reason = "the corrected weights overflowed"
+		reason = overflowed
 	}
+	return instead(w, out, f, s, store, reason, par)
+}
+
+const overflowed = "the corrected weights overflowed"
+
+// checkBlock reports blocks that do not fit.
+func checkBlock(s Scheme) error {
+	if s.Block < 1 || s.Block > MaxBlock || s.M > 0 && s.Block%s.M != 0 {
+		return fmt.Errorf("sparse: blocks of %d columns; 1 to %d in whole groups of the pattern are needed", s.Block, MaxBlock)
+	}
+	return nil
+}
+
+// instead is what is done where the factor cannot be used.
+func instead(w []float32, out int, f *calib.Factor, s Scheme, store formats.DType, reason string, par Par) ([]float32, Report, error) {
 	s.PerRow = false // as many zeros as were asked for
-	q, plain, err := Wanda(w, out, in, f.Diag, s, store, par)
+	q, plain, err := Wanda(w, out, f.N, f.Diag, s, store, par)
 	if err != nil {
 		return nil, Report{}, err
 	}

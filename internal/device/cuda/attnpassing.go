@@ -69,14 +69,17 @@ func (c *call) has(module, kernel string) bool {
 	return m.entries[kernel] != ""
 }
 
-// sharedMemory is the most dynamic shared memory of a block, less 1 KiB for what is not dynamic.
+// sharedMemory is the most dynamic shared memory of a block, less 1 KiB for what is not dynamic. The caller holds work.
 func (d *Device) sharedMemory() int {
 	const maxSharedOptin = 97 // CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
-	n, err := d.dev.Attribute(cu.DeviceAttribute(maxSharedOptin))
-	if err != nil {
-		return 48 << 10
+	if d.shared == 0 {
+		n, err := d.dev.Attribute(cu.DeviceAttribute(maxSharedOptin))
+		d.shared = max(n, 48<<10)
+		if err != nil {
+			d.shared = 48 << 10
+		}
 	}
-	return n - 1<<10
+	return d.shared - 1<<10
 }
 
 // AttnColumnSums computes dst[h,j] = Σ_i softmax(...)[h,i,j] from the lse that Attention gave under the same masks. A block takes a tile of

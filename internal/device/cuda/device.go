@@ -40,6 +40,7 @@ type Device struct {
 	tables  *ring              // guarded by work
 	down    *downloads         // guarded by work
 	blas    *blas              // guarded by work; nil where there is no cuBLAS
+	shared  int                // guarded by work; shared memory of a block, 0 until it is asked for
 
 	uploads chan *slot
 

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+
+	"modelpress/internal/device"
 )
 
 // Causes that callers tell apart.
@@ -16,7 +18,7 @@ var (
 	// ErrNoDevice is the cause where the driver has no device that this package can use.
 	ErrNoDevice = errors.New("cuda: no usable GPU; see nvidia-smi and CUDA_VISIBLE_DEVICES")
 	// ErrMemory is the cause where the device, or the budget of its memory, has no room.
-	ErrMemory = errors.New("out of device memory")
+	ErrMemory = device.ErrMemory
 )
 
 // Results of CUresult that are told apart here.

@@ -11,7 +11,7 @@ import (
 )
 
 // gptqBlock is how many columns are finished before the next ones are brought up to date by one product.
-const gptqBlock = 256
+const gptqBlock = 256 // a multiple of every group but that of a whole row
 
 // rounding is a matrix [out, n] that is being rounded, in scratch of an operation: out*n bytes of codes, and for each group of columns of a
 // row 4 bytes of scale, 1 of zero point and 4 to say that it has no grid.
@@ -127,72 +127,44 @@ func signedBytes(x []int8) []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(x))), len(x))
 }
 
-// GPTQ rounds w [out, n] in the order of the last Factor. Scratch is that of rounding, 4·out·(n+256) bytes of weights, 4·256·(n+256) of the
-// factor, and some vectors.
+// GPTQ rounds w [out, n] in the order of the last Factor. Scratch is that of rounding and of columns, and some vectors.
 func (g *gram) GPTQ(dst, w device.Buf, out int, weights []float32, r device.Rounding) (*device.Rounded, error) {
 	n := g.n
-	if g.dead == nil || weights != nil && len(weights) != n || !r.Static && (g.order != nil || gptqBlock%r.Group != 0 || r.Group%32 != 0) {
-		panic(fmt.Sprintf("cuda: GPTQ of width %d under %+v without a factor for it", n, r))
+	if weights != nil && len(weights) != n || !r.Static && (g.order != nil || gptqBlock%r.Group != 0 || r.Group%32 != 0) {
+		panic(fmt.Sprintf("cuda: GPTQ of width %d, %d weights, under %+v", n, len(weights), r))
 	}
 	c, h, _ := g.begin("GPTQ")
 	defer c.end()
-	p := &columns{rounding: c.rounding(out, n, r), h: h, order: g.places(c)}
-	p.work, p.now = c.scratch(4*int64(c.count(out, n))), c.scratch(4*gptqBlock*int64(out))
-	p.panel, p.corner, p.root = c.scratch(4*gptqBlock*int64(n)), c.scratch(4*gptqBlock*gptqBlock), c.scratch(8*int64(n))
-	p.loss, p.moved = c.zeroed(8*int64(out)), c.zeroed(8*int64(out))
+	z := c.rounding(out, n, r)
+	p := g.columns(c, h, w, out, gptqBlock)
+	var errors ptr
 	if weights != nil {
-		p.weights = c.table(floatBytes(weights))
+		errors = c.table(floatBytes(weights))
 	}
-	from, kind := c.any(w, c.count(out, n))
-	start := func(order ptr) {
-		c.launch("gptq", "gptq_start", c.grid(n, out), threads256, 0, p.work, from, int(kind), order, c.table(g.dead), out, n)
-	}
-	start(0)
+	dead := c.table(g.dead)
+	p.start(0, dead)
 	stage, strip := gptqBlock, 16
 	if r.Static {
 		stage, strip = n, 1
-		p.grids(p.work, p.weights)
+		z.grids(p.work, errors)
 		if p.order != 0 {
-			start(p.order)
+			p.start(p.order, dead)
 		}
 	}
-	c.launch("cholesky", "factor_roots", [3]int{blocks(int64(n), 256), 1, 1}, threads256, 0, p.root, h, n)
-	for i := 0; i < n; i += gptqBlock {
-		p.block(i, min(gptqBlock, n-i))
-	}
-	p.values(dst)
-	m, err := p.result(stage, strip)
-	if err == nil {
-		m.Loss, m.Moved = sumOf(c.doubles(p.loss, out)), sumOf(c.doubles(p.moved, out))
-	}
-	return m, err
-}
-
-// columns is GPTQ under way.
-type columns struct {
-	*rounding
-	h, order, weights   ptr
-	work, now           ptr // [out, n], [out, 256]: see kernels/gptq.cu
-	panel, corner, root ptr
-	loss, moved         ptr
-}
-
-// block rounds count columns from i on.
-func (p *columns) block(i, count int) {
-	out, n := p.out, p.n
-	p.launch("gptq", "gptq_block", [3]int{out, 1, 1}, threads256, 0, p.now, p.work, out, n, i, count)
-	if i > 0 {
-		p.launch("cholesky", "factor_panel", p.grid(i, count), threads256, 0, p.panel, p.h, n, i, count)
-		p.gemm(gemm{m: out, n: count, k: i, c: p.now, a: p.work, b: p.panel, tb: true, lda: n, ldc: gptqBlock, beta: 1})
-	}
-	p.launch("cholesky", "factor_corner", [3]int{gptqBlock, 1, 1}, threads256, 0, p.corner, p.h, n, i, count, gptqBlock)
 	kernel, held, fixed := "gptq_columns_4", 4, 1
-	if !p.Static {
-		held, fixed = p.Group/32, 0
+	if !r.Static {
+		held, fixed = r.Group/32, 0
 		kernel = fmt.Sprintf("gptq_columns_%d", held)
 	}
-	shared := 16384 + 6144*held // Room of the kernel
-	args := append([]any{p.work, p.now, p.corner, p.root, p.order, p.weights, p.codes, p.scales, p.zeros, p.bad, p.flag, p.loss, p.moved,
-		out, n, i, count, p.Group, fixed}, p.finder()...)
-	p.launch("gptq", kernel, [3]int{blocks(int64(out), 16), 1, 1}, [3]int{128, 1, 1}, shared, args...)
+	p.each(func(i, count int) {
+		args := append([]any{p.work, p.now, p.corner, p.root, p.order, errors, z.codes, z.scales, z.zeros, z.bad, z.flag, p.loss, p.moved,
+			out, n, i, count, r.Group, fixed}, z.finder()...)
+		p.strips(kernel, held, args...)
+	})
+	z.values(dst)
+	m, err := z.result(stage, strip)
+	if err == nil {
+		m.Loss, m.Moved = p.losses()
+	}
+	return m, err
 }

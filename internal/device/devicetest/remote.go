@@ -1,7 +1,6 @@
 package devicetest
 
 import (
-	"errors"
 	"fmt"
 	"sync/atomic"
 
@@ -49,9 +48,6 @@ func (r *Remote) Reset() {
 
 // Room implements device.Remote.
 func (r *Remote) Room() int64 { return r.budget - r.used.Load() }
-
-// ErrRoom is why an allocation beyond the budget fails.
-var ErrRoom = errors.New("devicetest: out of device memory")
 
 // remoteBuf is a buffer that only its device knows what to do with.
 type remoteBuf struct {
@@ -108,7 +104,7 @@ func (r *Remote) Alloc(kind device.Kind, n int) (device.Buf, error) {
 		for {
 			used := r.used.Load()
 			if bytes > r.budget-used {
-				return nil, fmt.Errorf("%w: %d bytes, %d of %d are in use", ErrRoom, bytes, used, r.budget)
+				return nil, fmt.Errorf("devicetest: %w: %d bytes, %d of %d are in use", device.ErrMemory, bytes, used, r.budget)
 			}
 			if r.used.CompareAndSwap(used, used+bytes) {
 				break

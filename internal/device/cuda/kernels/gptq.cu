@@ -1,7 +1,7 @@
-// Rounding matrices column by column, with the error of each column made good by the ones after it (GPTQ, arXiv:2210.17323, in the form
-// of calib.Factor): column k is best replaced for y_k = w_k + Σ_{j<k} e_j*A[j,k], e = w - q. Matrices are [out, n], row after row, with
-// the columns in the order in which they are rounded.
+// Rounding matrices column by column, with the error e = w - q of each column made good by the ones after it (GPTQ, arXiv:2210.17323).
+// Matrices are [out, n], row after row, with the columns in the order in which they are rounded.
 #include "grid.cuh"
+#include "strip.cuh"
 
 // gptq_start copies weights of a kind to work, column order[i] to place i (i where order is null), dead columns as zeros.
 KERNEL(gptq_start)(float *work, const void *w, int kind, const int *order, const unsigned char *dead, int out, int n) {
@@ -13,11 +13,11 @@ KERNEL(gptq_start)(float *work, const void *w, int kind, const int *order, const
 }
 EXPORT(gptq_start)
 
-// gptq_block copies columns [i1, i1+count) of work to now, whose rows are 256 apart.
-KERNEL(gptq_block)(float *now, const float *work, int out, int n, int i1, int count) {
+// gptq_block copies columns [i1, i1+count) of work to now, whose rows are width apart.
+KERNEL(gptq_block)(float *now, const float *work, int out, int n, int i1, int count, int width) {
 	int k = threadIdx.x;
 	if (k >= count) return;
-	for (long long r = blockIdx.x; r < out; r += gridDim.x) now[r * 256 + k] = work[r * n + i1 + k];
+	for (long long r = blockIdx.x; r < out; r += gridDim.x) now[r * width + k] = work[r * n + i1 + k];
 }
 EXPORT(gptq_block)
 
@@ -60,55 +60,6 @@ struct Columns {
 	int out, n, i1, count, width, fixed;
 };
 
-// A warp takes strip_rows rows through the columns, so many of them in registers as a group has: 32*K. Each lane has every 32nd column.
-const int strip_rows = 4, strip_warps = 4;
-
-// Room is the memory that the warps of a block share.
-template <int K>
-struct Room {
-	float a[32][32 * K]; // rows of the corner for 32 columns
-	struct {
-		float y[strip_rows][256];
-		float4 e[32 * K];
-	} of[strip_warps];
-};
-
-// Lanes are values of the rows of a warp: [r][k] is that of row r and the lane's column k of the group.
-template <int K>
-using Lanes = float[strip_rows][K];
-
-// stage copies the corner of 32 columns from column k0 of the group at s0 on.
-template <int K>
-DEVICE void stage(Room<K> &room, const float *corner, int s0, int k0) {
-	__syncthreads();
-	for (int i = threadIdx.x; i < 32 * 8 * K; i += blockDim.x) {
-		int row = i / (8 * K), col = 4 * (i % (8 * K));
-		*(float4 *)&room.a[row][col] = *(const float4 *)&corner[(s0 + k0 + row) * 256 + s0 + col];
-	}
-	__syncthreads();
-}
-
-// foresee turns y of a group into what its weights would best be, now that the columns before it are rounded and all others still free:
-// with x = z·R_gg⁻¹, x_k = y_k - w_k - Σ_{j<k} x_j*A[j,k], that is w + x, as in quantize/solve.go.
-template <int K>
-DEVICE void foresee(Room<K> &room, const Columns &c, const Lanes<K> &w, Lanes<K> &y, int s0) {
-	UNROLL for (int r = 0; r < strip_rows; r++) {
-		UNROLL for (int k = 0; k < K; k++) y[r][k] -= w[r][k];
-	}
-	UNROLL for (int k = 0; k < K; k++) {
-		stage(room, c.corner, s0, 32 * k);
-		for (int l = 0; l < 32; l++) {
-			UNROLL for (int r = 0; r < strip_rows; r++) {
-				float x = -__shfl_sync(0xffffffffu, y[r][k], l);
-				UNROLL for (int m = k; m < K; m++) y[r][m] += mul(room.a[l][32 * m + lane()], x);
-			}
-		}
-	}
-	UNROLL for (int r = 0; r < strip_rows; r++) {
-		UNROLL for (int k = 0; k < K; k++) y[r][k] += w[r][k];
-	}
-}
-
 // choose finds the grids of the group that begins at column s0 of the block, for values as foresee has them.
 template <int K>
 DEVICE void choose(const Columns &c, const Finder &f, const Lanes<K> &values, long long r0, int s0, float (&scale)[strip_rows], int (&zero)[strip_rows]) {
@@ -138,7 +89,7 @@ DEVICE float nearest(const Grid &g, const Finder &f, float y) { return rounded(m
 
 // take rounds 32 columns, those that stand at k in registers, and corrects the ones after them in the group.
 template <int K>
-DEVICE void take(Room<K> &room, const Columns &c, const Finder &f, Lanes<K> &y, int k, int s0, long long r0, const float (&scale)[strip_rows],
+DEVICE void take(Strip<K> &s, const Columns &c, const Finder &f, Lanes<K> &y, int k, int s0, long long r0, const float (&scale)[strip_rows],
                  const int (&zero)[strip_rows], double (&loss)[strip_rows], double (&moved)[strip_rows]) {
 	int at = s0 + 32 * k + lane();
 	bool inside = at < c.count;
@@ -151,11 +102,11 @@ DEVICE void take(Room<K> &room, const Columns &c, const Finder &f, Lanes<K> &y, 
 		g[r] = grid_of(f, known ? c.scales[group] : c.fixed ? 1 : scale[r], known ? (c.zeros ? c.zeros[group] : 0) : c.fixed ? 0 : zero[r]);
 		w[r] = inside && row < c.out ? c.work[row * c.n + c.i1 + at] : 0;
 	}
-	stage(room, c.corner, s0, 32 * k);
+	s.stage(s0, k);
 	for (int l = 0; l < 32; l++) {
 		UNROLL for (int r = 0; r < strip_rows; r++) {
 			float e = __shfl_sync(0xffffffffu, w[r] - nearest(g[r], f, y[r][k]), l);
-			UNROLL for (int m = k; m < K; m++) y[r][m] += mul(room.a[l][32 * m + lane()], e);
+			UNROLL for (int m = k; m < K; m++) y[r][m] += mul(s.a[l][32 * m + lane()], e);
 		}
 	}
 	// What a lane's column was rounded from did not change since, as A is 0 on and below the diagonal.
@@ -172,43 +123,15 @@ DEVICE void take(Room<K> &room, const Columns &c, const Finder &f, Lanes<K> &y, 
 		loss[r] += mul(left, left);
 		moved[r] += mul(way, way);
 	}
-	room.of[warp()].e[32 * k + lane()] = {e[0], e[1], e[2], e[3]};
-}
-
-// correct adds what the errors of the group at s0 do to the columns of the block after it, error by error.
-template <int K>
-DEVICE void correct(Room<K> &room, const Columns &c, int s0) {
-	auto &mine = room.of[warp()];
-	__syncwarp();
-	for (int at = s0 + 32 * K + lane(); at - lane() < c.count; at += 32) {
-		float y[strip_rows];
-		UNROLL for (int r = 0; r < strip_rows; r++) y[r] = mine.y[r][at];
-		const float *a = c.corner + s0 * 256 + at;
-		for (int j = 0; j < 32 * K; j += 8) {
-			float column[8];
-			UNROLL for (int i = 0; i < 8; i++) column[i] = a[(j + i) * 256];
-			UNROLL for (int i = 0; i < 8; i++) {
-				float4 e = mine.e[j + i];
-				y[0] += mul(column[i], e.x);
-				y[1] += mul(column[i], e.y);
-				y[2] += mul(column[i], e.z);
-				y[3] += mul(column[i], e.w);
-			}
-		}
-		UNROLL for (int r = 0; r < strip_rows; r++) mine.y[r][at] = y[r];
-	}
-	__syncwarp();
+	s.keep(e, k);
 }
 
 // columns rounds the columns of a block, for the rows of a warp.
 template <int K>
 DEVICE void columns(const Columns &c, const Finder &f) {
-	Room<K> &room = *(Room<K> *)dynamic_shared();
-	auto &mine = room.of[warp()];
+	Strip<K> s(c.corner, 256);
 	long long r0 = ((long long)blockIdx.x * strip_warps + warp()) * strip_rows;
-	for (int at = lane(); at < 256; at += 32) {
-		UNROLL for (int r = 0; r < strip_rows; r++) mine.y[r][at] = at < c.count && r0 + r < c.out ? c.now[(r0 + r) * 256 + at] : 0;
-	}
+	s.load(c.now, r0, c.out, c.count);
 	double loss[strip_rows] = {}, moved[strip_rows] = {};
 	for (int s0 = 0; s0 < c.count; s0 += 32 * K) {
 		Lanes<K> y;
@@ -217,20 +140,15 @@ DEVICE void columns(const Columns &c, const Finder &f) {
 		if (!c.fixed) {
 			Lanes<K> w;
 			UNROLL for (int r = 0; r < strip_rows; r++) {
-				UNROLL for (int k = 0; k < K; k++) {
-					int at = s0 + 32 * k + lane();
-					w[r][k] = r0 + r < c.out ? c.work[(r0 + r) * c.n + c.i1 + at] : 0;
-					y[r][k] = mine.y[r][at];
-				}
+				UNROLL for (int k = 0; k < K; k++) w[r][k] = r0 + r < c.out ? c.work[(r0 + r) * c.n + c.i1 + s0 + 32 * k + lane()] : 0;
 			}
-			foresee(room, c, w, y, s0);
+			s.take(y, s0);
+			foresee(s, w, y, s0);
 			choose(c, f, y, r0, s0, scale, zero);
 		}
-		UNROLL for (int r = 0; r < strip_rows; r++) {
-			UNROLL for (int k = 0; k < K; k++) y[r][k] = mine.y[r][s0 + 32 * k + lane()];
-		}
-		UNROLL for (int k = 0; k < K; k++) take(room, c, f, y, k, s0, r0, scale, zero, loss, moved);
-		correct(room, c, s0);
+		s.take(y, s0);
+		UNROLL for (int k = 0; k < K; k++) take(s, c, f, y, k, s0, r0, scale, zero, loss, moved);
+		s.correct(s0, c.count);
 	}
 	UNROLL for (int r = 0; r < strip_rows; r++) {
 		double l = warp_sum(loss[r]), m = warp_sum(moved[r]);

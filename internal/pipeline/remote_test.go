@@ -1,0 +1,151 @@
+package pipeline
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"modelpress/formats"
+	"modelpress/formats/planfile"
+	"modelpress/internal/device"
+	"modelpress/internal/device/cpu"
+	"modelpress/internal/device/devicetest"
+	"modelpress/internal/testmodel"
+)
+
+// remoteRecipes reach every step, and most of what it may be told to do.
+func remoteRecipes() []struct {
+	name, recipe string
+	model        testmodel.Options
+} {
+	const data = "seed: 3\ncalibration: {sequences: 4, holdout: 2, length: 32}\n"
+	swa, gpt := testmodel.Named("mistral-swa").Options, testmodel.Named("gpt2").Options
+	half := smallLlama
+	half.DType = formats.BF16
+	return []struct {
+		name, recipe string
+		model        testmodel.Options
+	}{
+		{"gptq", data + "quantize: {method: gptq, bits: 8, group_size: 32, rotate: hadamard}", half},
+		{"rsq", data + "quantize: {method: gptq, group_size: 32, importance: {min: 0.01, max: 1}}", half},
+		{"sparse", data + "sparsify: {pattern: '2:4'}\ngates: {kl: 100}", swa},
+		{"wanda", data + "sparsify: {method: wanda, pattern: '2:4'}", gpt},
+		{"merge", data + "kvmerge: {kv_heads: 2}\nquantize: {method: gptq, bits: 8, group_size: 32}", mergeOptions(formats.F32)},
+		{"minitron", data + "prune: {method: minitron, params: 0.6, axes: [layers, ffn], rounds: 2, depth: perplexity, multiple: 4}", deep("llama-mha", 4, formats.F32).Options},
+		{"taylor", data + "prune: {method: taylor, flops: 0.7, length: 128, multiple: 4}", deep("mistral-swa", 3, formats.F32).Options},
+		{"vib", data + "prune: {method: vib, params: 0.7, multiple: 4, axes: [heads, ffn], vib: {steps: 4, batch: 2}}", testmodel.Named("llama-gqa").Options},
+		{"distill", distillData + "prune: {method: minitron, params: 0.8, axes: [ffn], multiple: 4}\ndistill: {steps: 4, batch: 4, warmup: 0, hidden: {}, relations: {version: 2}}", smallLlama},
+		{"lora", data + "prune: {method: random, flops: 0.7, layout: compact, multiple: 4}\ndistill: {steps: 3, batch: 2, warmup: 0, lora: {rank: 2}}", gpt},
+		{"heads", data + "heads: {method: projected_error, full_share: 0.5, sink: 2, recent: 8, key_channels: 0.25, prefill: {method: minference, density: 0.5, min_length: 8}}\ngates: {plan_kl: 100}", smallLlama},
+		{"spans", data + "heads: {method: induction, full_share: 0.5, sink: 2, recent: 8, prefill: {method: xattention, threshold: 0.9, block: 8, min_length: 8}}", swa},
+	}
+}
+
+// planAndApply runs a recipe on a device and returns the plan as it is written, and the directory of the result.
+func planAndApply(t *testing.T, b *bench, dev device.Device, out string) ([]byte, string) {
+	t.Helper()
+	r, err := ParseRecipe([]byte(b.recipe))
+	b.check(err)
+	r.Target = []string{}
+	env := Env{Device: dev, Progress: &quiet{}, Warn: func(string, ...any) {}}
+	p, err := Plan(context.Background(), PlanOptions{ModelDir: b.src, Recipe: r, RecipeDigest: sumDigest([]byte(b.recipe)),
+		Data: b.paths(), Tool: planfile.Tool{Name: "test", Version: "0"}, Env: env})
+	b.check(err)
+	o := b.options(p, out)
+	o.Env = env
+	_, err = Apply(context.Background(), o)
+	b.check(err)
+	return o.PlanBytes, o.Out
+}
+
+// TestRemoteDevice: every recipe gives the same plan and the same files on a device whose memory the host cannot address, with room for
+// everything and with little.
+func TestRemoteDevice(t *testing.T) {
+	for _, c := range remoteRecipes() {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, testmodel.New(c.model), c.recipe)
+			plan, dir := planAndApply(t, b, cpu.New(2), "here")
+			dev := devicetest.NewRemote(cpu.New(2), 1<<32)
+			got, there := planAndApply(t, b, dev, "there")
+			if !bytes.Equal(plan, got) {
+				t.Errorf("another plan:\n%s\nwant\n%s", got, plan)
+			}
+			b.sameDirs(dir, there)
+			traffic := dev.Traffic()
+			if traffic.Used != 0 {
+				t.Errorf("%d bytes are left on the device", traffic.Used)
+			}
+			got, there = planAndApply(t, b, devicetest.NewRemote(cpu.New(2), traffic.Peak), "short")
+			if !bytes.Equal(plan, got) {
+				t.Error("another plan where memory is short")
+			}
+			b.sameDirs(dir, there)
+			t.Logf("%+v", traffic)
+		})
+	}
+}
+
+// TestDeviceFaults: where the device fails or has too little memory, at whatever moment, plan and apply end with an error of its class,
+// and apply goes on from there; another panic is nobody's business.
+func TestDeviceFaults(t *testing.T) {
+	for _, c := range remoteRecipes()[:2] {
+		b := newBench(t, testmodel.New(c.model), c.recipe)
+		_, whole := planAndApply(t, b, cpu.New(2), "whole")
+		dev := devicetest.NewRemote(cpu.New(2), 1<<32)
+		calls := 0
+		dev.Fail = func(string) error { calls++; return nil }
+		plan, _ := planAndApply(t, b, dev, "counted")
+		p, err := planfile.Decode(plan)
+		b.check(err)
+		o := b.options(p, "failing")
+		o.Env.Device = dev
+		failures := 0
+		for n := 1; n < calls; n += 1 + calls/7 {
+			left := n
+			lost := errors.New("the device is lost")
+			dev.Fail = func(op string) error {
+				if left--; left < 0 && op != "Alloc" {
+					return lost
+				}
+				return nil
+			}
+			_, err := Apply(context.Background(), o)
+			if err == nil {
+				break
+			}
+			var fault *device.Fault
+			if KindOf(err) != KindResource || !errors.Is(err, lost) || !errors.As(err, &fault) || !strings.Contains(err.Error(), "--device cpu") {
+				t.Fatalf("after %d operations: kind %d, %v", n, KindOf(err), err)
+			}
+			failures++
+		}
+		if failures < 3 {
+			t.Errorf("%d failures", failures)
+		}
+		dev.Fail = nil
+		_, err = Apply(context.Background(), o)
+		b.check(err)
+		b.sameDirs(whole, o.Out)
+
+		small := b.options(p, "small")
+		small.Env.Device = devicetest.NewRemote(cpu.New(2), 20000)
+		if _, err := Apply(context.Background(), small); KindOf(err) != KindResource || !errors.Is(err, device.ErrMemory) || !strings.Contains(err.Error(), "--max-device-memory") {
+			t.Errorf("kind %d, %v", KindOf(err), err)
+		}
+		dev = devicetest.NewRemote(cpu.New(2), 1<<32)
+		dev.Fail = func(string) error { panic("a bug") }
+		small.Env.Device = dev
+		func() {
+			defer func() {
+				if p := recover(); p != "a bug" {
+					t.Errorf("recovered %v", p)
+				}
+			}()
+			_, err := Apply(context.Background(), small)
+			t.Errorf("no panic, but %v", err)
+		}()
+	}
+}
