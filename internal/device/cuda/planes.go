@@ -10,10 +10,12 @@ import (
 )
 
 const (
-	planeRows  = 64       // rows of planes are a multiple of it
-	maxHeadDim = 256      // of the kernels of attention
-	cacheBytes = 24 << 20 // of the second-level cache, for the planes that blocks that run together read
+	planeRows  = 64  // rows of planes are a multiple of it
+	maxHeadDim = 256 // of the kernels of attention
 )
+
+// cacheBytes is the part of the second-level cache for the planes that blocks which run together read: tests have less.
+var cacheBytes int64 = 24 << 20
 
 // heads is what the kernels of attention take of a call. They read queries, keys, values and gradients as planes: for each head a matrix of
 // tp rows, T rounded up to a multiple of 64, and kp columns, the head dim rounded up to 64, 128 or 256, in bfloat16. In the bf16 class a
