@@ -91,7 +91,7 @@ func (a *applier) unchanged() error {
 // useTrained has the steps after training see its weights.
 func (a *applier) useTrained() (err error) {
 	if a.late != nil || a.joint != nil {
-		a.view, a.viewed, err = a.w.rotated(a.q, a.o.Env.Device.For)
+		a.view, a.viewed, err = a.w.rotated(a.q, a.o.Env.Device)
 	}
 	return err
 }
