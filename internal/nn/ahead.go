@@ -81,6 +81,11 @@ func (a *ahead) take() *pending {
 func (m *Model) dropAhead() bool {
 	p := m.ahead.take()
 	if p == nil || p.block == nil {
+		if p != nil && p.fault != nil {
+			if _, ok := p.fault.(*device.Fault); !ok {
+				panic(p.fault)
+			}
+		}
 		return false
 	}
 	p.block.Free()
@@ -88,12 +93,21 @@ func (m *Model) dropAhead() bool {
 }
 
 // relieve gives device memory back that can be done without, and reports whether there was any: a block that was loaded ahead, then,
-// where cheap is not set, states of windows, which go to the host.
+// where cheap is not set, activations of a call that is over, and states of windows, which go to the host.
 func (m *Model) relieve(cheap bool) bool {
 	if _, ok := m.Dev.(device.Remote); !ok {
 		return false
 	}
-	return m.dropAhead() || !cheap && evict(m.Dev)
+	if m.dropAhead() {
+		return true
+	}
+	m.ahead.mu.Lock() // several threads may ask
+	idle := !cheap && !m.scratch.store.busy && len(m.scratch.store.kept) > 0
+	if idle {
+		m.scratch.store.free()
+	}
+	m.ahead.mu.Unlock()
+	return idle || !cheap && evict(m.Dev)
 }
 
 // Prefetch asks for the weights of layer l to be read ahead while another layer computes. A layer that does not exist is

@@ -12,7 +12,8 @@ import (
 type BackOptions struct {
 	Dir      string // where states go once they pass MemLimit; "" for the system's temporary directory
 	MemLimit int64  // bytes of states kept in memory; 0 for no limit
-	// Keep is how many bytes of activations stay on the device between the two ways; blocks whose activations do not fit are run
+	// Keep is how many bytes of activations stay on the device between the two ways, on one with a memory of its own as many as there is
+	// room for beside states; blocks whose activations do not fit are run
 	// again, up to the activations of the FFN. No bit of a result depends on it. The memory is kept for the next call. The activations
 	// of a layer take 4*(D + 2HK + 2GK + H + 2F) bytes a token, HK + GK more floats where heads have norms, HK for gates and 2HK + H for
 	// a Mix.
@@ -66,7 +67,7 @@ func (o *BackOptions) at(layer int) bool { return o.At == nil || o.At(layer) }
 // MemLimit lies on disk. Beside these and what Keep allows, memory is one block, what [Block.Backward] holds for the longest window or the
 // windows that go together, and 8*T*D bytes for what is shown on the host. On a device with a memory of its own, states lie there as far
 // as there is room, see [States.OnDevice]. Back returns early with ctx's error when ctx ends.
-func (m *Model) Back(ctx context.Context, windows [][]int32, opt BackOptions, loss func(window int, hidden, grad []float32) error) error {
+func (m *Model) Back(ctx context.Context, windows [][]int32, opt BackOptions, loss func(window int, hidden, grad []float32) error) (err error) {
 	lengths, err := lengthsOf(windows)
 	if err != nil {
 		return err
@@ -89,7 +90,8 @@ func (m *Model) Back(ctx context.Context, windows [][]int32, opt BackOptions, lo
 	states.OnDevice(m, longest(groups), true)
 	r := &run{Model: m, opt: RunOptions{Masks: opt.Masks, Progress: opt.Progress, EmbedGate: opt.EmbedGate}, windows: windows, groups: groups,
 		states: states, back: true, total: 2 * len(m.Arch.Layers) * len(windows), stride: len(windows)}
-	r.acts = m.activations(groups, opt.Keep, opt.Mix != nil, opt.Gates != nil)
+	r.acts = m.activations(groups, m.keepable(opt.Keep, lengths, longest(groups)), opt.Mix != nil, opt.Gates != nil)
+	r.acts.busy = true
 	if opt.Mix != nil || opt.Gates != nil {
 		r.opt.Pass = func(layer, window int) *Pass {
 			var p Pass
@@ -103,9 +105,12 @@ func (m *Model) Back(ctx context.Context, windows [][]int32, opt BackOptions, lo
 		}
 	}
 	b := &backRun{run: r, opt: opt}
-	err = b.all(ctx, loss)
-	m.dropAhead()
-	return errors.Join(err, states.Close())
+	defer func() {
+		m.dropAhead()
+		r.acts.busy = false
+		err = errors.Join(err, states.Close())
+	}()
+	return b.all(ctx, loss)
 }
 
 // backRun is one call of Back. The gradients take the place of the final states.

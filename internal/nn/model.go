@@ -26,6 +26,7 @@ type Model struct {
 	ahead   ahead
 	loaded  atomic.Int64 // bytes of blocks
 
+	aside     int64      // bytes of the device that are left to others
 	positions device.Buf // learned ones, on a device with a memory of its own
 }
 

@@ -22,7 +22,7 @@ type RunOptions struct {
 	// At says at which layers Output looks; nil for all. What nobody looks at need not leave the device.
 	At func(layer int) bool
 	// Together is a number of positions up to which windows of one length that follow one another go through a layer at once, where
-	// there is no Pass; 0 for one at a time, or for [RemoteTogether] on a device with a memory of its own. No bit depends on it. Memory
+	// there is no Pass; 0 for what [Model.Together] says. No bit depends on it. Memory
 	// is that of a window of so many positions; where there is too little of it, windows go one at a time.
 	Together int
 	// Final sees the final hidden states [T, D] of each window on the device, as each of Run does on the host. It may be nil.
@@ -42,11 +42,11 @@ func (m *Model) Run(ctx context.Context, windows [][]int32, opt RunOptions, each
 	if err != nil {
 		return err
 	}
-	switch _, remote := m.Dev.(device.Remote); {
+	switch {
 	case opt.Pass != nil:
 		opt.Together = 0
-	case opt.Together == 0 && remote:
-		opt.Together = RemoteTogether
+	case opt.Together == 0:
+		opt.Together = m.Together()
 	}
 	groups := together(lengths, opt.Together)
 	if _, err := product(longest(groups), d); err != nil {
@@ -229,7 +229,7 @@ func (r *run) through(b *Block, g group, acts *activations, masks []device.Mask)
 		return err
 	}
 	p := r.pass(l, g.lo, masks)
-	p.sequences, p.acts = g.sequences(), acts
+	p.Sequences, p.acts = g.sequences(), acts
 	p.keep = p.keep || acts != nil
 	if err := b.ForwardBuf(x, g.rows, p); err != nil {
 		return err

@@ -57,7 +57,7 @@ func (z *quantizer) onDevice(b *nn.Block, r arch.Role, h *calib.Hessian) (*quant
 	if err != nil {
 		return nil, err
 	}
-	deq, err := dev.Alloc(nn.KindOf(z.d.scales()), lin.Out*lin.In)
+	deq, err := b.Model().Alloc(nn.KindOf(z.d.scales()), lin.Out*lin.In)
 	if err != nil {
 		return nil, formats.Errorf("model", lin.Weight, "%w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -46,18 +47,25 @@ func remoteRecipes() []struct {
 // planAndApply runs a recipe on a device and returns the plan as it is written, and the directory of the result.
 func planAndApply(t *testing.T, b *bench, dev device.Device, out string) ([]byte, string) {
 	t.Helper()
+	plan, dir, err := tryPlanAndApply(b, dev, out)
+	b.check(err)
+	return plan, dir
+}
+
+func tryPlanAndApply(b *bench, dev device.Device, out string) ([]byte, string, error) {
 	r, err := ParseRecipe([]byte(b.recipe))
 	b.check(err)
 	r.Target = []string{}
 	env := Env{Device: dev, Progress: &quiet{}, Warn: func(string, ...any) {}}
 	p, err := Plan(context.Background(), PlanOptions{ModelDir: b.src, Recipe: r, RecipeDigest: sumDigest([]byte(b.recipe)),
 		Data: b.paths(), Tool: planfile.Tool{Name: "test", Version: "0"}, Env: env})
-	b.check(err)
+	if err != nil {
+		return nil, "", err
+	}
 	o := b.options(p, out)
 	o.Env = env
 	_, err = Apply(context.Background(), o)
-	b.check(err)
-	return o.PlanBytes, o.Out
+	return o.PlanBytes, o.Out, err
 }
 
 // TestRemoteDevice: every recipe gives the same plan and the same files on a device whose memory the host cannot address, with room for
@@ -78,11 +86,20 @@ func TestRemoteDevice(t *testing.T) {
 			if traffic.Used != 0 {
 				t.Errorf("%d bytes are left on the device", traffic.Used)
 			}
-			got, there = planAndApply(t, b, devicetest.NewRemote(cpu.New(2), traffic.Peak), "short")
-			if !bytes.Equal(plan, got) {
-				t.Error("another plan where memory is short")
+			for part := traffic.Peak; part > traffic.Peak/4; part = part * 7 / 8 {
+				got, there, err := tryPlanAndApply(b, devicetest.NewRemote(cpu.New(2), part), fmt.Sprint(part))
+				if err != nil {
+					if KindOf(err) != KindResource || !errors.Is(err, device.ErrMemory) || part > traffic.Peak*9/10 {
+						t.Errorf("with %d bytes of %d: kind %d, %v", part, traffic.Peak, KindOf(err), err)
+					}
+					t.Logf("too little: %d of %d", part, traffic.Peak)
+					break
+				}
+				if !bytes.Equal(plan, got) {
+					t.Errorf("another plan with %d bytes of %d", part, traffic.Peak)
+				}
+				b.sameDirs(dir, there)
 			}
-			b.sameDirs(dir, there)
 			t.Logf("%+v", traffic)
 		})
 	}
