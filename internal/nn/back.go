@@ -52,6 +52,8 @@ type BackOptions struct {
 	Grad func(layer, window int, grad []float32) error
 	// Loss stands for the loss of Back where hidden states and gradient are to stay on the device. It may be nil.
 	Loss func(window int, hidden, grad device.Buf) error
+	// WindowDone is called when the gradients of a window have passed a layer on their way back, after Grad. It may be nil.
+	WindowDone func(layer, window int) error
 	// Progress is called after each window of each layer, forwards and backwards. It may be nil.
 	Progress func(done, total int)
 }
@@ -106,7 +108,7 @@ func (m *Model) Back(ctx context.Context, windows [][]int32, opt BackOptions, lo
 	}
 	b := &backRun{run: r, opt: opt}
 	defer func() {
-		m.dropAhead()
+		m.DropAhead()
 		r.acts.busy = false
 		err = errors.Join(err, states.Close())
 	}()
@@ -126,7 +128,7 @@ func (b *backRun) all(ctx context.Context, loss func(window int, hidden, grad []
 	}
 	last := len(b.Arch.Layers)
 	if _, ok := b.Dev.(device.Remote); ok {
-		b.aheadOf(last-1, longest(b.groups), true)
+		b.LoadAhead(last-1, longest(b.groups), true)
 	}
 	for i := range b.windows {
 		if err := ctx.Err(); err != nil {
@@ -193,12 +195,12 @@ func (b *backRun) layerBack(ctx context.Context, l int) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	block, err := b.take(l)
+	block, err := b.LoadBlock(l)
 	if err != nil {
 		return err
 	}
 	defer block.Free()
-	b.aheadOf(l-1, longest(b.groups), true)
+	b.LoadAhead(l-1, longest(b.groups), true)
 	p := BackPass{Stop: l == 0 && b.opt.Grad == nil && b.opt.Output == nil && b.opt.Grads == nil && b.opt.Heads == nil}
 	if b.opt.Masks != nil {
 		p.Masks = b.opt.Masks(l)
@@ -283,10 +285,15 @@ func (b *backRun) windowDone(l, w int, x, grad device.Buf, at int) error {
 			return err
 		}
 	}
-	if grad != b.scratch.grad {
-		return nil
+	if grad == b.scratch.grad {
+		if err := b.states.PutBuf(slot, grad, at); err != nil {
+			return err
+		}
 	}
-	return b.states.PutBuf(slot, grad, at)
+	if b.opt.WindowDone != nil {
+		return b.opt.WindowDone(l, w)
+	}
+	return nil
 }
 
 // output lets the caller add to the gradient by the output x of a layer over a window.

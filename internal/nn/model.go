@@ -59,7 +59,7 @@ func (m *Model) Refresh() {
 	}
 	release([]device.Buf{m.positions})
 	m.positions = nil
-	m.dropAhead()
+	m.DropAhead()
 }
 
 // normalize applies a norm over rows of width D.

@@ -61,7 +61,7 @@ func (m *Model) Run(ctx context.Context, windows [][]int32, opt RunOptions, each
 	}
 	states.OnDevice(m, longest(groups), false)
 	r := &run{Model: m, opt: opt, windows: windows, groups: groups, states: states, total: len(windows) * len(m.Arch.Layers)}
-	defer r.dropAhead()
+	defer r.DropAhead()
 	if err := r.forward(ctx); err != nil {
 		return err
 	}
@@ -181,12 +181,12 @@ func (r *run) layer(ctx context.Context, l int) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	b, err := r.take(l)
+	b, err := r.LoadBlock(l)
 	if err != nil {
 		return err
 	}
 	defer b.Free()
-	r.aheadOf(l+1, longest(r.groups), r.back)
+	r.LoadAhead(l+1, longest(r.groups), r.back)
 	var masks []device.Mask
 	if r.opt.Masks != nil {
 		masks = r.opt.Masks(l)

@@ -246,3 +246,16 @@ func (s *States) Buf(i int) (device.Buf, error) {
 	}
 	return s.device.stage, s.GetBuf(i, s.device.stage, 0)
 }
+
+// Change has f replace the state x [T, D] of window i on the device, and keeps what f leaves. The states must know the device.
+func (s *States) Change(i int, f func(x device.Buf) error) error {
+	x, err := s.Buf(i)
+	if err != nil {
+		return err
+	}
+	defer s.unclaim()
+	if err := f(x); err != nil || x != s.device.stage {
+		return err
+	}
+	return s.PutBuf(i, x, 0)
+}

@@ -92,7 +92,7 @@ func (r *merger) merge(ctx context.Context, l int, in, out stateStore) (*kvmerge
 		return nil, err
 	}
 	defer b.Free()
-	r.src.Prefetch(l + 1)
+	r.src.LoadAhead(l+1, r.longest(), false)
 	if !b.Arch().HasAttention() || r.choose == nil && !merges(r.d.Layers[l]) {
 		return nil, r.forward(ctx, b, in, out)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"modelpress/formats"
@@ -112,19 +113,20 @@ func TestDeviceFaults(t *testing.T) {
 		b := newBench(t, testmodel.New(c.model), c.recipe)
 		_, whole := planAndApply(t, b, cpu.New(2), "whole")
 		dev := devicetest.NewRemote(cpu.New(2), 1<<32)
-		calls := 0
-		dev.Fail = func(string) error { calls++; return nil }
+		var count atomic.Int64
+		dev.Fail = func(string) error { count.Add(1); return nil }
 		plan, _ := planAndApply(t, b, dev, "counted")
+		calls := int(count.Load())
 		p, err := planfile.Decode(plan)
 		b.check(err)
 		o := b.options(p, "failing")
 		o.Env.Device = dev
 		failures := 0
 		for n := 1; n < calls; n += 1 + calls/7 {
-			left := n
+			count.Store(int64(n))
 			lost := errors.New("the device is lost")
 			dev.Fail = func(op string) error {
-				if left--; left < 0 && op != "Alloc" {
+				if count.Add(-1) < 0 && op != "Alloc" {
 					return lost
 				}
 				return nil

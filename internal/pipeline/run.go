@@ -252,7 +252,7 @@ func (r *blockRunner) layer(ctx context.Context, l int, e *journalEntry) (err er
 		return err
 	}
 	defer b.Free()
-	r.model.Prefetch(l + 1)
+	r.model.LoadAhead(l+1, r.kept.rows(r.model), false)
 	pass := &blockPass{b: b, kept: r.kept}
 	if r.dataBlocks() {
 		in, err := r.enter(l)
