@@ -24,7 +24,7 @@ func TestRaces(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, run := range []string{
-		"^TestDevice$/^(f32|bf16)$/^(Attention|AttentionBack|AttnStatistics|AttnReader)$/^T65_H6",
+		"^TestDevice$/^(f32|bf16)$/^(Attention|AttentionBack|AttnStatistics|AttnReader|Sequences)$/^T(1|7|33|65)_",
 		"^TestDevice$/^f32$/^(MatMul..|NormBack|NormGrad|Columns|Mix|Optimizer|RMSNorm|LayerNorm|RoPE|Elementwise|Gather)$",
 		"^TestDevice$/^f32$/^Losses$/^3x1028",
 		"^TestDevice$/^f32$/^Quantizer$/^(GPTQ|RTN|Gram)$",
