@@ -5,6 +5,7 @@ import (
 	"math"
 	"sync"
 
+	"modelpress/internal/device"
 	"modelpress/internal/num"
 )
 
@@ -61,7 +62,10 @@ func (o *Optimizer) Params() []*Param { return o.params }
 func (o *Optimizer) Steps() int64 { return o.step }
 
 // Moments returns the memory of the first and second moments of parameter i.
-func (o *Optimizer) Moments(i int) (m, v []float32) { return o.m[i], o.v[i] }
+func (o *Optimizer) Moments(i int) (m, v []float32) {
+	o.params[i].pull(true)
+	return o.m[i], o.v[i]
+}
 
 // Step moves all parameters against their gradients, one slice for each, at the rate lr; scale multiplies the gradients first
 // ([ClipScale]). A parameter whose gradient is nil stays, and so do its moments.
@@ -77,6 +81,24 @@ func (o *Optimizer) Step(grads [][]float32, lr, scale float64, par num.Par) {
 	}
 }
 
+// move is Step with gradients wherever they are. Those on a device go to the parameters there; for others they are copied, one at a time.
+func (o *Optimizer) move(grads []gradient, lr, scale float64, dev device.Device) {
+	o.Begin()
+	var room []float32
+	for i, g := range grads {
+		switch q := o.params[i]; {
+		case g.host != nil:
+			o.Update(i, g.host, lr, scale, dev.For)
+		case g.buf != nil && q.home != nil:
+			q.home.move(q, g.buf, o.settingsOf(q, lr, scale), NewRounding(o.seed, o.step, i))
+		case g.buf != nil:
+			room = sized(room, q.Len())
+			dev.Download(room, g.buf, 0)
+			o.Update(i, room, lr, scale, dev.For)
+		}
+	}
+}
+
 // Begin begins a step, in which each parameter may be moved once by [Optimizer.Update], in any order.
 func (o *Optimizer) Begin() { o.step++ }
 
@@ -86,10 +108,7 @@ func (o *Optimizer) Update(i int, grad []float32, lr, scale float64, par num.Par
 	if len(grad) != q.Len() {
 		panic(fmt.Sprintf("distill: gradient of %d values for the %d of %s", len(grad), q.Len(), q.Name))
 	}
-	s := num.AdamWStep{LR: lr, Beta1: o.settings.Beta1, Beta2: o.settings.Beta2, Eps: o.settings.Eps, GradScale: scale, Step: int(o.step)}
-	if q.Matrix {
-		s.Decay = o.settings.Decay
-	}
+	s := o.settingsOf(q, lr, scale)
 	if q.Half == nil {
 		num.AdamW(q.Values, grad, o.m[i], o.v[i], s, par)
 		return
@@ -105,6 +124,15 @@ func (o *Optimizer) Update(i int, grad []float32, lr, scale float64, par num.Par
 		num.AdamW(p, grad[lo:hi], o.m[i][lo:hi], o.v[i][lo:hi], s, nil)
 		round.Store(q.Half[lo:hi], p, lo)
 	})
+}
+
+// settingsOf are those of the step begun last.
+func (o *Optimizer) settingsOf(q *Param, lr, scale float64) num.AdamWStep {
+	s := num.AdamWStep{LR: lr, Beta1: o.settings.Beta1, Beta2: o.settings.Beta2, Eps: o.settings.Eps, GradScale: scale, Step: int(o.step)}
+	if q.Matrix {
+		s.Decay = o.settings.Decay
+	}
+	return s
 }
 
 // halfChunks holds runs of bfloat16 values in f32 while they are moved.

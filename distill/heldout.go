@@ -94,6 +94,9 @@ func (t *Trainer) restoreBest() {
 
 // take copies the values of a parameter of the same shape and type.
 func (q *Param) take(from *Param) {
+	from.pull(false)
+	q.pull(true)
 	copy(q.Values, from.Values)
 	copy(q.Half, from.Half)
+	q.push()
 }

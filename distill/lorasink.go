@@ -116,7 +116,7 @@ func (s *loraSink) head() *nn.HeadGrads { return nil }
 
 func (s *loraSink) embed([]int32, []float32) {}
 
-func (s *loraSink) grads() [][]float32 { return s.list }
+func (s *loraSink) grads() []gradient { return hosts(s.list) }
 
 func (s *loraSink) free() {
 	for _, g := range s.blocks {

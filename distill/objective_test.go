@@ -143,7 +143,7 @@ func TestBalance(t *testing.T) {
 		if err := r.gradient(t.Context(), []int{0}); err != nil {
 			t.Fatal(err)
 		}
-		for _, g := range r.sink.grads() {
+		for _, g := range onHost(r.sink.grads()) {
 			out = append(out, slices.Clone(g))
 		}
 		return r, out
@@ -180,7 +180,7 @@ func TestParts(t *testing.T) {
 			if err := r.gradient(t.Context(), []int{2, 0, 1, 2}); err != nil {
 				t.Fatal(err)
 			}
-			got := r.sink.grads()
+			got := onHost(r.sink.grads())
 			if want == nil {
 				for _, g := range got {
 					want = append(want, slices.Clone(g))

@@ -43,8 +43,11 @@ type Param struct {
 	Rows, Cols int  // Cols is 1 for vectors
 	Matrix     bool // a matrix, which weight decay applies to
 
+	// They must not be looked at, or changed, while the parameter is trained on a device: Read and Write then know where it is.
 	Values []float32
 	Half   []uint16
+
+	home *residence // nil for on the host
 }
 
 // Len returns the number of values.
@@ -70,6 +73,12 @@ func (q *Param) Info() formats.TensorInfo {
 // Read copies the values from index from on to dst, which must not reach past the end.
 func (q *Param) Read(dst []float32, from int) {
 	q.check(len(dst), from)
+	q.pull(false)
+	q.copyOut(dst, from)
+}
+
+// copyOut copies what the host has.
+func (q *Param) copyOut(dst []float32, from int) {
 	if q.Half == nil {
 		copy(dst, q.Values[from:])
 		return
@@ -82,6 +91,13 @@ func (q *Param) Read(dst []float32, from int) {
 // Write replaces the values from index from on by src; a bfloat16 copy takes the nearest values, ties to even.
 func (q *Param) Write(src []float32, from int) {
 	q.check(len(src), from)
+	q.pull(true)
+	q.copyIn(src, from)
+	q.push()
+}
+
+// copyIn replaces what the host has.
+func (q *Param) copyIn(src []float32, from int) {
 	if q.Half == nil {
 		copy(q.Values[from:], src)
 		return
@@ -99,6 +115,7 @@ func (q *Param) check(n, from int) {
 
 // gather copies n values that lie stride apart, the first at index from.
 func (q *Param) gather(dst []float32, from, stride int) {
+	q.pull(false)
 	if q.Half == nil {
 		for i := range dst {
 			dst[i] = q.Values[from+i*stride]

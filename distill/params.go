@@ -119,6 +119,7 @@ func (p *Params) ReadAt(name string, b []byte, off int64) error {
 		return err
 	}
 	if q.Half == nil && off%4 == 0 && len(b)%4 == 0 {
+		q.pull(false)
 		return formats.Encode(b, q.Values[off/4:][:len(b)/4], formats.F32)
 	}
 	return serve(b, off, q.DType(), func(dst []float32, from int) error {

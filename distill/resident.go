@@ -8,6 +8,7 @@ var _ nn.Resident = (*Params)(nil)
 // finite ends the run.
 func (p *Params) Floats(name string) []float32 {
 	if q := p.byName[name]; q != nil {
+		q.pull(false)
 		return q.Values
 	}
 	return nil

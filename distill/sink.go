@@ -17,25 +17,41 @@ type sink interface {
 	head() *nn.HeadGrads
 	// embed takes the gradient [T, D] by the embedded tokens of a window.
 	embed(ids []int32, grad []float32)
-	// grads returns the sums for each parameter, nil for those that stay as they are.
-	grads() [][]float32
+	// grads returns the sums for each parameter.
+	grads() []gradient
 	// free gives the memory on the device back.
 	free()
 }
 
+// gradient is the gradient by a parameter: on the host, or on a device that trains; nowhere for one that stays as it is.
+type gradient struct {
+	host []float32
+	buf  device.Buf
+}
+
+// hosts returns gradients that lie on the host.
+func hosts(list [][]float32) []gradient {
+	out := make([]gradient, len(list))
+	for i, g := range list {
+		out[i].host = g
+	}
+	return out
+}
+
 // fullSink sums the gradients of all parameters.
 //
-// Memory: 4 bytes a parameter on the device, as much again on the host where it cannot address that, and 4*V*D bytes more there
-// where the head is tied.
+// Memory: 4 bytes a parameter on the device, as much again on the host where it cannot address that and the device does not train, and
+// 4*V*D bytes for the embedding, twice where the head is tied.
 type fullSink struct {
 	dev    device.Device
 	params *Params
 	layers []*nn.BlockGrads // of the layers that are run
 	heads  *nn.HeadGrads    // nil where the objective does not look at logits
 
-	embedding, positions []float32 // nil positions where there are none
-	bufs                 []device.Buf
-	host                 [][]float32 // of each parameter
+	embedding, positions []float32    // nil positions where there are none
+	bufs                 []device.Buf // of each parameter, where the host cannot address them
+	host                 [][]float32
+	trains               bool // the device takes its own gradients
 }
 
 // newFullSink returns zeros for the parameters that m runs, and for the head where logits are looked at. reached says which of the
@@ -50,6 +66,7 @@ func newFullSink(m *nn.Model, p *Params, logits bool, reached func(*Param) bool)
 		}
 		s.layers = append(s.layers, g)
 	}
+	_, s.trains = m.Dev.(device.Optimizer)
 	var err error
 	if logits {
 		if s.heads, err = m.NewHeadGrads(); err != nil {
@@ -73,7 +90,10 @@ func (s *fullSink) hosts(reached func(*Param) bool) {
 			s.host[i] = s.dev.Host(b)
 		}
 		if s.host[i] == nil {
-			s.bufs[i], s.host[i] = b, make([]float32, q.Len())
+			s.bufs[i] = b
+		}
+		if s.host[i] == nil && (b == nil || !s.trains || q.Part == Embedding) {
+			s.host[i] = make([]float32, q.Len())
 		}
 		switch q.Part {
 		case Embedding:
@@ -154,11 +174,14 @@ func (s *fullSink) embed(ids []int32, grad []float32) {
 	}
 }
 
-// grads copies what the host cannot address. A tied head adds to the embedding.
-func (s *fullSink) grads() [][]float32 {
+// grads copies what the host cannot address and the device does not take. A tied head adds to the embedding.
+func (s *fullSink) grads() []gradient {
+	out := hosts(s.host)
 	for i, b := range s.bufs {
 		switch {
 		case b == nil:
+		case s.host[i] == nil:
+			out[i].buf = b
 		case s.params.List()[i].Part == Embedding:
 			head := make([]float32, b.Len())
 			s.dev.Download(head, b, 0)
@@ -167,7 +190,7 @@ func (s *fullSink) grads() [][]float32 {
 			s.dev.Download(s.host[i], b, 0)
 		}
 	}
-	return s.host
+	return out
 }
 
 func (s *fullSink) free() {

@@ -59,7 +59,10 @@ func must(err error) {
 }
 
 // vector returns the master copy of a parameter.
-func (q *Param) vector(name string) Vector { return Vector{Name: name, F32: q.Values, Half: q.Half} }
+func (q *Param) vector(name string) Vector {
+	q.pull(true)
+	return Vector{Name: name, F32: q.Values, Half: q.Half}
+}
 
 // Vectors returns the parameters that are trained and their moments as parts of a state, which share their memory.
 func (o *Optimizer) Vectors() []Vector {
@@ -71,4 +74,9 @@ func (o *Optimizer) Vectors() []Vector {
 }
 
 // Resume has the optimizer go on after the given number of steps, once its vectors have been restored.
-func (o *Optimizer) Resume(steps int64) { o.step = steps }
+func (o *Optimizer) Resume(steps int64) {
+	o.step = steps
+	for _, q := range o.params {
+		q.push()
+	}
+}

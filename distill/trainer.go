@@ -18,7 +18,8 @@ import (
 // longest window, or of several up to [Together] in all, unless masks or relations look at each):
 //
 //	gradients and moments      12N bytes (LoRA: 12 for each value of the adapters, 4 for each weight of a block that has them), 16N where
-//	                           the host cannot address the device's memory; 4N more for the best parameters
+//	                           the host cannot address the device's memory; 4N more for the best parameters. A device with a memory of
+//	                           its own that trains also holds matrices and their moments there, 12 bytes a value, as far as it has room
 //	states at block boundaries 4*M*D*(L+1) bytes, beyond MemLimit on disk
 //	activations                Keep bytes at the most
 //	a block                    what [nn.Block.Backward] says for T positions, and 8*T*D bytes
@@ -42,6 +43,7 @@ type Trainer struct {
 	Origin []byte
 
 	ready     bool
+	released  bool
 	student   *nn.Model // Model, as far up as the objective looks
 	sink      sink      // nil where weights are frozen
 	optimizer *Optimizer
@@ -86,6 +88,9 @@ func newDataset(w calib.Windows, top TopKRows) *dataset {
 
 // prepare checks what the run is made of and takes the memory that it needs.
 func (t *Trainer) prepare() error {
+	if t.released {
+		return errors.New("distill: training: the run was released")
+	}
 	if t.ready {
 		return nil
 	}
@@ -174,12 +179,33 @@ func (t *Trainer) trainable() (err error) {
 		c.alloc(q.Half != nil)
 		t.best = append(t.best, &c)
 	}
-	t.optimizer, err = NewOptimizer(params, t.Options.AdamW, t.Options.Seed)
+	if t.optimizer, err = NewOptimizer(params, t.Options.AdamW, t.Options.Seed); err == nil {
+		t.settle()
+	}
 	return err
 }
 
-// Release gives the memory on the device back that the run has taken, but for that of its models. The run cannot go on after it.
+// settle moves what a device trains by itself to its memory, as far as there is more than passes need.
+func (t *Trainer) settle() {
+	s, ok := t.sink.(*fullSink)
+	if !ok || !s.trains {
+		return
+	}
+	rows := max(Together, t.Data.Longest(), t.Heldout.Longest())
+	room := t.student.Spare(rows, true) - t.Options.Keep
+	if t.teacher.model != nil {
+		room -= t.teacher.model.Reserve(rows, false)
+	}
+	t.optimizer.settle(t.Model.Dev, s.bufs, room)
+}
+
+// Release gives the memory on the device back that the run has taken, but for that of its models: what is trained is on the host then. The
+// run cannot go on after it.
 func (t *Trainer) Release() {
+	t.released = true
+	if t.optimizer != nil {
+		t.optimizer.leave()
+	}
 	if t.sink != nil {
 		t.sink.free()
 		t.sink = nil

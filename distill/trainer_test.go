@@ -163,7 +163,7 @@ func checkGradient(t *testing.T, r *Trainer) {
 	loss := r.part.loss()
 	var grads [][]float32
 	if r.sink != nil {
-		grads = r.sink.grads()
+		grads = onHost(r.sink.grads())
 	}
 	grads = append(slices.Clone(grads), r.Objective.grads()...)
 	eval := func() float64 {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+
+	"modelpress/internal/device"
 )
 
 // largestNorm is the norm up to which second moments stay finite.
@@ -76,14 +78,14 @@ func (t *Trainer) step(ctx context.Context, step int) (Report, error) {
 	if err := t.gradient(ctx, index); err != nil {
 		return Report{}, err
 	}
-	var grads [][]float32
+	var grads []gradient
 	if t.sink != nil {
 		grads = t.sink.grads()
 	}
-	grads = append(grads[:len(grads):len(grads)], t.Objective.grads()...)
+	grads = append(grads, hosts(t.Objective.grads())...)
 
 	r := Report{Step: step + 1, Steps: t.Options.Schedule.Steps, Rate: t.Options.Schedule.Rate(step), Loss: t.part.loss(), Parts: t.part.report()}
-	r.Norm = GradNorm(grads, t.Model.Dev.For)
+	r.Norm = t.norm(grads)
 	if err := t.sane(r); err != nil {
 		return Report{}, err
 	}
@@ -97,7 +99,7 @@ func (t *Trainer) step(ctx context.Context, step int) (Report, error) {
 	if err := t.endMasks(step, &r); err != nil {
 		return Report{}, err
 	}
-	t.optimizer.Step(grads, r.Rate, scale, t.Model.Dev.For)
+	t.optimizer.move(grads, r.Rate, scale, t.Model.Dev)
 	t.refresh()
 	t.state.step++
 	t.state.tokens += int64(t.part.means.rows)
@@ -106,6 +108,24 @@ func (t *Trainer) step(ctx context.Context, step int) (Report, error) {
 	}
 	r.Tokens = t.state.tokens
 	return r, nil
+}
+
+// norm is GradNorm. Squares of gradients on a device that trains are summed there, whether their parameters are there or not.
+func (t *Trainer) norm(grads []gradient) float64 {
+	var host [][]float32
+	for _, g := range grads {
+		host = append(host, g.host)
+	}
+	norm, sum := GradNorm(host, t.Model.Dev.For), 0.0
+	for _, g := range grads {
+		if g.buf != nil {
+			sum += t.Model.Dev.(device.Optimizer).SumSquares(g.buf, g.buf.Len())
+		}
+	}
+	if sum == 0 {
+		return norm
+	}
+	return math.Sqrt(float64(norm*norm) + sum)
 }
 
 // refresh has the models read what was trained anew.

@@ -262,3 +262,90 @@ func TestErrorsOnDevice(t *testing.T) {
 		}
 	}
 }
+
+// The bits do not depend on the order in which threads and streams get on.
+func TestScheduleOnDevice(t *testing.T) {
+	d := openCUDA(t)
+	const out, n, rows = 18, 384, 1100
+	w, x, weights := random(61, out*n), random(62, rows*n), random(63, rows)
+	s := Scheme{Bits: 3, Group: 64, Clip: true, Damp: 0.01}
+	var first *Matrix
+	var loss, energy float64
+	for _, c := range [][2]string{{"up", "lazy"}, {"down", "eager"}, {"random:1", "random:2"}, {"random:3", "ahead"}} {
+		t.Setenv("MODELPRESS_EMU_SCHEDULE", c[0])
+		t.Setenv("MODELPRESS_EMU_STREAMS", c[1])
+		a, err := calib.NewAccumulator(d, n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range weights {
+			weights[i] = float32(math.Abs(float64(weights[i])))
+		}
+		a.Add(upload(t, d, device.F32, x), rows, weights)
+		h := a.Hessian()
+		buf := upload(t, d, device.F16, w)
+		m, rep, err := GPTQOnDevice(d, nil, buf, out, h, s, formats.BF16)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := h.Gram().Energy(buf, nil, out)
+		h.Free()
+		if first == nil {
+			first, loss, energy = m, rep.Loss, e
+		}
+		sameMatrix(t, fmt.Sprint(c), m, first)
+		if rep.Loss != loss || e != energy {
+			t.Errorf("%v: loss %v and %v, energy %v and %v", c, rep.Loss, loss, e, energy)
+		}
+	}
+}
+
+// Rotated matrices have the bits of the host: whole and in blocks, along rows and columns, by transforms with and without a small factor, and by
+// matrices.
+func TestMixOnDevice(t *testing.T) {
+	d := openCUDA(t)
+	list := func(kind string, n, count int) []*orthogonal {
+		var all []*orthogonal
+		for i := range count {
+			o, err := newOrthogonal(kind, n, 5, uint64(i))
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, o)
+		}
+		return all
+	}
+	for _, c := range []struct {
+		rows, cols  int
+		gain        bool
+		left, right []*orthogonal
+	}{
+		{70, 64, true, nil, list(QR, 64, 1)},
+		{64, 70, false, list(Hadamard, 64, 1), nil},
+		{128, 96, true, list(Hadamard, 32, 4), list(Hadamard, 24, 4)},
+		{96, 40, false, list(QR, 48, 2), list(Hadamard, 40, 1)},
+		{688, 8, false, list(Hadamard, 688, 1), nil}, // a small factor of 344
+		{300, 16, true, list(QR, 300, 1), list(QR, 8, 2)},
+		{512, 9, false, list(Hadamard, 512, 1), nil},
+	} {
+		n := &recipe{info: formats.TensorInfo{Shape: []int64{int64(c.rows), int64(c.cols)}}, left: c.left, right: c.right}
+		if c.gain {
+			n.gain = random(71, c.cols)
+		}
+		w := random(70, c.rows*c.cols)
+		want := slices.Clone(w)
+		strip := c.cols
+		if c.right != nil {
+			strip = c.right[0].n
+		}
+		for i := range c.cols / strip {
+			n.mix(want, 0, i, strip)
+		}
+		if err := d.Mix(w, c.rows, c.cols, n.gain, orthogonals(c.left), orthogonals(c.right)); err != nil {
+			t.Fatal(err)
+		}
+		if k := differing(w, want); k > 0 {
+			t.Errorf("[%d, %d]: %d values differ", c.rows, c.cols, k)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"modelpress/formats"
+	"modelpress/internal/device"
 )
 
 // recipe says how a tensor of a rotated view is made from one of the source: L·W·diag(gain)·R, where L and R are block
@@ -15,6 +16,7 @@ type recipe struct {
 	gain  []float32     // by column; nil for ones
 	left  []*orthogonal // transposed blocks over the rows; nil for the identity
 	right []*orthogonal // blocks over the columns; nil for the identity
+	mixer device.Mixer  // what multiplies where that pays; nil for the host
 }
 
 // size returns the tensor as a matrix.
@@ -70,6 +72,9 @@ func (t *recipe) compute(src formats.Source, first, n int, par Par) ([]float32, 
 			return nil, err
 		}
 	}
+	if t.onDevice(len(w)) {
+		return w, t.mixer.Mix(w, n, cols, t.gain, orthogonals(t.blocks(first, n)), orthogonals(t.right))
+	}
 	strip := min(cols, stripColumns)
 	if t.right != nil {
 		strip = t.right[0].n
@@ -85,6 +90,31 @@ func (t *recipe) compute(src formats.Source, first, n int, par Par) ([]float32, 
 		each(strips, par, func(c int) { t.mix(w, first, c, strip) })
 	}
 	return w, nil
+}
+
+// onDevice reports whether so many values are rotated on a device: not where a fast transform of rows takes a host of some cores less time than
+// the way there and back.
+func (t *recipe) onDevice(values int) bool {
+	const least = 1 << 12
+	return t.mixer != nil && values >= least && (t.left != nil || t.right != nil && t.right[0].q != nil)
+}
+
+// blocks returns the left blocks of rows [first, first+n).
+func (t *recipe) blocks(first, n int) []*orthogonal {
+	if t.left == nil {
+		return nil
+	}
+	b := t.blockRows()
+	return t.left[first/b : (first+n)/b]
+}
+
+// orthogonals are matrices in the terms of a device.
+func orthogonals(list []*orthogonal) []device.Orthogonal {
+	var all []device.Orthogonal
+	for _, o := range list {
+		all = append(all, device.Orthogonal{N: o.n, Signs: o.signs, Values: o.q})
+	}
+	return all
 }
 
 // mix rotates strip number c of w, whose rows are those from first on, in float64.

@@ -7,6 +7,7 @@ import (
 
 	"modelpress/formats"
 	"modelpress/internal/arch"
+	"modelpress/internal/device"
 )
 
 // Rotation says by which random orthogonal matrices a model is rotated. The zero value rotates nothing.
@@ -60,10 +61,11 @@ func (r Rotation) ConfigChanges(m *arch.Model) []ConfigChange {
 // writers Qᵀ·W with bias b·Q, norm gains 1 (QuaRot section 4, arXiv:2404.00456). Values of KV head g come out as v·R_g, so
 // that the columns of the output projection for its query heads become W·R_g (SpinQuant's R2). Everything is computed in
 // float64 from the stored weights when a tensor is read, rounded once, and shown as F32; no tensor is kept. Tensors that
-// do not change are shown as they are. par runs parts of what a read computes.
+// do not change are shown as they are. The threads of dev run parts of what a read computes, or, with the same bits, dev itself where
+// it is a [device.Mixer] and that pays.
 //
 // It is exact for RMSNorm, which commutes with rotations. LayerNorm does not: such models are refused.
-func Rotate(src formats.Source, m *arch.Model, r Rotation, par Par) (formats.Source, *arch.Model, error) {
+func Rotate(src formats.Source, m *arch.Model, r Rotation, dev device.Device) (formats.Source, *arch.Model, error) {
 	if r.Identity() {
 		return src, m, nil
 	}
@@ -78,7 +80,12 @@ func Rotate(src formats.Source, m *arch.Model, r Rotation, par Par) (formats.Sou
 	if r.r1() && m.Tied {
 		n.Tied, n.LMHead = false, untiedHead
 	}
-	return newRotated(src, b.recipes, par), n, nil
+	if mixer, ok := dev.(device.Mixer); ok {
+		for _, t := range b.recipes {
+			t.mixer = mixer
+		}
+	}
+	return newRotated(src, b.recipes, dev.For), n, nil
 }
 
 func rotatable(m *arch.Model) error {

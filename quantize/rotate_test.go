@@ -75,7 +75,7 @@ func TestRotationKeepsLogits(t *testing.T) {
 			{Kind: Hadamard, R2: true, Seed: 1}, {Kind: QR, R2: true, Seed: 2}, {Kind: Hadamard, Seed: 3},
 			{Kind: None, R2: true, Seed: 4}, {Kind: QR, R2: true, HeadKind: Hadamard, Seed: 5},
 		} {
-			view, n, err := Rotate(src, m, r, threads(2))
+			view, n, err := Rotate(src, m, r, cpu.New(2))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -98,7 +98,7 @@ func TestRotationWithMissingSublayers(t *testing.T) {
 	if m.Layers[0].F != 0 || m.Layers[1].H != 0 {
 		t.Fatal("layers are whole")
 	}
-	view, n, err := Rotate(src, m, Rotation{Kind: Hadamard, R2: true, Seed: 7}, threads(2))
+	view, n, err := Rotate(src, m, Rotation{Kind: Hadamard, R2: true, Seed: 7}, cpu.New(2))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +111,7 @@ func TestRotationIsAsDescribed(t *testing.T) {
 	src := spiced(t, testmodel.Case{Options: testmodel.Options{G: 2, Bias: true, Tied: true, Seed: 8}})
 	m := describe(t, src.Config, src)
 	r := Rotation{Kind: Hadamard, R2: true, Seed: 9}
-	view, n, err := Rotate(src, m, r, threads(2))
+	view, n, err := Rotate(src, m, r, cpu.New(2))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +164,7 @@ func values(t *testing.T, src formats.Source, name string) []float32 {
 func TestRotatedRangesAgreeWithTheWhole(t *testing.T) {
 	src := testmodel.New(testmodel.Options{G: 2, Bias: true, D: 48, H: 4, K: 12, F: 80, Seed: 10})
 	m := describe(t, src.Config, src)
-	view, _, err := Rotate(src, m, Rotation{Kind: Hadamard, R2: true, Seed: 11}, threads(2))
+	view, _, err := Rotate(src, m, Rotation{Kind: Hadamard, R2: true, Seed: 11}, cpu.New(2))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -204,13 +204,13 @@ func TestIdentityRotation(t *testing.T) {
 	src := testmodel.Named("llama-gqa")
 	m := describe(t, src.Config, src)
 	for _, r := range []Rotation{{}, {Kind: None, Seed: 3}} {
-		view, n, err := Rotate(src, m, r, threads(2))
+		view, n, err := Rotate(src, m, r, cpu.New(2))
 		if err != nil || view != formats.Source(src) || n != m {
 			t.Errorf("%+v changes the source (%v)", r, err)
 		}
 	}
 	// R2 alone leaves all tensors but V and O as they are.
-	view, _, err := Rotate(src, m, Rotation{R2: true}, threads(2))
+	view, _, err := Rotate(src, m, Rotation{R2: true}, cpu.New(2))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -239,7 +239,7 @@ func TestRotationSeeds(t *testing.T) {
 	src := testmodel.Named("llama-gqa")
 	m := describe(t, src.Config, src)
 	read := func(seed uint64) []float32 {
-		view, n, err := Rotate(src, m, Rotation{Kind: Hadamard, R2: true, Seed: seed}, threads(2))
+		view, n, err := Rotate(src, m, Rotation{Kind: Hadamard, R2: true, Seed: seed}, cpu.New(2))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -255,7 +255,7 @@ func TestRotationSeeds(t *testing.T) {
 
 func TestRotationRefuses(t *testing.T) {
 	gpt2 := testmodel.Named("gpt2")
-	if _, _, err := Rotate(gpt2, describe(t, gpt2.Config, gpt2), Rotation{Kind: Hadamard}, threads(2)); err == nil || !strings.Contains(err.Error(), "LayerNorm") {
+	if _, _, err := Rotate(gpt2, describe(t, gpt2.Config, gpt2), Rotation{Kind: Hadamard}, cpu.New(2)); err == nil || !strings.Contains(err.Error(), "LayerNorm") {
 		t.Errorf("gpt2: %v", err)
 	}
 	odd := testmodel.New(testmodel.Options{D: 36 * 3, H: 4, K: 18, F: 64})
@@ -263,14 +263,14 @@ func TestRotationRefuses(t *testing.T) {
 	if RotationKind(18) != QR || RotationKind(2048) != Hadamard || RotationKind(3584) != Hadamard {
 		t.Error("kinds for sizes 18, 2048, 3584")
 	}
-	_, _, err := Rotate(odd, m, Rotation{Kind: Hadamard, R2: true}, threads(2))
+	_, _, err := Rotate(odd, m, Rotation{Kind: Hadamard, R2: true}, cpu.New(2))
 	if err == nil || !strings.Contains(err.Error(), "size 18") || !strings.Contains(err.Error(), QR) {
 		t.Errorf("head dim 18: %v", err)
 	}
-	if _, _, err = Rotate(odd, m, Rotation{R2: true}, threads(2)); err != nil {
+	if _, _, err = Rotate(odd, m, Rotation{R2: true}, cpu.New(2)); err != nil {
 		t.Errorf("head dim 18 with a kind that fits: %v", err)
 	}
-	if _, _, err = Rotate(odd, m, Rotation{Kind: "wavelet"}, threads(2)); err == nil {
+	if _, _, err = Rotate(odd, m, Rotation{Kind: "wavelet"}, cpu.New(2)); err == nil {
 		t.Error("an unknown kind was accepted")
 	}
 	src := testmodel.Named("llama-gqa")
@@ -278,7 +278,7 @@ func TestRotationRefuses(t *testing.T) {
 	w := values(t, src, m.Layers[0].Linears[arch.Down].Weight)
 	w[3] = float32(math.NaN())
 	src.Set(m.Layers[0].Linears[arch.Down].Weight, w)
-	view, _, err := Rotate(src, m, Rotation{Kind: Hadamard}, threads(2))
+	view, _, err := Rotate(src, m, Rotation{Kind: Hadamard}, cpu.New(2))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -74,8 +74,20 @@ type Resident interface {
 	Floats(name string) []float32
 }
 
+// Held is a source that holds tensors in the memory of a device, where they are trained.
+type Held interface {
+	// Buffer returns the values of a tensor, in the type that the source has them in, nil where dev does not hold them. They are as those of
+	// [Resident].
+	Buffer(name string, dev device.Device) device.Buf
+}
+
 // share returns a weight that the source holds and the device can read where it lies, nil where that is not so.
 func (u *uploader) share(l arch.Linear) device.Buf {
+	if src, ok := u.src.(Held); ok && !l.Transposed {
+		if b := src.Buffer(l.Weight, u.dev); b != nil {
+			return u.dev.Slice(b, l.Row*l.In, l.Out*l.In)
+		}
+	}
 	src, ok := u.src.(Resident)
 	dev, reads := u.dev.(device.Sharer)
 	if !ok || !reads || l.Transposed {

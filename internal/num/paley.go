@@ -31,6 +31,19 @@ func hadamardBase(n int) (k int, ok bool) {
 	return 0, false
 }
 
+// HadamardFactor returns the small factor of the matrix of Hadamard of size n, P [k, k] of entries ±1, row by row; k is 1 where there is none.
+// It panics on sizes that HadamardSizeOK refuses.
+func HadamardFactor(n int) (p []float64, k int) {
+	k, ok := hadamardBase(n)
+	if !ok {
+		panic("num: HadamardFactor: no matrix of this size")
+	}
+	if k == 1 {
+		return []float64{1}, 1
+	}
+	return paley[float64](k), k
+}
+
 // primePower returns p and e with q = p^e, e <= 3 and p an odd prime, or zeros.
 func primePower(q int) (p, e int) {
 	for d := 3; d*d <= q; d += 2 {

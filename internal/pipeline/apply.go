@@ -290,7 +290,7 @@ func (a *applier) layOut(context.Context) error {
 		base = a.w.blank()
 	}
 	var err error
-	if a.view, a.viewed, err = base.rotated(a.q, a.o.Env.Device.For); err != nil {
+	if a.view, a.viewed, err = base.rotated(a.q, a.o.Env.Device); err != nil {
 		return err
 	}
 	a.stored = a.storedAs()

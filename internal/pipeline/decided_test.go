@@ -33,7 +33,7 @@ func TestPackedIsWhatWasDecided(t *testing.T) {
 		b.check(err)
 		set, err := loadData(context.Background(), s, r, DataPaths{Calib: b.data})
 		b.check(err)
-		view, m, err := s.rotated(q, testEnv().Device.For)
+		view, m, err := s.rotated(q, testEnv().Device)
 		b.check(err)
 		model := nn.New(testEnv().Device, view, m)
 		z := &quantizer{d: q, dev: model.Dev}

@@ -91,7 +91,7 @@ func (a *applier) unchanged() error {
 // useTrained has the steps after training see its weights.
 func (a *applier) useTrained() (err error) {
 	if a.late != nil || a.joint != nil {
-		a.view, a.viewed, err = a.w.rotated(a.q, a.o.Env.Device.For)
+		a.view, a.viewed, err = a.w.rotated(a.q, a.o.Env.Device)
 	}
 	return err
 }
@@ -136,6 +136,7 @@ func (a *applier) train(ctx context.Context) error {
 	if err = errors.Join(err, a.teacher.ck.CheckUnchanged()); err != nil {
 		return diverged(err, "distill.rate")
 	}
+	t.Release()
 	if t.LoRA != nil {
 		t.LoRA.Merge()
 	}

@@ -162,7 +162,7 @@ func (p *planner) layOut() error {
 	if err := refusal(p.vs); err != nil {
 		return err
 	}
-	view, m, err := p.t.rotated(p.q, p.o.Env.Device.For)
+	view, m, err := p.t.rotated(p.q, p.o.Env.Device)
 	if err != nil {
 		return err
 	}

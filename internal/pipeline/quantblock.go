@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"context"
-	"errors"
 	"math"
 	"strconv"
 
@@ -19,7 +18,8 @@ import (
 // group of projections are taken after the groups before it were replaced.
 //
 // Peak memory beyond the block: one Gram matrix, 8·n² bytes (n the widest input), which GPTQ factors in place; one matrix in
-// f32 four times over; and 4·Σ T_i bytes of token weights.
+// f32 four times over; and 4·Σ T_i bytes of token weights. On a device.Quantizer the first two are in its memory, hessianBytes and
+// matrixBytes, and the host has the codes of a block.
 type quantizer struct {
 	d   *quantDecision
 	dev device.Device
@@ -123,16 +123,27 @@ func (z *quantizer) tokenWeights(ctx context.Context, p *blockPass) ([][]float32
 	return weights, err
 }
 
+// hessianBytes is the memory of a device that a Hessian of width n takes while it is added up: the sums, and 1024 rows with their weights and
+// their products.
+func hessianBytes(n int) int64 { return 8*int64(n)*int64(n) + 8*1024*int64(n) }
+
+// matrixBytes is the memory of a device that rounding a matrix, or making it sparse, takes beside its weights and its Hessian: the weights
+// under way, the result, codes and grids of groups of 32; the blocks of 1024 columns at most that are worked on; 256 MiB at most of
+// weights while errors are added up.
+func matrixBytes(out, n int) int64 {
+	all := int64(out) * int64(n)
+	return 10*all + 4*1024*int64(2*out+2*n+1024) + min(4*all, 256<<20)
+}
+
 // siteHessian carries the windows to a site and returns 2/T Σ w x xᵀ over its inputs, summed in window order; nil where it is not wanted.
 // The caller frees it.
 func siteHessian(ctx context.Context, p *blockPass, dev device.Device, site nn.Site, wanted bool, weights [][]float32) (*calib.Hessian, error) {
 	if !wanted {
 		return nil, p.reach(ctx, site, nil)
 	}
-	g, err := calib.NewAccumulator(dev, p.b.Arch().Width(site))
-	for errors.Is(err, device.ErrMemory) && p.b.Model().GiveWay() {
-		g, err = calib.NewAccumulator(dev, p.b.Arch().Width(site))
-	}
+	n := p.b.Arch().Width(site)
+	p.b.Model().MakeRoom(hessianBytes(n))
+	g, err := calib.NewAccumulator(dev, n)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,8 @@
 package pipeline
 
 import (
+	"fmt"
+
 	"modelpress/calib"
 	"modelpress/formats"
 	"modelpress/internal/arch"
@@ -57,9 +59,10 @@ func (z *quantizer) onDevice(b *nn.Block, r arch.Role, h *calib.Hessian) (*quant
 	if err != nil {
 		return nil, err
 	}
-	deq, err := b.Model().Alloc(nn.KindOf(z.d.scales()), lin.Out*lin.In)
+	b.Model().MakeRoom(matrixBytes(lin.Out, lin.In))
+	deq, err := dev.Alloc(nn.KindOf(z.d.scales()), lin.Out*lin.In)
 	if err != nil {
-		return nil, formats.Errorf("model", lin.Weight, "%w", err)
+		return nil, fmt.Errorf("pipeline: %s: %w", lin.Weight, err)
 	}
 	q := &quantized{free: deq.Free}
 	if h == nil {

@@ -181,12 +181,12 @@ func (s *source) merged(d *mergeDecision, maps func(l int) (*kvmerge.Maps, error
 
 // rotated returns the view and description that quantization works on: the rotated model where the decision has a
 // rotation, else the source itself.
-func (s *source) rotated(q *quantDecision, par quantize.Par) (formats.Source, *arch.Model, error) {
+func (s *source) rotated(q *quantDecision, dev device.Device) (formats.Source, *arch.Model, error) {
 	if q == nil || q.Rotation == nil {
 		return s.dense, s.arch, nil
 	}
 	r := quantize.Rotation{Kind: q.Rotation.Kind, Seed: q.Rotation.Seed, R2: q.Rotation.R2}
-	view, m, err := quantize.Rotate(s.dense, s.arch, r, par)
+	view, m, err := quantize.Rotate(s.dense, s.arch, r, dev)
 	if err != nil {
 		return nil, nil, &Error{Kind: KindUsage, Err: err, Hint: "set quantize.rotate to none, or to qr where a Hadamard matrix is missing"}
 	}

@@ -92,43 +92,27 @@ func (z *sparsifier) site(ctx context.Context, p *blockPass, site nn.Site, roles
 func (z *sparsifier) matrix(b *nn.Block, r arch.Role, h *calib.Hessian, s sparse.Scheme) (tensorNote, error) {
 	lin := b.Arch().Linears[r]
 	note := tensorNote{Tensor: lin.Weight, Metric: "output", role: r}
-	w, err := b.Weight(r)
+	if h == nil {
+		note.Metric = "weight"
+	}
+	prune := z.onHost
+	if _, ok := z.dev.(device.Quantizer); ok {
+		prune = z.onDevice
+	}
+	m, err := prune(b, r, h, s)
 	if err != nil {
 		return note, err
 	}
-	par, store := z.dev.For, z.store(lin.Weight)
-	var q []float32
-	var rep sparse.Report
-	switch z.d.Method {
-	case methodSparseGPT:
-		q, rep, err = sparse.SparseGPT(w, lin.Out, lin.In, h.Values(), s, store, par)
-	case methodWanda:
-		q, rep, err = sparse.Wanda(w, lin.Out, lin.In, h.Diagonal(), s, store, par)
-	default:
-		q, err = sparse.Magnitude(w, lin.Out, lin.In, s, store, par)
+	defer func() { m.free() }()
+	note.Damp, note.DeadColumns = rounded(m.Damp), m.DeadColumns
+	if m.FellBack {
+		note.FellBack = m.Reason
 	}
-	if err != nil {
-		return note, formats.Errorf("model", lin.Weight, "%w", err)
+	if math.IsNaN(m.error) || math.IsInf(m.error, 0) {
+		return note, formats.Errorf("model", lin.Weight, "its values, or those of its inputs, are too large to make it sparse: the error is %v", m.error)
 	}
-	note.Damp, note.DeadColumns = rounded(rep.Damp), rep.DeadColumns
-	if rep.FellBack {
-		note.FellBack = rep.Reason
-	}
-	switch {
-	case h == nil:
-		note.Metric, note.Loss = "weight", relativeError(w, q)
-	case z.d.Method == methodSparseGPT && !rep.FellBack:
-		if rep.OutputError > 0 {
-			note.Loss = rep.OutputError / quantize.OutputEnergy(w, lin.Out, lin.In, h.Values(), par)
-		}
-	default:
-		note.Loss = quantize.RelativeOutputError(w, q, lin.Out, lin.In, h.Values(), par)
-	}
-	if math.IsNaN(note.Loss) || math.IsInf(note.Loss, 0) {
-		return note, formats.Errorf("model", lin.Weight, "its values, or those of its inputs, are too large to make it sparse: the error is %v", note.Loss)
-	}
-	note.Loss = rounded(note.Loss)
-	return note, b.SetWeight(r, q, store)
+	note.Loss = rounded(m.error)
+	return note, m.put()
 }
 
 // count counts the zeros of the projections in a tensor as it was stored, and refuses one that lacks its pattern.

@@ -23,6 +23,7 @@ func TestLongStatistics(t *testing.T) { devicetest.LongStatistics(t, New(2)) }
 func TestRemoteConformance(t *testing.T) {
 	r := devicetest.NewRemote(New(2), 1<<30)
 	t.Run("all", func(t *testing.T) { devicetest.Run(t, r) })
+	t.Run("reader", func(t *testing.T) { devicetest.Run(t, devicetest.Reader{Remote: r}) })
 	t.Run("same", func(t *testing.T) { devicetest.Same(t, New(1), r) })
 	if got := r.Traffic(); got.Used != 0 || got.Peak == 0 || got.Up == 0 || got.Down == 0 || got.Tables == 0 {
 		t.Errorf("%+v", got)

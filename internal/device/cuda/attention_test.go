@@ -272,3 +272,21 @@ func TestAttentionRefuses(t *testing.T) {
 		t.Errorf("no positions: %v", got)
 	}
 }
+
+// Where the cache has less than all keys and values, blocks come in bands of KV heads, the last of which may be smaller.
+func TestAttentionBands(t *testing.T) {
+	d := open(t, Options{BF16: true})
+	s := device.AttnShape{T: 130, H: 10, G: 5, K: 8, Scale: 0.3}
+	masks := []device.Mask{{}, {Recent: 9}, {Sink: 3, Recent: 20}, {}, {Sink: 65, Recent: 2}}
+	b := attnBuffersOf(t, d, attnInputs(s, false), s, 0)
+	want := b.run(d, masks)
+	defer func(n int64) { cacheBytes = n }(cacheBytes)
+	for _, units := range []int64{0, 1, 2, 3} {
+		cacheBytes = units * 4 * 2 * 64 * 192 // planes of two query heads for two tensors
+		for i, got := range b.run(d, masks) {
+			if !slices.Equal(got, want[i]) {
+				t.Errorf("cache for %d heads: result %d differs", units, i)
+			}
+		}
+	}
+}

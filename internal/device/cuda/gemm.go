@@ -49,21 +49,31 @@ func (o operand) rowBytes() int64 { return 2 * int64(planes[o.kind].terms) * int
 
 // panel is some rows of an operand as planes.
 type panel struct {
-	at              ptr
-	from, rows      int
-	ld, plane, size int64 // elements from row to row and from plane to plane; bytes of room
-	room            ptr
+	at, room   ptr
+	from, rows int
+	ld, plane  int64 // elements from row to row and from plane to plane
 }
 
 // ownGemm multiplies without a library. Rows of either operand are split into planes a panel at a time; the bits do not depend on how many.
 // Scratch: 2*planes*K bytes for each row of a panel, at most 256 MiB for each operand, or what 128 rows take.
 func (c *call) ownGemm(g gemm) {
-	a := operand{at: g.a, rows: g.m, k: g.k, ld: g.lda, turned: g.ta, kind: g.kind}
-	b := operand{at: g.b, rows: g.n, k: g.k, ld: g.ldb, turned: !g.tb, kind: g.kind}
+	a, b := g.operands()
 	limit := int64(planesBytes)
 	for limit > 1 && !c.room(a.panelBytes(limit)+b.panelBytes(limit)) {
 		limit /= 2
 	}
+	c.panels(g, limit)
+}
+
+// operands are A and the transpose of B.
+func (g *gemm) operands() (a, b operand) {
+	return operand{at: g.a, rows: g.m, k: g.k, ld: g.lda, turned: g.ta, kind: g.kind},
+		operand{at: g.b, rows: g.n, k: g.k, ld: g.ldb, turned: !g.tb, kind: g.kind}
+}
+
+// panels multiplies with planes of at most limit bytes, or those of 128 rows, for each operand.
+func (c *call) panels(g gemm, limit int64) {
+	a, b := g.operands()
 	pa, pb := c.panel(a, limit), c.panel(b, limit)
 	for row := 0; row < g.m; row += pa.rows {
 		c.split(a, &pa, row)
@@ -93,16 +103,13 @@ func (c *call) panel(o operand, limit int64) panel {
 	if o.direct() {
 		return panel{rows: o.rows, ld: int64(o.ld)}
 	}
-	p := panel{rows: o.panelRows(limit), ld: int64(o.padded()), size: o.panelBytes(limit)}
-	p.room = c.scratch(p.size)
-	return p
+	return panel{rows: o.panelRows(limit), ld: int64(o.padded()), room: c.scratch(o.panelBytes(limit))}
 }
 
 // split makes p the rows of o from a place on.
 func (c *call) split(o operand, p *panel, from int) {
-	p.from = from
+	p.from, p.at = from, o.at
 	if o.direct() {
-		p.at = o.at
 		return
 	}
 	p.at = p.room

@@ -10,10 +10,12 @@ import (
 )
 
 const (
-	planeRows  = 64       // rows of planes are a multiple of it
-	maxHeadDim = 256      // of the kernels of attention
-	cacheBytes = 24 << 20 // of the second-level cache, for the planes that blocks that run together read
+	planeRows  = 64  // rows of planes are a multiple of it
+	maxHeadDim = 256 // of the kernels of attention
 )
+
+// cacheBytes is the part of the second-level cache for the planes that blocks which run together read: tests have less.
+var cacheBytes int64 = 24 << 20
 
 // heads is what the kernels of attention take of a call. They read queries, keys, values and gradients as planes: for each head a matrix of
 // tp rows, T rounded up to a multiple of 64, and kp columns, the head dim rounded up to 64, 128 or 256, in bfloat16. In the bf16 class a
@@ -76,10 +78,15 @@ type piece struct{ seq, seqs, head, kv int }
 // units is the number of KV heads of sequences.
 func (p piece) units() int { return p.seqs * p.kv }
 
-// pieces cuts a call, of which each KV head of a sequence needs some scratch, so that there is room for a piece.
+// pieces cuts a call, of which each KV head of a sequence needs some scratch, so that there is room for a piece
+// and the rows of its planes have numbers of 31 bits.
 func (h *heads) pieces(bytes int64) []piece {
 	seqs, kv := min(h.s.Sequences(), 65535), h.s.G
-	for !h.c.room(int64(seqs)*int64(kv)*bytes) && seqs*kv > 1 {
+	fits := func() bool {
+		units := int64(seqs) * int64(kv)
+		return units*int64(h.group*h.tp) <= math.MaxInt32 && h.c.room(units*bytes)
+	}
+	for !fits() && seqs*kv > 1 {
 		if seqs > 1 {
 			seqs = (seqs + 1) / 2
 		} else {

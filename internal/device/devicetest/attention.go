@@ -140,6 +140,8 @@ func (s *suite) everything(t *testing.T) []float32 {
 		keep(y)
 	}
 	all = append(all, s.trained(t, y, x, n, d)...)
+	all = append(all, s.wideNorms(t, x)...)
+	all = append(all, s.lossBits(t, x)...)
 	s.d.RMSNormBack(y, y, x, w, n, d, d, 1e-5)
 	keep(y)
 	s.d.LayerNormBack(y, y, x, w, n, d, d, 1e-5)

@@ -215,3 +215,29 @@ func nearLoss(t *testing.T, what string, got, want float64) {
 		t.Fatalf("%s: %v, want %v", what, got, want)
 	}
 }
+
+// lossBits runs the losses on x as rows of logits, where the device takes them.
+func (s *suite) lossBits(t *testing.T, x device.Buf) (all []float32) {
+	t.Helper()
+	d, ok := s.d.(device.Losses)
+	if !ok {
+		return nil
+	}
+	const v = 3001
+	rows := x.Len() / v
+	other, _ := s.buf(t, device.F32, values(rows*v, 105))
+	nll, kl, ce, top, targets := make([]float64, rows), make([]float64, rows), make([]float64, rows), make([]int32, rows), make([]int32, rows)
+	for i := range targets {
+		targets[i] = int32(i * 17 % v)
+	}
+	d.Scores(nll, top, x, targets, v)
+	d.Divergences(kl, x, other, v)
+	for i := range rows {
+		all = append(all, float32(nll[i]), float32(kl[i]), float32(top[i]))
+	}
+	d.LogitLoss(kl, ce, other, x, targets, v, device.LogitWeights{Scale: 0.5, KL: 0.3, CE: 0.7})
+	for i := range rows {
+		all = append(all, float32(kl[i]), float32(ce[i]))
+	}
+	return append(all, s.read(other)...)
+}

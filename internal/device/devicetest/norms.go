@@ -18,7 +18,7 @@ type normCase struct {
 
 func normCases(offset float32) []normCase {
 	var all []normCase
-	for _, z := range [][2]int{{1, 1}, {5, 7}, {3, 64}, {100, 257}} {
+	for _, z := range [][2]int{{1, 1}, {5, 7}, {3, 64}, {100, 257}, {2, 1023}, {3, 1100}} {
 		rows, d := z[0], z[1]
 		all = append(all, normCase{rows, d, float32(d), false, offset})
 		if d > 1 {
@@ -181,4 +181,23 @@ func (s *suite) normGrad(t *testing.T) {
 			near(t, fmt.Sprint("gain ", c, centre), s.result(t, dw, d), gain, 5e-6)
 		}
 	}
+}
+
+// wideNorms runs the norms on rows as wide as those of large models: x as a matrix [rows, 1600].
+func (s *suite) wideNorms(t *testing.T, x device.Buf) (all []float32) {
+	t.Helper()
+	const d = 1600
+	rows := x.Len() / d
+	w, _ := s.buf(t, device.F32, values(d, 29))
+	y, gain, bias := s.out(t, rows*d), s.out(t, d), s.out(t, d)
+	s.d.RMSNorm(y, x, w, rows, d, d, 1e-5)
+	s.d.LayerNorm(y, y, w, w, rows, d, d-0.5, 1e-5)
+	s.d.RMSNormBack(y, y, x, w, rows, d, d, 1e-5)
+	s.d.LayerNormBack(y, y, x, w, rows, d, d, 1e-5)
+	s.d.RMSNormGrad(gain, y, x, rows, d, d, 1e-5)
+	s.d.LayerNormGrad(gain, bias, y, x, rows, d, d, 1e-5)
+	for _, b := range []device.Buf{y, gain, bias} {
+		all = append(all, s.read(b)...)
+	}
+	return all
 }

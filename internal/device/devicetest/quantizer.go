@@ -18,6 +18,7 @@ func (s *suite) quantizer(t *testing.T) {
 	t.Run("Factor", func(t *testing.T) { s.factors(t, q) })
 	t.Run("RTN", func(t *testing.T) { s.rtn(t, q) })
 	t.Run("GPTQ", func(t *testing.T) { s.gptq(t, q) })
+	t.Run("SparseGPT", func(t *testing.T) { s.sparseGPT(t, q) })
 	t.Run("Checks", func(t *testing.T) { s.checks(t, q) })
 }
 

@@ -141,11 +141,26 @@ func (s *suite) gptq(t *testing.T, q device.Quantizer) {
 	}
 }
 
-// corrected follows the codes of m through the columns: y_k = w_k + Σ_{j<k} e_j*A[j,k].
+// corrected follows the codes of m through the columns: each is the nearest one to the weight as it is corrected.
 func (s *suite) corrected(t *testing.T, r roundingCase, m *device.Rounded, deq, w []float32, h []float64, order []int32, diagonal []float64, dead []bool) {
 	t.Helper()
 	n := len(dead)
-	out := len(w) / n
+	spared := make([]float32, len(w))
+	for i, v := range w {
+		if !dead[i%n] {
+			spared[i] = v
+		}
+	}
+	loss, moved := follow(deq, spared, h, order, diagonal, dead, func(row, c int, y float64) { r.check(t, m, n, row, c, y, 1e-3) })
+	if math.Abs(m.Loss-loss) > 1e-4*loss || math.Abs(m.Moved-moved) > 1e-5*moved {
+		t.Errorf("%v: loss %v, moved %v, want %v, %v", r, m.Loss, m.Moved, loss, moved)
+	}
+}
+
+// follow takes w through the columns in order to what became of it, q, and shows see what each column is best replaced for after the errors
+// before it: y_k = w_k + Σ_{j<k} e_j*A[j,k].
+func follow(q, w []float32, h []float64, order []int32, diagonal []float64, dead []bool, see func(row, c int, y float64)) (loss, moved float64) {
+	n := len(dead)
 	column := func(i int) int {
 		if order == nil {
 			return i
@@ -165,28 +180,21 @@ func (s *suite) corrected(t *testing.T, r roundingCase, m *device.Rounded, deq, 
 		}
 	}
 	root := upperFactor(f, n)
-	var loss, moved float64
-	for row := range out {
+	for row := range len(w) / n {
 		e := make([]float64, n)
 		for k := range n {
 			c := column(k)
-			v := float64(w[row*n+c])
-			if dead[c] {
-				v = 0
-			}
-			y := v
+			y := float64(w[row*n+c])
 			for j := range k {
 				y += e[j] * root[j*n+k] / root[k*n+k]
 			}
-			r.check(t, m, n, row, c, y, 1e-3)
-			e[k] = v - float64(deq[row*n+c])
-			left := (y - float64(deq[row*n+c])) * root[k*n+k]
+			see(row, c, y)
+			e[k] = float64(w[row*n+c]) - float64(q[row*n+c])
+			left := (y - float64(q[row*n+c])) * root[k*n+k]
 			loss, moved = loss+left*left, moved+e[k]*e[k]
 		}
 	}
-	if math.Abs(m.Loss-loss) > 1e-4*loss || math.Abs(m.Moved-moved) > 1e-5*moved {
-		t.Errorf("%v: loss %v, moved %v, want %v, %v", r, m.Loss, m.Moved, loss, moved)
-	}
+	return loss, moved
 }
 
 // upperFactor returns R, upper triangular, of a = R·Rᵀ.

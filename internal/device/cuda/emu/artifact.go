@@ -15,6 +15,7 @@ type artifact struct {
 	include  []string // directories; their names are not part of what is built
 	links    string   // artifact that it is linked with, "" for none
 	optional bool     // the others are of use without it
+	races    bool     // its code tells of every access to memory
 }
 
 var (
@@ -29,8 +30,12 @@ var (
 
 const driverName = "libcuda.so.1"
 
-// artifacts lists the driver and then the other libraries, among them one for each kernel source of a directory.
-func artifacts(root, kernels string) ([]artifact, error) {
+// raceFlags have the compiler call functions of the interface of libtsan, which the driver has; that library is not linked.
+var raceFlags = []string{"-fsanitize=thread", "-g1"}
+
+// artifacts lists the driver and then the other libraries, among them one for each kernel source of a directory. With races, kernels
+// tell the driver of their accesses.
+func artifacts(root, kernels string, races bool) ([]artifact, error) {
 	src, language := filepath.Join(root, here, "src"), filepath.Join(root, kernelDir)
 	sources, err := matching(src, "*.cpp")
 	if err != nil {
@@ -47,8 +52,12 @@ func artifacts(root, kernels string) ([]artifact, error) {
 	}
 	cus, err := matching(kernels, "*.cu")
 	for _, cu := range cus {
-		list = append(list, artifact{name: "kernels-" + stem(cu) + ".so", sources: []string{cu}, flags: kernelFlags,
-			include: []string{language, src}, links: driverName, optional: true})
+		a := artifact{name: "kernels-" + stem(cu) + ".so", sources: []string{cu}, flags: kernelFlags, include: []string{language, src},
+			links: driverName, optional: true, races: races}
+		if races {
+			a.flags = slices.Concat(kernelFlags, raceFlags)
+		}
+		list = append(list, a)
 	}
 	for i := range list {
 		var failed error

@@ -73,8 +73,20 @@ func (t tools) make(a artifact, paths map[string]string) error {
 		args = append(args, "-I", dir)
 	}
 	args = append(args, a.sources...)
+	var link []string
 	if a.links != "" {
-		args = append(args, "-x", "none", paths[a.links], "-Wl,-rpath,$ORIGIN")
+		link = []string{"-x", "none", paths[a.links], "-Wl,-rpath,$ORIGIN"}
+	}
+	if !a.races {
+		args = append(args, link...)
+	} else {
+		// Two steps, or the compiler would link libtsan.
+		object := part + ".o"
+		defer os.Remove(object)
+		if err := t.run(slices.Concat(args, []string{"-c", "-o", object})); err != nil {
+			return err
+		}
+		args = slices.Concat(common, []string{"-o", part, object}, link)
 	}
 	if err := t.run(args); err != nil {
 		return err

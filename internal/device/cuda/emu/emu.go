@@ -15,6 +15,10 @@
 //	MODELPRESS_EMU_CAPABILITY  compute capability times ten, 90 by default
 //	MODELPRESS_EMU_TRACE       anything: streams say on stderr what they do
 //
+// With MODELPRESS_EMU_CHECK=races when the libraries are built, kernels tell of every access to memory, and two accesses to one byte that
+// nothing orders (a barrier of the block, a __syncwarp of the warp, the end of a launch) stop the process. Everything takes some times as
+// long then.
+//
 // With random, ahead and lazy streams the same program may see its memory at different times; results that differ are its error.
 package emu
 
@@ -32,6 +36,7 @@ import (
 const (
 	pathVariable   = "MODELPRESS_CUDA_PATH"
 	reasonVariable = "MODELPRESS_EMU_MISSING"
+	checkVariable  = "MODELPRESS_EMU_CHECK"
 )
 
 // built is what the libraries of package cuda have become.
@@ -40,16 +45,16 @@ var built = sync.OnceValues(func() (libraries, error) {
 	if err != nil {
 		return libraries{}, err
 	}
-	return makeWith(root, filepath.Join(root, kernelDir))
+	return makeWith(root, filepath.Join(root, kernelDir), os.Getenv(checkVariable) == "races")
 })
 
 // makeWith builds the libraries with all kernels of a directory.
-func makeWith(root, kernels string) (libraries, error) {
+func makeWith(root, kernels string, races bool) (libraries, error) {
 	t, err := findTools()
 	if err != nil {
 		return libraries{}, err
 	}
-	list, err := artifacts(root, kernels)
+	list, err := artifacts(root, kernels, races)
 	if err != nil {
 		return libraries{}, err
 	}

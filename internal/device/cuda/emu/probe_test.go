@@ -12,28 +12,33 @@ import (
 )
 
 // The test programs of testdata are C++ that calls the driver as a program with a GPU would, with the kernels of testdata.
-var probes = sync.OnceValues(func() (libraries, error) {
+var (
+	probes     = sync.OnceValues(func() (libraries, error) { return makeProbes(false) })
+	raceProbes = sync.OnceValues(func() (libraries, error) { return makeProbes(true) })
+)
+
+func makeProbes(races bool) (libraries, error) {
 	root, err := moduleRoot()
 	if err != nil {
 		return libraries{}, err
 	}
-	return makeWith(root, filepath.Join(root, here, "testdata"))
-})
+	return makeWith(root, filepath.Join(root, here, "testdata"), races)
+}
 
 // programs are those that were compiled, by name.
 var programs sync.Map
 
 // program compiles a test program and returns its path.
-func program(t *testing.T, name string) string {
+func program(t *testing.T, name string, libraries func() (libraries, error)) string {
 	t.Helper()
-	l, err := probes()
+	l, err := libraries()
 	if err != nil {
 		skip(t, err)
 	}
 	for _, err := range l.failed {
 		t.Fatal(err)
 	}
-	build, _ := programs.LoadOrStore(name, sync.OnceValues(func() (string, error) { return compile(l.dir, name) }))
+	build, _ := programs.LoadOrStore(filepath.Join(l.dir, name), sync.OnceValues(func() (string, error) { return compile(l.dir, name) }))
 	path, err := build.(func() (string, error))()
 	if err != nil {
 		t.Fatal(err)
@@ -68,7 +73,12 @@ func compile(dir, name string) (string, error) {
 // try runs a test of a program with more variables in its environment, and returns what it says.
 func try(t *testing.T, name, test string, env ...string) (string, error) {
 	t.Helper()
-	cmd := exec.Command(program(t, name), test)
+	return start(program(t, name, probes), test, env...)
+}
+
+// start runs a program in an environment that is the same wherever the tests run.
+func start(path, test string, env ...string) (string, error) {
+	cmd := exec.Command(path, test)
 	for _, e := range os.Environ() {
 		if !strings.HasPrefix(e, "MODELPRESS_") {
 			cmd.Env = append(cmd.Env, e)

@@ -51,27 +51,32 @@ struct Softmax {
 	float top[MT][2], total[MT][2];
 };
 
-// soften turns scores into exponentials of base 2 of scale*s-top. The maximum moves only where a score is more than 2^8 times above it:
-// f32 has room for that, and what was summed under the old one seldom has to be scaled.
+// soften turns scores into exponentials of base 2 of scale*s-top. The maximum of a row moves only where a score is more than 2^8 times
+// above it: f32 has room for that, and what was summed under the old one seldom has to be scaled. Where a neighbour's moves a row is
+// scaled by 1.
 template <int MT, int NB, int DB>
 DEVICE void soften(float (&s)[MT][NB][4], Softmax<MT> &run, float (&acc)[MT][DB][4], float scale) {
+	float x[MT][2];
+	bool moves = false;
 	UNROLL for (int m = 0; m < MT; m++) UNROLL for (int r = 0; r < 2; r++) {
-		float x = s[m][0][2 * r];
-		UNROLL for (int n = 0; n < NB; n++) x = fmaxf(x, fmaxf(s[m][n][2 * r], s[m][n][2 * r + 1]));
-		x = quad_max(x) * scale;
-		if (x > run.top[m][r] + 8) {
-			const float fade = exp2_fast(run.top[m][r] - x);
-			run.top[m][r] = x;
+		x[m][r] = fmaxf(s[m][0][2 * r], s[m][0][2 * r + 1]);
+		UNROLL for (int n = 1; n < NB; n++) x[m][r] = fmaxf(x[m][r], fmaxf(s[m][n][2 * r], s[m][n][2 * r + 1]));
+	}
+	UNROLL for (int m = 0; m < MT; m++) UNROLL for (int r = 0; r < 2; r++) {
+		x[m][r] = quad_max(x[m][r]) * scale;
+		moves = moves || x[m][r] > run.top[m][r] + 8;
+	}
+	if (moves) {
+		UNROLL for (int m = 0; m < MT; m++) UNROLL for (int r = 0; r < 2; r++) {
+			const float top = x[m][r] > run.top[m][r] + 8 ? x[m][r] : run.top[m][r], fade = exp2_fast(run.top[m][r] - top);
+			run.top[m][r] = top;
 			run.total[m][r] *= fade;
 			UNROLL for (int d = 0; d < DB; d++) acc[m][d][2 * r] *= fade, acc[m][d][2 * r + 1] *= fade;
 		}
-		const float top = run.top[m][r];
-		float sum = 0;
-		UNROLL for (int n = 0; n < NB; n++) UNROLL for (int e = 2 * r; e < 2 * r + 2; e++) {
-			s[m][n][e] = exp2_fast(s[m][n][e] * scale - top);
-			sum += s[m][n][e];
-		}
-		run.total[m][r] += sum;
+	}
+	UNROLL for (int m = 0; m < MT; m++) UNROLL for (int n = 0; n < NB; n++) UNROLL for (int e = 0; e < 4; e++) {
+		s[m][n][e] = exp2_fast(s[m][n][e] * scale - run.top[m][e / 2]);
+		run.total[m][e / 2] += s[m][n][e];
 	}
 }
 
@@ -97,10 +102,24 @@ DEVICE void store_rows(float *out, long long ld, const float (&acc)[MT][DB][4], 
 	}
 }
 
+// finish divides rows by the sums of their exponentials and writes them and, where lse is there, the logs of these sums.
+template <int MT, int DB>
+DEVICE void finish(float *out, long long ld, float *lse, const float (&acc)[MT][DB][4], const Softmax<MT> &run, int row, int t, int dim) {
+	float factor[MT][2];
+	UNROLL for (int m = 0; m < MT; m++) UNROLL for (int r = 0; r < 2; r++) {
+		const float total = quad_sum(run.total[m][r]);
+		const int i = row + m * 16 + r * 8 + lane() / 4;
+		factor[m][r] = 1 / total;
+		if (lse && i < t && lane() % 4 == 0) lse[i] = run.top[m][r] * 0.69314718f + logf(total);
+	}
+	store_rows(out, ld, acc, factor, row, t, dim);
+}
+
 // attention computes out [seqs, t, H*dim] and, where it is there, lse [seqs, H, t] of the query heads of `heads` KV heads; out and lse
 // point at the first of them. q is planes [TERMS][seqs, heads*group, tp, KP], k and v [TERMS][seqs, heads, tp, KP]; scale is above 0
 // and has the factor of base 2. A block of WARPS warps takes 16*MT*WARPS queries and keys in tiles of COLS; it needs
-// 2*TERMS*KP*(16*MT*WARPS+2*COLS) bytes of shared memory.
+// 2*TERMS*KP*(16*MT*WARPS+2*COLS) bytes of shared memory. The next values are on their way while scores are computed, the next keys while
+// values are summed.
 template <int KP, int TERMS, int MT, int WARPS, int COLS>
 DEVICE void attention(float *out, float *lse, const uint16_t *q, const uint16_t *k, const uint16_t *v, const int *masks, int seqs, int heads,
                       int group, int H, int t, int tp, int dim, int band, float scale) {
@@ -108,15 +127,13 @@ DEVICE void attention(float *out, float *lse, const uint16_t *q, const uint16_t 
 	const Place p = place_of(blockIdx.x, seqs * heads, band, group, (t + ROWS - 1) / ROWS);
 	const int seq = p.unit / heads, head = p.unit % heads;
 	const Mask mask = mask_of(masks, head);
-	const long long plane = (long long)tp * KP, stride = plane * seqs * heads;
-	q += ((long long)p.unit * group + p.query) * plane;
-	k += p.unit * plane;
-	v += p.unit * plane;
+	const long long stride = (long long)seqs * heads * tp * KP;
+	const int query0 = (p.unit * group + p.query) * tp, key0 = p.unit * tp; // rows of planes
 	char *qs = dynamic_shared(), *ks = qs + TERMS * ROWS * row_bytes, *vs = ks + TERMS * COLS * row_bytes;
 	const int q0 = p.tile * ROWS, q1 = q0 + ROWS < t ? q0 + ROWS : t, row = q0 + warp() * MT * 16;
 	const Tiles tiles = key_tiles(mask, q0, q1, COLS);
-	tile_load<KP, TERMS, ROWS, WARPS * 32, true>(qs, q, stride * group, q0, tp);
-	tile_load<KP, TERMS, COLS, WARPS * 32, false>(ks, k, stride, tile_number(tiles, 0) * COLS, tp);
+	tile_load<KP, TERMS, ROWS, WARPS * 32, true>(qs, q, stride * group, query0 + q0, query0 + tp);
+	tile_load<KP, TERMS, COLS, WARPS * 32, false>(ks, k, stride, key0 + tile_number(tiles, 0) * COLS, 0);
 	copy_commit();
 	float acc[MT][KP / 8][4];
 	tile_clear(acc);
@@ -128,12 +145,12 @@ DEVICE void attention(float *out, float *lse, const uint16_t *q, const uint16_t 
 		float s[MT][COLS / 8][4];
 		copy_wait<0>();
 		__syncthreads();
-		tile_load<KP, TERMS, COLS, WARPS * 32, false>(vs, v, stride, j0, tp);
+		tile_load<KP, TERMS, COLS, WARPS * 32, false>(vs, v, stride, key0 + j0, 0);
 		copy_commit();
 		if (seen) tile_dots<KP, TERMS, MT, COLS / 8, ROWS, COLS>(s, qs + warp() * MT * 16 * row_bytes, ks);
 		copy_wait<0>();
 		__syncthreads();
-		if (n + 1 < tiles.count) tile_load<KP, TERMS, COLS, WARPS * 32, false>(ks, k, stride, tile_number(tiles, n + 1) * COLS, tp);
+		if (n + 1 < tiles.count) tile_load<KP, TERMS, COLS, WARPS * 32, false>(ks, k, stride, key0 + tile_number(tiles, n + 1) * COLS, 0);
 		copy_commit();
 		if (seen) {
 			if (!mask_shows(mask, row, row + 16 * MT, j0, j0 + COLS)) hide(s, mask, row, j0);
@@ -143,14 +160,8 @@ DEVICE void attention(float *out, float *lse, const uint16_t *q, const uint16_t 
 			tile_sum<KP, TERMS, MT, COLS / 16, KP / 8, COLS>(acc, w, vs);
 		}
 	}
-	float factor[MT][2];
-	UNROLL for (int m = 0; m < MT; m++) UNROLL for (int r = 0; r < 2; r++) {
-		const float total = quad_sum(run.total[m][r]);
-		const int i = row + m * 16 + r * 8 + lane() / 4;
-		factor[m][r] = 1 / total;
-		if (lse && i < t && lane() % 4 == 0) lse[((long long)seq * H + head * group + p.query) * t + i] = run.top[m][r] * 0.69314718f + logf(total);
-	}
-	store_rows(out + (long long)seq * t * H * dim + (head * group + p.query) * dim, (long long)H * dim, acc, factor, row, t, dim);
+	const int query = head * group + p.query;
+	finish(out + (long long)seq * t * H * dim + query * dim, (long long)H * dim, lse ? lse + ((long long)seq * H + query) * t : nullptr, acc, run, row, t, dim);
 }
 
 // ATTENTION defines the kernel of a width of rows and a number of planes.

@@ -20,14 +20,15 @@ struct AttnBack {
 
 // passing_load starts copies of the rows from c0 on of two matrices, and where the columns of scores are queries of what is known of them.
 template <int KP, int TERMS, int COLS, int THREADS, bool KEYS>
-DEVICE void passing_load(char *at, const AttnBack &a, long long head, int c0) {
+DEVICE void passing_load(char *at, const AttnBack &a, int head, int c0) {
 	const int bytes = TERMS * COLS * KP * 2;
-	const long long from = head * a.tp * KP, stride = (long long)a.tp * KP * a.seqs * a.heads * (KEYS ? a.group : 1);
-	tile_load<KP, TERMS, COLS, THREADS, false>(at, (KEYS ? a.q : a.k) + from, stride, c0, 0);
-	tile_load<KP, TERMS, COLS, THREADS, false>(at + bytes, (KEYS ? a.dout : a.v) + from, stride, c0, 0);
+	const int row = head * a.tp + c0; // of planes
+	const long long stride = (long long)a.tp * KP * a.seqs * a.heads * (KEYS ? a.group : 1);
+	tile_load<KP, TERMS, COLS, THREADS, false>(at, KEYS ? a.q : a.k, stride, row, 0);
+	tile_load<KP, TERMS, COLS, THREADS, false>(at + bytes, KEYS ? a.dout : a.v, stride, row, 0);
 	if (KEYS) {
 		const int n = threadIdx.x % (COLS / 2), p = n % (COLS / 4);
-		if (threadIdx.x < COLS / 2) copy16_async(at + 2 * bytes + n * 16, (n < COLS / 4 ? a.lse : a.delta) + head * a.tp + c0 + p * 4, 16);
+		if (threadIdx.x < COLS / 2) copy16_async(at + 2 * bytes + n * 16, (n < COLS / 4 ? a.lse : a.delta) + row + p * 4, 16);
 	}
 }
 
@@ -66,24 +67,55 @@ struct Gradient {
 	float first[MT][DB][4], second[KEYS ? MT : 1][KEYS ? DB : 1][4];
 };
 
+// hides and shows are mask_hides and mask_shows of rows and columns, whichever are queries.
+template <bool KEYS>
+DEVICE bool hides(Mask m, int r0, int r1, int c0, int c1) {
+	return KEYS ? mask_hides(m, c0, c1, r0, r1) : mask_hides(m, r0, r1, c0, c1);
+}
+template <bool KEYS>
+DEVICE bool shows(Mask m, int r0, int r1, int c0, int c1) {
+	return KEYS ? mask_shows(m, c0, c1, r0, r1) : mask_shows(m, r0, r1, c0, c1);
+}
+
+// attnback_tile adds what a passing tile gives to the sums of the rows of a warp.
+template <int KP, int TERMS, int MT, int ROWS, int COLS, int SPLIT, bool KEYS>
+DEVICE void attnback_tile(Gradient<MT, KP / SPLIT / 8, KEYS> &sum, const char *held1, const char *held2, const char *pass1, const float (&lse)[MT][2],
+                          const float (&delta)[MT][2], float scale, Mask mask, int row, int col) {
+	const int bytes = TERMS * COLS * KP * 2, part = warp() % SPLIT * (KP / SPLIT * 2), DB = KP / SPLIT / 8;
+	const char *pass2 = pass1 + bytes;
+	float x[MT][COLS / 8][4], y[MT][COLS / 8][4];
+	uint32_t w[TERMS][MT][COLS / 16][4];
+	tile_dots<KP, TERMS, MT, COLS / 8, ROWS, COLS>(x, held1, pass1);
+	tile_dots<KP, TERMS, MT, COLS / 8, ROWS, COLS>(y, held2, pass2);
+	slopes<MT, COLS, KEYS>(x, y, (const float *)(pass2 + bytes), lse, delta, scale);
+	if (!shows<KEYS>(mask, row, row + 16 * MT, col, col + COLS)) hide_slopes<MT, COLS / 8, KEYS>(x, y, mask, row, col);
+	if constexpr (KEYS) {
+		tile_weights(w, x);
+		tile_sum<KP, TERMS, MT, COLS / 16, DB, COLS>(sum.second, w, pass2 + part);
+	}
+	tile_weights(w, y);
+	tile_sum<KP, TERMS, MT, COLS / 16, DB, COLS>(sum.first, w, pass1 + part);
+}
+
 // attnback computes the sums of one block. It needs 4*TERMS*KP*(rows+STAGES*COLS) + STAGES*8*COLS bytes of shared memory.
 template <int KP, int TERMS, int MT, int WARPS, int SPLIT, int COLS, int STAGES, bool KEYS>
 DEVICE void attnback(Gradient<MT, KP / SPLIT / 8, KEYS> &sum, const AttnBack &a, Mask mask, int unit, int query, int row0) {
-	const int ROWS = 16 * MT * WARPS / SPLIT, THREADS = 32 * WARPS, DB = KP / SPLIT / 8, row_bytes = 2 * KP;
+	const int ROWS = 16 * MT * WARPS / SPLIT, THREADS = 32 * WARPS, row_bytes = 2 * KP;
 	const int held = TERMS * ROWS * row_bytes, passing = 2 * TERMS * COLS * row_bytes + 8 * COLS, mine = warp() / SPLIT * MT * 16;
-	const long long plane = (long long)a.tp * KP, stride = plane * a.seqs * a.heads;
+	const long long stride = (long long)a.tp * KP * a.seqs * a.heads * (KEYS ? 1 : a.group);
 	const int row = row0 + mine, end = row0 + ROWS < a.t ? row0 + ROWS : a.t;
 	const Tiles tiles = KEYS ? query_tiles(mask, row0, end, a.t, COLS) : key_tiles(mask, row0, end, COLS);
 	const int count = KEYS ? tiles.count * a.group : tiles.count;
 	const int head = unit * a.group + query;
 	char *a1 = dynamic_shared(), *a2 = a1 + held, *passes = a2 + held;
-	tile_load<KP, TERMS, ROWS, THREADS, true>(a1, KEYS ? a.k + unit * plane : a.q + head * plane, stride * (KEYS ? 1 : a.group), row0, a.tp);
-	tile_load<KP, TERMS, ROWS, THREADS, true>(a2, KEYS ? a.v + unit * plane : a.dout + head * plane, stride * (KEYS ? 1 : a.group), row0, a.tp);
+	const int held0 = (KEYS ? unit : head) * a.tp; // row of planes
+	tile_load<KP, TERMS, ROWS, THREADS, true>(a1, KEYS ? a.k : a.q, stride, held0 + row0, held0 + a.tp);
+	tile_load<KP, TERMS, ROWS, THREADS, true>(a2, KEYS ? a.v : a.dout, stride, held0 + row0, held0 + a.tp);
 	float top[MT][2], mean[MT][2];
 	UNROLL for (int m = 0; m < MT; m++) UNROLL for (int r = 0; r < 2; r++) {
 		const int i = row + m * 16 + r * 8 + lane() / 4;
-		top[m][r] = KEYS || i >= a.t ? INFINITY : a.lse[(long long)head * a.tp + i];
-		mean[m][r] = KEYS || i >= a.t ? 0 : a.delta[(long long)head * a.tp + i];
+		top[m][r] = KEYS || i >= a.t ? INFINITY : a.lse[head * a.tp + i];
+		mean[m][r] = KEYS || i >= a.t ? 0 : a.delta[head * a.tp + i];
 	}
 	tile_clear(sum.first);
 	tile_clear(sum.second);
@@ -99,22 +131,9 @@ DEVICE void attnback(Gradient<MT, KP / SPLIT / 8, KEYS> &sum, const AttnBack &a,
 		if (STAGES > 1 && n + 1 < count)
 			passing_load<KP, TERMS, COLS, THREADS, KEYS>(passes + (n + 1) % 2 * passing, a, from, tile_number(tiles, KEYS ? at : n + 1) * COLS);
 		copy_commit();
-		const int q0 = KEYS ? col : row, q1 = q0 + (KEYS ? COLS : 16 * MT), k0 = KEYS ? row : col, k1 = k0 + (KEYS ? 16 * MT : COLS);
-		if (row < a.t && !mask_hides(mask, q0, q1, k0, k1)) {
-			const char *c1 = pass, *c2 = pass + TERMS * COLS * row_bytes;
-			const int part = warp() % SPLIT * (KP / SPLIT * 2);
-			float x[MT][COLS / 8][4], y[MT][COLS / 8][4];
-			uint32_t w[TERMS][MT][COLS / 16][4];
-			tile_dots<KP, TERMS, MT, COLS / 8, ROWS, COLS>(x, a1 + mine * row_bytes, c1);
-			tile_dots<KP, TERMS, MT, COLS / 8, ROWS, COLS>(y, a2 + mine * row_bytes, c2);
-			slopes<MT, COLS, KEYS>(x, y, (const float *)(pass + 2 * TERMS * COLS * row_bytes), top, mean, a.scale);
-			if (!mask_shows(mask, q0, q1, k0, k1)) hide_slopes<MT, COLS / 8, KEYS>(x, y, mask, row, col);
-			if constexpr (KEYS) {
-				tile_weights(w, x);
-				tile_sum<KP, TERMS, MT, COLS / 16, DB, COLS>(sum.second, w, c2 + part);
-			}
-			tile_weights(w, y);
-			tile_sum<KP, TERMS, MT, COLS / 16, DB, COLS>(sum.first, w, c1 + part);
+		if (row < a.t && !hides<KEYS>(mask, row, row + 16 * MT, col, col + COLS)) {
+			const char *held1 = a1 + mine * row_bytes;
+			attnback_tile<KP, TERMS, MT, ROWS, COLS, SPLIT, KEYS>(sum, held1, held1 + held, pass, top, mean, a.scale, mask, row, col);
 		}
 		if (STAGES == 1) {
 			__syncthreads();

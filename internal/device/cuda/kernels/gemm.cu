@@ -1,5 +1,6 @@
 // Matrix products on tensor cores where no library is: c[m,n] = a[m,k]·b[n,k]ᵀ + beta*c from planes of bfloat16. One plane is the nearest
-// bfloat16; three are the value to 24 bits, x = x0+x1+x2, and the products of planes i and j with i+j < 3 give what f32 gives.
+// bfloat16; three are the value to 24 bits, x = x0+x1+x2, and the products of planes i and j with i+j < 3 give what f32 gives. A value that is not
+// finite makes its row or column of c so.
 #include "common.cuh"
 
 const int TILE = 128, STEP = 32;           // of rows and columns of c for a block, and of k that is in shared memory

@@ -18,14 +18,16 @@ DEVICE int tile_piece(int row, int piece) {
 // With CHECK rows from rows on become zeros; without it the matrix has them all.
 template <int KP, int TERMS, int ROWS, int THREADS, bool CHECK>
 DEVICE void tile_load(char *tile, const uint16_t *planes, long long stride, int row, int rows) {
-	const unsigned pieces = KP / 8;
+	const int pieces = KP / 8, step = THREADS / pieces; // rows that the block copies at once
+	static_assert(THREADS % pieces == 0, "a thread copies the same piece of several rows");
+	const int first = threadIdx.x / pieces, piece = threadIdx.x % pieces;
 	UNROLL for (int t = 0; t < TERMS; t++) {
 		const uint16_t *from = planes + t * stride + (long long)row * KP + threadIdx.x * 8;
-		UNROLL for (unsigned i = 0; i < (ROWS * pieces + THREADS - 1) / THREADS; i++) {
-			const unsigned n = i * THREADS + threadIdx.x, r = n / pieces;
-			if (ROWS * pieces % THREADS == 0 || n < ROWS * pieces) {
-				const bool there = !CHECK || row + (int)r < rows;
-				copy16_async(tile + t * (ROWS * KP * 2) + tile_piece<KP>(r, n % pieces), there ? from + i * (THREADS * 8) : planes, there ? 16 : 0);
+		UNROLL for (int i = 0; i < (ROWS + step - 1) / step; i++) {
+			const int r = first + i * step;
+			if (ROWS % step == 0 || r < ROWS) {
+				const bool there = !CHECK || row + r < rows;
+				copy16_async(tile + t * (ROWS * KP * 2) + tile_piece<KP>(r, piece), there ? from + i * (THREADS * 8) : planes, there ? 16 : 0);
 			}
 		}
 	}

@@ -208,8 +208,9 @@ CUresult cuLaunchKernel(CUfunction handle, unsigned gx, unsigned gy, unsigned gz
 			                      if (code) return code;
 			                      std::vector<void *> arguments;
 			                      for (auto &b : *boxes) arguments.push_back(&b);
-			                      Launch l{k, arguments.data(), grid, block, (int)shared, schedule_setting(), anchor};
-			                      run_launch(l, (int)number_setting("MODELPRESS_EMU_THREADS", 2));
+			                      static uint64_t serial = 0;
+			                      Launch l{k, arguments.data(), grid, block, (int)shared, schedule_setting(), anchor, ++serial};
+			                      run_launch(l, races_wanted() ? 1 : (int)number_setting("MODELPRESS_EMU_THREADS", 2));
 			                      return 0;
 		                      },
 		                      {}});

@@ -11,6 +11,7 @@ void copy16(void *shared, const void *global, int bytes) {
 	if (bytes != 0 && bytes != 16) fail("copy16_async of %d bytes", bytes);
 	if (!machine->is_shared(shared, 16)) fail("copy16_async to %p, which is not in shared memory", shared);
 	Thread &t = machine->thread();
+	note_access(shared, 16, true);
 	memset(shared, 0xff, 16);
 	t.copies.push_back(Copy{shared, global, bytes, t.group});
 }
@@ -25,7 +26,9 @@ void copy_finish(int n) {
 			t.copies[kept++] = c;
 			continue;
 		}
+		note_access(c.shared, 16, true);
 		if (c.bytes) {
+			note_access(c.global, 16, false);
 			memcpy(c.shared, c.global, 16);
 		} else {
 			memset(c.shared, 0, 16);

@@ -25,6 +25,8 @@ public:
 	// prepare makes f begin with entry on stack i at the next switch to it. entry must not return.
 	void prepare(Fiber &f, int i, void (*entry)());
 
+	bool has(const void *p) const { return p >= memory && p < memory + bytes; }
+
 private:
 	char *memory;
 	size_t bytes;

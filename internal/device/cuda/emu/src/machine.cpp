@@ -6,6 +6,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "warp.h"
+
 namespace emu {
 
 __thread Here *here __attribute__((tls_model("initial-exec")));
@@ -43,6 +45,7 @@ void Machine::run(const Launch &launch, Dim index) {
 	ended = arrived = votes = 0;
 	random = Random(launch.schedule.seed ^ (index.x + 0x10001ull * index.y + 0x100000001ull * index.z));
 	prepare_shared();
+	race.begin(launch.serial);
 	ready.clear();
 	for (auto &w : warps) w.waiting = 0;
 	for (int i = 0; i < size; i++) {
@@ -129,6 +132,7 @@ int Machine::barrier(int line, int vote) {
 		}
 		result = votes;
 		arrived = votes = 0;
+		race.barrier();
 	}
 	leave();
 	return result;
@@ -156,6 +160,7 @@ void Machine::collective(const char *name, int line, unsigned mask, Operation op
 				     o.line, o.mask);
 		}
 		operation(w.arguments, mask);
+		if (operation == sync_lanes && mask == there) race.sync(t.number / 32);
 		w.waiting &= ~mask;
 		for (unsigned rest = mask; rest; rest &= rest - 1) {
 			int i = first + __builtin_ctz(rest);
@@ -226,8 +231,23 @@ void Machine::check_shared() {
 }
 
 bool Machine::is_shared(const void *p, size_t n) const {
+	bool fixed;
+	return shared_offset(p, n, fixed) >= 0;
+}
+
+long Machine::shared_offset(const void *p, size_t n, bool &fixed) const {
 	const char *c = static_cast<const char *>(p);
-	return (c >= block.dynamic && c + n <= block.dynamic + current->shared) || (c >= statics && c + n <= statics + statics_size);
+	fixed = c >= statics && c + n <= statics + statics_size;
+	if (fixed) return c - statics;
+	return c >= block.dynamic && c + n <= block.dynamic + current->shared ? c - block.dynamic : -1;
+}
+
+const char *Machine::describe_shared(const void *p, char *text, size_t size) const {
+	bool fixed;
+	long at = shared_offset(p, 1, fixed);
+	if (at < 0) return nullptr;
+	snprintf(text, size, fixed ? "variables in shared memory" : "byte %ld of dynamic shared memory", at);
+	return text;
 }
 
 long Machine::behind_shared(const void *p) const {

@@ -4,6 +4,7 @@
 
 #include "fiber.h"
 #include "here.h"
+#include "races.h"
 #include "schedule.h"
 
 namespace emu {
@@ -18,6 +19,7 @@ struct Launch {
 	int shared; // bytes of dynamic shared memory
 	Schedule schedule;
 	char *(*anchor)(); // thread-local memory of the kernel's library
+	uint64_t serial;   // of the launch
 };
 
 // What a thread is at.
@@ -33,7 +35,7 @@ struct Copy {
 struct Thread : Here {
 	Fiber fiber;
 	At at;
-	int stack; // -1 before it begins
+	int stack;        // -1 before it begins
 	int line;         // of the barrier or collective
 	const char *name; // of the collective
 	unsigned mask;
@@ -64,6 +66,12 @@ public:
 	bool is_shared(const void *p, size_t n) const;
 	// behind_shared returns how far an address just behind dynamic shared memory is from its start, else -1.
 	long behind_shared(const void *p) const;
+	// shared_offset returns where n bytes are in the dynamic shared memory of the block, or in its fixed one; -1 if in neither.
+	long shared_offset(const void *p, size_t n, bool &fixed) const;
+	// describe_shared says so in words, and returns null if in neither.
+	const char *describe_shared(const void *p, char *text, size_t size) const;
+	bool on_stack(const void *p) const { return stacks.has(p); }
+	Races *races() { return &race; }
 	[[noreturn]] void stuck();
 
 private:
@@ -84,7 +92,8 @@ private:
 	const Launch *current = nullptr;
 	Block block;
 	Random random{0};
-	char *dynamic_end;      // a page that may not be touched
+	Races race;
+	char *dynamic_end;       // a page that may not be touched
 	char *statics = nullptr; // variables in shared memory of the library that the kernel is in
 	size_t statics_size = 0;
 	char *(*anchor)() = nullptr;

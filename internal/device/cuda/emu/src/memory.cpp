@@ -21,6 +21,8 @@ struct Allocation {
 	size_t bytes;
 	char *map; // pages, with one more on either side
 	size_t map_bytes;
+	char *shadow = nullptr;
+	size_t shadow_bytes = 0;
 };
 
 struct Table {
@@ -101,7 +103,7 @@ void *allocate(size_t bytes) {
 		return nullptr;
 	}
 	char *p = map + map_bytes - charged;
-	table().device[(uintptr_t)p] = Allocation{bytes, map, map_bytes};
+	table().device[(uintptr_t)p] = Allocation{bytes, map, map_bytes, nullptr, 0};
 	table().used += charged;
 	return p;
 }
@@ -111,6 +113,7 @@ bool release(void *p) {
 	if (i == table().device.end()) return false;
 	check(i->first, i->second);
 	bury(i->second.map - page, i->second.map_bytes + 2 * page);
+	if (i->second.shadow) munmap(i->second.shadow, i->second.shadow_bytes);
 	table().used -= up(i->second.bytes, alignment);
 	table().device.erase(i);
 	return true;
@@ -131,6 +134,22 @@ bool in_device(const void *p, size_t n, void **start, size_t *bytes) {
 	return true;
 }
 
+void *shadow(const void *p, size_t n, size_t size) {
+	auto i = table().device.upper_bound((uintptr_t)p);
+	if (i == table().device.begin()) return nullptr;
+	--i;
+	Allocation &a = i->second;
+	uintptr_t offset = (uintptr_t)p - i->first;
+	if (offset > a.bytes || n > a.bytes - offset) return nullptr;
+	if (!a.shadow) {
+		a.shadow_bytes = a.bytes * size;
+		void *m = mmap(nullptr, a.shadow_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		if (m == MAP_FAILED) fail("no memory to find races in %zu bytes", a.bytes);
+		a.shadow = static_cast<char *>(m);
+	}
+	return a.shadow + offset * size;
+}
+
 const char *describe(const void *p, char *text, size_t size) {
 	snprintf(text, size, "address %p", p);
 	for (auto &f : table().freed)
@@ -149,7 +168,10 @@ const char *describe(const void *p, char *text, size_t size) {
 		--i;
 		behind = (long)((uintptr_t)p - i->first - i->second.bytes);
 		bytes = i->second.bytes;
-		if (behind < 0) snprintf(text, size, "address %p, byte %ld of an allocation of %zu", p, behind + (long)bytes, bytes);
+		if (behind < 0) {
+			snprintf(text, size, "address %p, byte %ld of an allocation of %zu", p, behind + (long)bytes, bytes);
+			return text;
+		}
 	}
 	const long near = 64 << 20;
 	if (behind >= 0 && behind < near && (before < 0 || behind <= before)) {

@@ -18,6 +18,8 @@ size_t free_memory();
 
 // in_device reports whether n bytes at p lie within one allocation of the device; its bounds are left where they are asked for.
 EMU_API bool in_device(const void *p, size_t n, void **start = nullptr, size_t *bytes = nullptr);
+// shadow returns what the emulation keeps beside n bytes of one allocation, size bytes for each, zero at first; null for other memory.
+void *shadow(const void *p, size_t n, size_t size);
 // describe says where an address lies.
 const char *describe(const void *p, char *text, size_t size);
 

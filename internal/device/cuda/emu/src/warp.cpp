@@ -36,6 +36,7 @@ void sync_lanes(void *const *, unsigned) {}
 void check_row(const void *row) {
 	if ((uintptr_t)row % 16) fail("address %p of a row of ldmatrix is not aligned to 16 bytes", row);
 	if (!machine->is_shared(row, 16)) fail("address %p of a row of ldmatrix is not in shared memory", row);
+	note_access(row, 16, false);
 }
 
 // The words of matrix i's row r stand at the address that lane 8i+r gave; lane l gets word l%4 of row l/4 (PTX ISA, ldmatrix).
