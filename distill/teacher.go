@@ -62,7 +62,9 @@ func (t *teacher) run(ctx context.Context, ids [][]int32) error {
 	}
 	opt := nn.RunOptions{States: t.states, Together: Together}
 	if len(t.Hidden) > 0 {
-		opt.Output, opt.At = t.output, func(l int) bool { return slices.ContainsFunc(t.Hidden, func(h HiddenTerm) bool { return h.Teacher == l }) }
+		opt.Output, opt.At = t.output, func(l int) bool {
+			return slices.ContainsFunc(t.Hidden, func(h HiddenTerm) bool { return h.Teacher == l })
+		}
 	}
 	if len(t.Relations) > 0 {
 		opt.Pass = t.pass
