@@ -52,7 +52,7 @@ func cacheTopK(ctx context.Context, out *TopKWriter, teacher *nn.Model, w calib.
 	v := teacher.Arch.V
 	final := func(i int, x device.Buf) error {
 		return teacher.HeadLogitsBuf(x, len(w.IDs[i]), headRows(v), func(_ int, l *nn.Logits) error {
-			if err := top.Select(l.Floats(), l.Rows, v, opt.K, opt.Temperature, teacher.Dev.For); err != nil {
+			if err := top.SelectLogits(l, v, opt.K, opt.Temperature, teacher.Dev); err != nil {
 				return err
 			}
 			return out.Write(&top)

@@ -9,6 +9,17 @@ func (r rows) columnSums() []float64 {
 	return st.ColumnSums
 }
 
+// blocks returns Σ A over blocks of so many queries by as many keys, [H, N, N], where the device reads attention, else nil.
+func (r rows) blocks(width int) []float64 {
+	if r.reader() == nil {
+		return nil
+	}
+	n := device.AttnBands(r.Shape.T, width)
+	st := device.AttnStats{Width: width, Blocks: make([]float64, r.Shape.H*n*n)}
+	r.Dev.AttnStatistics(&st, r.DevQ, r.DevK, nil, nil, nil, r.DevLSE, r.Shape, r.Masks)
+	return st.Blocks
+}
+
 // even returns the importance of each key where every query attends evenly to the keys that it sees.
 func (r rows) even() []float64 {
 	t := r.Shape.T

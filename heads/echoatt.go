@@ -2,12 +2,14 @@ package heads
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 
 	"modelpress/calib"
 	"modelpress/formats/manifest"
 	"modelpress/internal/arch"
+	"modelpress/internal/device"
 	"modelpress/internal/nn"
 	"modelpress/internal/num"
 )
@@ -43,7 +45,8 @@ type EchoAtt struct {
 }
 
 // FindEchoAtt compares the attention of neighbouring layers some rows at a time. Memory beyond the forward pass is what a
-// layer's attention is made from, 4·T·(H+G)·K bytes for each window, and 256·T bytes a thread.
+// layer's attention is made from, 4·T·(H+G)·K bytes for each window, and 256·T bytes a thread; where the device reads attention, as many
+// bytes for one window there, and its log-sum-exp.
 func FindEchoAtt(ctx context.Context, m *nn.Model, w calib.Windows, opt EchoAttOptions) (*EchoAtt, error) {
 	if err := opt.fill(); err != nil {
 		return nil, err
@@ -52,15 +55,17 @@ func FindEchoAtt(ctx context.Context, m *nn.Model, w calib.Windows, opt EchoAttO
 		return nil, fmt.Errorf("heads: no windows")
 	}
 	before := make([]rows, len(w.IDs)) // the latest layer with attention
+	var failed error
 	e := &EchoAtt{Similarity: make([]float64, len(m.Arch.Layers)), Windows: len(w.IDs)}
 	tap := func(layer, window int, r rows) {
-		r.Read(nn.Queries | nn.Keys)
-		if b := before[window]; b.AttnState != nil && b.Shape.H == r.Shape.H {
-			e.Similarity[layer] += alike(r, b) / float64(len(w.IDs))
+		if b := before[window]; b.AttnState != nil && b.Shape.H == r.Shape.H && failed == nil {
+			var v float64
+			v, failed = r.like(b)
+			e.Similarity[layer] += v / float64(len(w.IDs))
 		}
 		before[window] = r.kept(before[window])
 	}
-	if err := opt.observe(ctx, m, w.IDs, tap, nil); err != nil {
+	if err := errors.Join(opt.observe(ctx, m, w.IDs, tap, nil), failed); err != nil {
 		return nil, err
 	}
 	e.Runs = alikeRuns(m.Arch, e.Similarity, opt)
@@ -73,9 +78,35 @@ func (r rows) kept(old rows) rows {
 	if old.AttnState != nil {
 		a = *old.AttnState
 	}
-	a.Shape = r.Shape
+	a.Shape, a.Dev, a.Masks = r.Shape, r.Dev, append([]device.Mask(nil), r.Masks...)
+	r.Read(nn.Queries | nn.Keys)
 	a.Q, a.K = append(a.Q[:0], r.Q...), append(a.K[:0], r.K...)
+	if r.reader() != nil {
+		r.Read(nn.LSE)
+		a.LSE = append(a.LSE[:0], r.LSE...)
+	}
 	return rows{AttnState: &a, window: r.window}
+}
+
+// like is the mean over heads of the cosine of the attention of a layer and of one that was kept.
+func (r rows) like(b rows) (float64, error) {
+	d := r.reader()
+	if d == nil {
+		r.Read(nn.Queries | nn.Keys)
+		return alike(r, b), nil
+	}
+	q, k, _, _, lse, err := b.onDevice(nn.Queries | nn.Keys | nn.LSE)
+	if err != nil {
+		return 0, err
+	}
+	defer freeAll(q, k, lse)
+	sums, mean := make([][3]float64, r.Shape.H), 0.0
+	d.AttnLikeness(sums, device.AttnInput{Q: r.DevQ, K: r.DevK, LSE: r.DevLSE, Shape: r.Shape, Masks: r.Masks},
+		device.AttnInput{Q: q, K: k, LSE: lse, Shape: b.Shape, Masks: b.Masks})
+	for _, s := range sums {
+		mean += s[0] / math.Sqrt(s[1]*s[2])
+	}
+	return mean / float64(len(sums)), nil
 }
 
 // alikeRows is the number of queries that are compared at a time: enough for products of matrices instead of vectors.

@@ -108,6 +108,11 @@ func (s *channelShares) tap(layer, _ int, r rows) {
 			}
 		})
 	}
+	if r.reader() != nil {
+		r.Dev.ColumnDots(s.q[layer], r.DevQ, r.DevQ, r.Shape.T, r.Shape.H*r.Shape.K)
+		r.Dev.ColumnDots(s.k[layer], r.DevK, r.DevK, r.Shape.T, r.Shape.G*r.Shape.K)
+		return
+	}
 	r.Read(nn.Queries | nn.Keys)
 	add(s.q[layer], r.Q)
 	add(s.k[layer], r.K)

@@ -14,7 +14,8 @@ type channelError struct {
 	windows int
 	diff    [][]float64 // [layer][KV head], sums of squares over the windows so far
 	full    [][]float64
-	held    []rows // with Refine, the windows of the layer so far
+	held    []rows            // with Refine, the windows of the layer so far, on the host
+	there   device.AttnReader // the device where it reads attention, else nil
 	lost    [][]float64
 	err     error
 }
@@ -28,7 +29,8 @@ func (e *channelError) tap(layer, window int, r rows) {
 	if e.err != nil {
 		return
 	}
-	diff, full, err := maskedError(r, e.k.Keep[layer], r.DevK, r.DevV)
+	e.there = r.reader()
+	diff, full, err := e.masked(r, e.k.Keep[layer], r.DevQ, r.DevK, r.DevV, r.DevOut)
 	if err != nil {
 		e.err = err
 		return
@@ -62,6 +64,14 @@ func (r rows) whole() rows {
 		a.Masks = nil
 	}
 	return rows{AttnState: a, window: r.window}
+}
+
+// masked is maskedError or maskedThere.
+func (e *channelError) masked(r rows, keep [][]bool, q, k, v, out device.Buf) (diff, full []float64, err error) {
+	if e.there != nil {
+		return maskedThere(e.there, r, keep, q, k, v, out)
+	}
+	return maskedError(r, keep, k, v)
 }
 
 // maskedError runs attention with the queries' channels under masks and returns the squared difference of the outputs and the
@@ -173,20 +183,16 @@ func flip(keep []bool, unit []int) {
 func (e *channelError) again(keep [][]bool) ([]float64, error) {
 	total := make([]float64, len(keep))
 	for _, r := range e.held {
-		k, err := r.Dev.Alloc(device.F32, len(r.K))
+		parts := nn.Keys | nn.Values
+		if e.there != nil {
+			parts = nn.AllHeads | nn.Outputs
+		}
+		q, k, v, out, _, err := r.onDevice(parts)
 		if err != nil {
 			return nil, err
 		}
-		v, err := r.Dev.Alloc(device.F32, len(r.V))
-		if err != nil {
-			k.Free()
-			return nil, err
-		}
-		r.Dev.Upload(k, 0, r.K)
-		r.Dev.Upload(v, 0, r.V)
-		diff, _, err := maskedError(r, keep, k, v)
-		k.Free()
-		v.Free()
+		diff, _, err := e.masked(r, keep, q, k, v, out)
+		freeAll(q, k, v, out)
 		if err != nil {
 			return nil, err
 		}

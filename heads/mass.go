@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"modelpress/calib"
+	"modelpress/internal/device"
 	"modelpress/internal/nn"
 )
 
@@ -34,6 +35,12 @@ func AttentionMass(ctx context.Context, m *nn.Model, prompts []calib.Prompt, opt
 		t[i] = newTable(layers, len(prompts))
 	}
 	tap := func(layer, prompt int, r rows) {
+		if d := r.reader(); d != nil {
+			for i, v := range massesOf(d, r, prompts[prompt]) {
+				t[i%4].v[prompt][layer][i/4] = v
+			}
+			return
+		}
 		r.Read(nn.Queries | nn.Keys | nn.LSE)
 		r.Dev.For(r.Shape.H, func(h int) {
 			t[0].v[prompt][layer][h], t[1].v[prompt][layer][h] = answerMass(r, prompts[prompt], h)
@@ -62,6 +69,38 @@ func answerMass(r rows, p calib.Prompt, h int) (source, needle float64) {
 	}
 	steps := float64(len(p.Answer))
 	return source / steps, needle / steps
+}
+
+// massesOf is answerMass and positionMass for all heads, [H, 4], where the device reads attention.
+func massesOf(d device.AttnReader, r rows, p calib.Prompt) []float64 {
+	var list [4][]device.AttnSpan
+	for j := range p.Answer {
+		i := len(p.IDs) - 1 + j
+		if at := p.NeedleLo + j; at < p.NeedleHi {
+			list[0] = append(list[0], span(i, at, at+1))
+		}
+		list[1] = append(list[1], span(i, p.NeedleLo, p.NeedleHi))
+	}
+	for i := sinkFrom; i < r.Shape.T; i++ {
+		list[2] = append(list[2], span(i, 0, 1))
+		list[3] = append(list[3], span(i, max(0, i-localSpan+1), i+1))
+	}
+	var all []device.AttnSpan
+	var ends []int
+	for _, l := range list {
+		all = append(all, l...)
+		ends = append(ends, len(all))
+	}
+	mass, steps := r.masses(d, all, ends...), float64(len(p.Answer))
+	for i := range mass {
+		switch n := len(list[2]); {
+		case i%4 < 2:
+			mass[i] /= steps
+		case n > 0:
+			mass[i] /= float64(n)
+		}
+	}
+	return mass
 }
 
 // positionMass returns the mean over rows of the attention to position 0 and to the last positions.

@@ -2,12 +2,14 @@ package heads
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"sort"
 
 	"modelpress/calib"
 	"modelpress/formats/manifest"
+	"modelpress/internal/device"
 	"modelpress/internal/nn"
 	"modelpress/internal/num"
 )
@@ -58,12 +60,17 @@ func MInference(ctx context.Context, m *nn.Model, w calib.Windows, p *manifest.P
 		return nil, fmt.Errorf("heads: no window is longer than %d sinks and %d recent tokens, and %d", opt.Sink, opt.Recent, opt.From)
 	}
 	s := newPatternSearch(m, windows)
+	var failed error
 	tap := func(layer, window int, r rows) {
-		if r.window > 0 {
+		if r.window > 0 || failed != nil {
+			return
+		}
+		sample := sampleRows(r.Shape.T, opt.Block, opt.SampleBlocks, opt.From)
+		if d := r.reader(); d != nil {
+			failed = opt.tapThere(d, s, layer, window, r, sample)
 			return
 		}
 		r.Read(nn.AllHeads | nn.Outputs | nn.LSE)
-		sample := sampleRows(r.Shape.T, opt.Block, opt.SampleBlocks, opt.From)
 		r.Dev.For(r.Shape.H, func(h int) {
 			head := r.head(h)
 			ranked := nn.RankVerticalSlash(nn.Estimate(head, 0, head.T, opt.LastQ))
@@ -75,7 +82,7 @@ func MInference(ctx context.Context, m *nn.Model, w calib.Windows, p *manifest.P
 			}
 		})
 	}
-	if err := opt.observe(ctx, m, windows, tap, nil); err != nil {
+	if err := errors.Join(opt.observe(ctx, m, windows, tap, nil), failed); err != nil {
 		return nil, err
 	}
 	out := s.choose("minference")
@@ -84,6 +91,23 @@ func MInference(ctx context.Context, m *nn.Model, w calib.Windows, p *manifest.P
 	}
 	p.Evidence = append(p.Evidence, evidencePer(out.Error, 0, w.Digest))
 	return out, nil
+}
+
+// tapThere measures the candidates of all heads of a layer, where the device reads attention: one candidate after the other.
+func (o *MInferenceOptions) tapThere(d device.AttnReader, s *patternSearch, layer, window int, r rows, sample []int) error {
+	columns, diagonals := r.estimates(d, o.LastQ)
+	r.Read(nn.Queries | nn.Keys)
+	patterns := make([][]nn.Pattern, r.Shape.H)
+	r.Dev.For(r.Shape.H, func(h int) {
+		head, ranked := r.head(h), nn.RankVerticalSlash(columns[h], diagonals[h])
+		if window == 0 {
+			s.candidates[layer][h] = o.candidates(head.T, ranked)
+		}
+		for _, c := range s.candidates[layer][h] {
+			patterns[h] = append(patterns[h], o.pattern(c, head, ranked))
+		}
+	})
+	return s.lossesThere(d, layer, window, r, sample, patterns)
 }
 
 // longestFirst returns the windows with the first of the longest in front.

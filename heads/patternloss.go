@@ -1,18 +1,19 @@
 package heads
 
 import (
-	"math"
-
 	"modelpress/internal/nn"
 	"modelpress/internal/num"
 )
 
-// head returns query head h as the pattern functions of nn take it. The layer must have no sliding window.
+// head returns query head h as the pattern functions of nn take it, without values where they are not on the host. The layer must have no sliding window.
 func (r rows) head(h int) num.AttnHead {
 	s := r.Shape
 	g := h / (s.H / s.G)
-	return num.AttnHead{Q: r.Q[h*s.K:], K: r.K[g*s.K:], V: r.V[g*s.K:], LDQ: s.H * s.K, LDK: s.G * s.K, LDV: s.G * s.K,
-		T: s.T, Dim: s.K, Scale: s.Scale}
+	a := num.AttnHead{Q: r.Q[h*s.K:], K: r.K[g*s.K:], LDQ: s.H * s.K, LDK: s.G * s.K, LDV: s.G * s.K, T: s.T, Dim: s.K, Scale: s.Scale}
+	if r.V != nil {
+		a.V = r.V[g*s.K:]
+	}
+	return a
 }
 
 // sampleRows returns the positions from on of n blocks of queries that are spread evenly over the blocks of [from, t),
@@ -67,13 +68,7 @@ func (r rows) patternLoss(h int, sample []int, p nn.Pattern) (l patternLoss) {
 	for _, i := range sample {
 		spans = p.Spans(spans[:0], i)
 		lse := at.Attend(out, head, i, spans)
-		for c, v := range r.Out[(i*r.Shape.H+h)*k:][:k] {
-			d := float64(v) - float64(out[c])
-			l.diff += float64(d * d)
-			l.full += float64(float64(v) * float64(v))
-		}
-		l.mass += math.Min(1, math.Exp(float64(lse)-float64(r.LSE[h*r.Shape.T+i])))
-		l.rows++
+		l.addRow(r.Out[(i*r.Shape.H+h)*k:][:k], out, float64(lse)-float64(r.LSE[h*r.Shape.T+i]))
 	}
 	return l
 }

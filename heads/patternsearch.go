@@ -2,6 +2,7 @@ package heads
 
 import (
 	"modelpress/formats/manifest"
+	"modelpress/internal/device"
 	"modelpress/internal/nn"
 )
 
@@ -33,6 +34,32 @@ func newPatternSearch(m *nn.Model, windows [][]int32) *patternSearch {
 		s.losses = append(s.losses, byLayer)
 	}
 	return s
+}
+
+// lossesThere appends the losses of each head's patterns, where the device reads attention: one pattern of all heads after the other.
+func (s *patternSearch) lossesThere(d device.AttnReader, layer, window int, r rows, sample []int, patterns [][]nn.Pattern) error {
+	most := 0
+	for _, list := range patterns {
+		most = max(most, len(list))
+	}
+	for c := range most {
+		list := make([]nn.Pattern, len(patterns))
+		for h := range list {
+			if c < len(patterns[h]) {
+				list[h] = patterns[h][c]
+			}
+		}
+		losses, err := r.patternLosses(d, sample, list)
+		if err != nil {
+			return err
+		}
+		for h, l := range losses {
+			if list[h] != nil {
+				s.losses[window][layer][h] = append(s.losses[window][layer][h], l)
+			}
+		}
+	}
+	return nil
 }
 
 // total returns the loss of a candidate over all windows.

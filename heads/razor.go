@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"sort"
 
+	"modelpress/internal/device"
 	"modelpress/internal/nn"
 )
 
@@ -36,6 +37,10 @@ func Razor(ctx context.Context, m *nn.Model, opt RazorOptions) (echo, induction 
 	layers := m.Arch.Layers
 	echoes, inductions := newTable(layers, len(windows)), newTable(layers, len(windows))
 	tap := func(layer, window int, r rows) {
+		if d := r.reader(); d != nil {
+			repeatMasses(echoes.v[window][layer], inductions.v[window][layer], d, r, start, opt.Period)
+			return
+		}
 		r.Read(nn.Queries | nn.Keys | nn.LSE)
 		r.Dev.For(r.Shape.H, func(h int) {
 			echoes.v[window][layer][h], inductions.v[window][layer][h] = repeatMass(r, h, start, opt.Period)
@@ -62,6 +67,21 @@ func repeatMass(r rows, h, start, period int) (echo, induction float64) {
 		n++
 	}
 	return echo / float64(n), induction / float64(n)
+}
+
+// repeatMasses is repeatMass for all heads, where the device reads attention.
+func repeatMasses(echo, induction []float64, d device.AttnReader, r rows, start, period int) {
+	var same, next []device.AttnSpan
+	for i := start + period; i < r.Shape.T; i++ {
+		for j := i - period; j >= start; j -= period {
+			same, next = append(same, span(i, j, j+1)), append(next, span(i, j+1, j+2))
+		}
+	}
+	n := float64(r.Shape.T - start - period)
+	mass := r.masses(d, append(same, next...), len(same), 2*len(same))
+	for h := range echo {
+		echo[h], induction[h] = mass[2*h]/n, mass[2*h+1]/n
+	}
 }
 
 // fill sets what was left out and checks the rest against the model.

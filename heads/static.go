@@ -2,6 +2,7 @@ package heads
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 
@@ -67,19 +68,30 @@ func Static(ctx context.Context, m *nn.Model, w calib.Windows, p *manifest.Plan,
 			}
 		}
 	}
+	var failed error
 	tap := func(layer, window int, r rows) {
-		if r.window > 0 {
+		if r.window > 0 || failed != nil {
+			return
+		}
+		sample := sampleRows(r.Shape.T, opt.Block, opt.SampleBlocks, 0)
+		if d := r.reader(); d != nil {
+			patterns := make([][]nn.Pattern, r.Shape.H)
+			for h := range patterns {
+				for _, c := range s.candidates[layer][h] {
+					patterns[h] = append(patterns[h], nn.NewStridePattern(c.policy))
+				}
+			}
+			failed = s.lossesThere(d, layer, window, r, sample, patterns)
 			return
 		}
 		r.Read(nn.AllHeads | nn.Outputs | nn.LSE)
-		sample := sampleRows(r.Shape.T, opt.Block, opt.SampleBlocks, 0)
 		r.Dev.For(r.Shape.H, func(h int) {
 			for _, c := range s.candidates[layer][h] {
 				s.losses[window][layer][h] = append(s.losses[window][layer][h], r.patternLoss(h, sample, nn.NewStridePattern(c.policy)))
 			}
 		})
 	}
-	if err := opt.observe(ctx, m, windows, tap, nil); err != nil {
+	if err := errors.Join(opt.observe(ctx, m, windows, tap, nil), failed); err != nil {
 		return nil, err
 	}
 	out := s.chooseKV("static")

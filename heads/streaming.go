@@ -107,40 +107,23 @@ func (p *lossPass) measure(layer, window int, r rows) error {
 		return nil
 	}
 	p.rows[window] = s.T - p.first()
-	out, lse, err := p.stream(r)
+	if d := r.reader(); d != nil {
+		return p.measureThere(d, layer, window, r)
+	}
+	st, err := p.stream(r)
 	if err != nil {
 		return err
 	}
+	out, lse := make([]float32, st.out.Len()), make([]float32, st.lse.Len())
+	r.Dev.Download(out, st.out, 0)
+	r.Dev.Download(lse, st.lse, 0)
+	st.free()
 	r.Read(nn.Queries | nn.Keys | nn.Outputs | nn.LSE)
 	r.Dev.For(s.H, func(h int) {
 		p.mass.v[window][layer][h] = massLost(r, lse, h, p.opt.Sink, p.first())
 		p.diff.v[window][layer][h], p.full.v[window][layer][h] = outputLost(r, out, h, p.first())
 	})
 	return p.projected(layer, window, r, out)
-}
-
-// stream runs the layer's attention again with every head streaming.
-func (p *lossPass) stream(r rows) (out, lse []float32, err error) {
-	s := r.Shape
-	outBuf, err := r.Dev.Alloc(device.F32, s.T*s.H*s.K)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer outBuf.Free()
-	lseBuf, err := r.Dev.Alloc(device.F32, s.H*s.T)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer lseBuf.Free()
-	masks := make([]device.Mask, s.G)
-	for g := range masks {
-		masks[g] = StreamMask(p.opt.Sink, p.opt.Recent, r.window)
-	}
-	r.Dev.Attention(outBuf, lseBuf, r.DevQ, r.DevK, r.DevV, s, masks)
-	out, lse = make([]float32, outBuf.Len()), make([]float32, lseBuf.Len())
-	r.Dev.Download(out, outBuf, 0)
-	r.Dev.Download(lse, lseBuf, 0)
-	return out, lse, nil
 }
 
 // massLost sums, over the queries from first on, the share of attention that goes to keys a streaming head does not see.

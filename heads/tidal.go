@@ -113,19 +113,31 @@ func (p *tidalPass) tap(layer, window int, r rows) {
 		return
 	}
 	p.rows[window] = n
-	r.Read(nn.Queries | nn.Keys | nn.LSE)
 	g, k := r.Shape.G, p.opt.Budget-p.opt.Window
 	ids := make([]int32, n*g*k)
 	sums := make([][]float64, g) // [KV head][selector]
-	r.Dev.For(g, func(head int) {
+	for head := range sums {
 		sums[head] = make([]float64, layer)
-		weights, row := make([]float64, r.Shape.T), make([]float64, r.Shape.T)
-		for i := range n {
-			at := (i*g + head) * k
-			r.groupRow(weights[:first+i+1], row, head, first+i)
-			p.row(sums[head], weights[:first+i+1], ids[at:at:at+k], window, layer, at)
-		}
-	})
+	}
+	// some looks at the rows lo to hi-1, of which weigh writes what KV head head pays to each key.
+	some := func(lo, hi int, weigh func(dst, row []float64, head, i int)) {
+		r.Dev.For(g, func(head int) {
+			weights, row := make([]float64, r.Shape.T), make([]float64, r.Shape.T)
+			for i := lo; i < hi; i++ {
+				at := ((i-first)*g + head) * k
+				weigh(weights[:i+1], row, head, i)
+				p.row(sums[head], weights[:i+1], ids[at:at:at+k], window, layer, at)
+			}
+		})
+	}
+	if d := r.reader(); d != nil {
+		r.weightRows(d, first, first+n, func(lo, hi int, a []float32) {
+			some(lo, hi, func(dst, _ []float64, head, i int) { r.groupSum(dst, a[(i-lo)*r.Shape.T:], (hi-lo)*r.Shape.T, head) })
+		})
+	} else {
+		r.Read(nn.Queries | nn.Keys | nn.LSE)
+		some(first, first+n, r.groupRow)
+	}
 	p.ids[window][layer] = ids
 	for _, s := range sums {
 		for selector, v := range s {
@@ -142,6 +154,17 @@ func (r rows) groupRow(dst, row []float64, g, i int) {
 		r.row(row[:i+1], h, i)
 		for j, a := range row[:i+1] {
 			dst[j] += a
+		}
+	}
+}
+
+// groupSum is groupRow of rows of attention, those of the query heads ld values apart.
+func (r rows) groupSum(dst []float64, a []float32, ld, g int) {
+	clear(dst)
+	size := r.Shape.H / r.Shape.G
+	for h := g * size; h < (g+1)*size; h++ {
+		for j := range dst {
+			dst[j] += float64(a[h*ld+j])
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"modelpress/calib"
 	"modelpress/formats/manifest"
+	"modelpress/internal/device"
 	"modelpress/internal/nn"
 )
 
@@ -76,10 +77,11 @@ func XAttention(ctx context.Context, m *nn.Model, w calib.Windows, p *manifest.P
 		if r.window > 0 {
 			return
 		}
-		r.Read(nn.AllHeads)
+		blocks := r.blocks(opt.Block)
+		r.Read(nn.Queries | nn.Keys)
 		r.Dev.For(r.Shape.H, func(h int) {
 			var n []int64
-			s.losses[window][layer][h], n = opt.retained(r, h)
+			s.losses[window][layer][h], n = opt.retained(r, h, blocks)
 			if window == 0 {
 				pairs[layer][h] = n
 			}
@@ -99,7 +101,8 @@ func XAttention(ctx context.Context, m *nn.Model, w calib.Windows, p *manifest.P
 
 // retained measures the attention of head h that the blocks selected at each threshold of the grid retain, and the pairs
 // that they compute over the sampled queries; the last pair count is that of dense attention.
-func (o *XAttentionOptions) retained(r rows, h int) ([]patternLoss, []int64) {
+// blocks holds the attention of blocks of queries to blocks of keys, nil where it is to be computed.
+func (o *XAttentionOptions) retained(r rows, h int, blocks []float64) ([]patternLoss, []int64) {
 	losses, pairs := make([]patternLoss, len(o.Grid)), make([]int64, len(o.Grid)+1)
 	head := r.head(h)
 	scores := nn.BlockScores(head, head.T, o.policy(1))
@@ -111,11 +114,17 @@ func (o *XAttentionOptions) retained(r rows, h int) ([]patternLoss, []int64) {
 		sample = sample[q1-q0:]
 		mass := make([]float64, b+1)
 		for i := q0; i < q1; i++ {
+			pairs[len(o.Grid)] += int64(i + 1)
+			if blocks != nil {
+				continue
+			}
 			weights, _ := at.Weights(head, i, []nn.Span{{Lo: 0, Hi: i + 1}})
 			for j, v := range weights {
 				mass[j/o.Block] += float64(v)
 			}
-			pairs[len(o.Grid)] += int64(i + 1)
+		}
+		if n := device.AttnBands(head.T, o.Block); blocks != nil {
+			mass = blocks[(h*n+b)*n:][:b+1]
 		}
 		estimate := scores(q0, q1)
 		for n, threshold := range o.Grid {

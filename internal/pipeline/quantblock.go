@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"math"
 	"strconv"
 
@@ -144,6 +145,9 @@ func siteHessian(ctx context.Context, p *blockPass, dev device.Device, site nn.S
 	n := p.b.Arch().Width(site)
 	p.b.Model().MakeRoom(hessianBytes(n))
 	g, err := calib.NewAccumulator(dev, n)
+	for errors.Is(err, device.ErrMemory) && p.b.Model().GiveWay() {
+		g, err = calib.NewAccumulator(dev, n)
+	}
 	if err != nil {
 		return nil, err
 	}
