@@ -1,7 +1,10 @@
 package distill
 
 import (
+	"errors"
 	"math"
+	"path/filepath"
+	"slices"
 	"testing"
 
 	"modelpress/internal/device/cpu"
@@ -45,5 +48,66 @@ func TestLogitLossOnTheDevice(t *testing.T) {
 		if up := dev.Traffic().Uploads; up == 0 {
 			t.Error("nothing ran on the device")
 		}
+	}
+}
+
+// A teacher's likeliest tokens are those that the host finds, and a run by them has the losses that it has there.
+func TestTopKOnTheDevice(t *testing.T) {
+	o := trainModels()[1].Options
+	run := func(dev *devicetest.Learner) (TopK, Report) {
+		m, p := student(t, o, 2)
+		teacher := frozen(t, o, 2)
+		if dev != nil {
+			m, teacher = nn.New(dev, p, p.Arch), nn.New(dev, teacher.Src, teacher.Arch)
+		}
+		for _, q := range p.List() {
+			for i := range q.Values {
+				q.Values[i] *= 1.1
+			}
+		}
+		r := newRun(m, p, 3)
+		path := filepath.Join(t.TempDir(), "top")
+		if err := CacheTopK(t.Context(), path, teacher, r.Data, TopKOptions{K: 5, Temperature: 2}); err != nil {
+			t.Fatal(err)
+		}
+		f, err := OpenTopK(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		var top TopK
+		if err := f.Read(&top, 0, r.Data.Tokens()); err != nil {
+			t.Fatal(err)
+		}
+		r.Objective = Objective{KL: 0.8, CE: 0.2, Temperature: 2, TopK: f}
+		reports := train(t, r)
+		return top, reports[len(reports)-1]
+	}
+	dev := &devicetest.Learner{Remote: devicetest.NewRemote(cpu.New(2), 1<<30)}
+	wantTop, want := run(nil)
+	top, got := run(dev)
+	if !slices.Equal(top.IDs, wantTop.IDs) {
+		t.Error("other tokens are the likeliest")
+	}
+	for i, l := range wantTop.Log {
+		if math.Abs(float64(top.Log[i]-l)) > 1e-5 {
+			t.Fatalf("logarithm %d is %v, want %v", i, top.Log[i], l)
+		}
+	}
+	for i, part := range want.Parts {
+		if d := math.Abs(got.Parts[i].Value - part.Value); d > 1e-5*part.Value {
+			t.Errorf("%s %v, want %v", part.Name, got.Parts[i].Value, part.Value)
+		}
+	}
+	if math.Abs(got.Norm-want.Norm) > 1e-4*want.Norm {
+		t.Errorf("norm %v, want %v", got.Norm, want.Norm)
+	}
+	teacher := frozen(t, o, 2)
+	logits := nn.New(dev, teacher.Src, teacher.Arch)
+	x := make([]float32, 3*teacher.Arch.D)
+	x[teacher.Arch.D] = float32(math.NaN())
+	err := logits.HeadLogits(x, 3, 3, func(_ int, l *nn.Logits) error { return new(TopK).SelectLogits(l, teacher.Arch.V, 4, 1, dev) })
+	if !errors.Is(err, ErrNotFinite) {
+		t.Errorf("error %v of logits that are none", err)
 	}
 }

@@ -37,11 +37,10 @@ func sized[T any](s []T, n int) []T {
 // Select replaces t by what rows of a teacher's logits [rows, v] say at a temperature: the k largest, 0 < k < v, of equal ones
 // those with the lower ids. Logits that are not finite, but for -Inf, are an error with [ErrNotFinite] in its chain.
 func (t *TopK) Select(logits []float32, rows, v, k int, temperature float64, par num.Par) error {
-	if rows < 0 || k < 1 || k >= v || len(logits) < rows*v || !(temperature > 0) {
-		panic(fmt.Sprintf("distill: top %d of %d logits for %d rows of %d at temperature %g", k, len(logits), rows, v, temperature))
+	if rows < 0 || len(logits) < rows*v {
+		panic(fmt.Sprintf("distill: top %d of %d logits for %d rows of %d", k, len(logits), rows, v))
 	}
-	t.resize(rows, k)
-	t.Temperature = temperature
+	t.begin(rows, v, k, temperature)
 	good := make([]bool, rows)
 	each(par, rows, func(i int) {
 		w := rowPool.Get().(*rowScratch)
@@ -60,6 +59,15 @@ func (t *TopK) Select(logits []float32, rows, v, k int, temperature float64, par
 		return fmt.Errorf("distill: top %d of row %d: %w", k, i, ErrNotFinite)
 	}
 	return nil
+}
+
+// begin makes room for a selection.
+func (t *TopK) begin(rows, v, k int, temperature float64) {
+	if k < 1 || k >= v || !(temperature > 0) {
+		panic(fmt.Sprintf("distill: top %d of %d logits at temperature %g", k, v, temperature))
+	}
+	t.resize(rows, k)
+	t.Temperature = temperature
 }
 
 // largest fills ids with the places of the largest values of x, ascending. It keeps a heap whose root is the value to go next.
@@ -133,22 +141,30 @@ func (w *rowScratch) eachOther(x []float32, ids []int32, f func(lo int, x []floa
 //
 // It is at most the full divergence. A temperature other than that of top, and ids outside the vocabulary, are errors.
 func (l LogitLoss) ApplyTopK(logits []float32, top *TopK, from int, targets []int32, rows, v int, par num.Par) (LogitSums, error) {
-	if from < 0 || rows > top.Rows()-from {
-		panic(fmt.Sprintf("distill: rows [%d, %d+%d) of the top %d of %d", from, from, rows, top.K, top.Rows()))
-	}
-	if top.Temperature != l.temperature() {
-		return LogitSums{}, fmt.Errorf("distill: top %d at temperature %g for a loss at %g", top.K, top.Temperature, l.temperature())
-	}
-	for i := from; i < from+rows; i++ {
-		if last := top.IDs[(i+1)*top.K-1]; int(last) >= v {
-			return LogitSums{}, fmt.Errorf("distill: top %d: token id %d lies outside the vocabulary of %d", top.K, last, v)
-		}
+	if err := l.checkTopK(top, from, rows, v); err != nil {
+		return LogitSums{}, err
 	}
 	return l.apply(logits, targets, rows, v, par, func(w *rowScratch, s []float32, i int, coef float32) float64 {
 		k := top.K
 		ids, log, rest := top.IDs[(from+i)*k:][:k], top.Log[(from+i)*k:][:k], float64(top.Rest[from+i])
 		return w.topKRow(s, ids, log, rest, float32(1/l.temperature()), coef)
 	})
+}
+
+// checkTopK refuses rows of a teacher that the loss cannot be taken by.
+func (l LogitLoss) checkTopK(top *TopK, from, rows, v int) error {
+	if from < 0 || rows > top.Rows()-from {
+		panic(fmt.Sprintf("distill: rows [%d, %d+%d) of the top %d of %d", from, from, rows, top.K, top.Rows()))
+	}
+	if top.Temperature != l.temperature() {
+		return fmt.Errorf("distill: top %d at temperature %g for a loss at %g", top.K, top.Temperature, l.temperature())
+	}
+	for i := from; i < from+rows; i++ {
+		if last := top.IDs[(i+1)*top.K-1]; int(last) >= v {
+			return fmt.Errorf("distill: top %d: token id %d lies outside the vocabulary of %d", top.K, last, v)
+		}
+	}
+	return nil
 }
 
 // topKRow is klRow for a teacher that is known by the logarithms of some tokens and of the rest.

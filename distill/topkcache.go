@@ -50,8 +50,8 @@ func cacheTopK(ctx context.Context, out *TopKWriter, teacher *nn.Model, w calib.
 	var top TopK
 	v := teacher.Arch.V
 	err = teacher.Run(ctx, w.IDs, nn.RunOptions{States: states, Progress: opt.Progress}, func(i int, x []float32) error {
-		return teacher.Head(x, len(w.IDs[i]), headRows(v), func(_, rows int, logits []float32) error {
-			if err := top.Select(logits, rows, v, opt.K, opt.Temperature, teacher.Dev.For); err != nil {
+		return teacher.HeadLogits(x, len(w.IDs[i]), headRows(v), func(_ int, l *nn.Logits) error {
+			if err := top.SelectLogits(l, v, opt.K, opt.Temperature, teacher.Dev); err != nil {
 				return err
 			}
 			return out.Write(&top)

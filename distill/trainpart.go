@@ -209,7 +209,7 @@ func (p *part) logits(w int, hidden, grad []float32) error {
 		case o.KL == 0:
 			return add(loss.ApplyLogits(logits, nil, next, v, dev))
 		case p.set.topK != nil:
-			return add(loss.ApplyTopK(logits.Edit(), &p.top, row, next, rows, v, dev.For))
+			return add(loss.ApplyTopKLogits(logits, &p.top, row, next, v, dev))
 		}
 		return p.teacher.logits(w, row, rows, func(t *nn.Logits) error { return add(loss.ApplyLogits(logits, t, next, v, dev)) })
 	}

@@ -197,17 +197,16 @@ func profileRows(m *nn.Model) int { return min(max((4<<20)/m.Arch.V, 1), 256) }
 
 // loss writes the gradient of a sample's mean cross entropy by its final states.
 func (p *profiler) loss(i int, hidden, grad []float32) error {
-	s, d, v := p.in.Samples[i], p.m.Arch.D, p.m.Arch.V
+	s, d := p.in.Samples[i], p.m.Arch.D
 	from := (len(s.IDs) - s.Rows) * d
 	labels, doubt := make([]int32, s.Rows), make([]float64, s.Rows)
-	err := p.m.Head(hidden[from:], s.Rows, profileRows(p.m), func(row0, rows int, logits []float32) error {
-		for r := range rows {
-			row := logits[r*v : (r+1)*v]
-			labels[row0+r] = argmaxToken(row)
-			doubt[row0+r] = -math.Expm1(float64(row[labels[row0+r]]) - num.LogSumExp(row))
-		}
+	err := p.m.HeadLogits(hidden[from:], s.Rows, profileRows(p.m), func(row0 int, l *nn.Logits) error {
+		l.Scores(doubt[row0:], labels[row0:], nil)
 		return nil
 	})
+	for r, nll := range doubt {
+		doubt[r] = -math.Expm1(-nll)
+	}
 	if err != nil || s.Answer != nil && !slices.Equal(labels, s.Answer) {
 		return err
 	}

@@ -44,25 +44,12 @@ func (g *generated) each(window int, hidden []float32) error {
 	d := g.m.Arch.D
 	tail := append([]float32(nil), hidden[len(hidden)-steps*d:]...)
 	out := make([]int32, steps)
-	err := g.m.Head(tail, steps, steps, func(row0, rows int, logits []float32) error {
-		v := g.m.Arch.V
-		for r := range rows {
-			out[row0+r] = argmaxToken(logits[r*v : (r+1)*v])
-		}
+	err := g.m.HeadLogits(tail, steps, steps, func(row0 int, l *nn.Logits) error {
+		l.Scores(make([]float64, l.Rows), out[row0:], nil)
 		return nil
 	})
 	g.tokens[window] = out
 	return err
-}
-
-func argmaxToken(logits []float32) int32 {
-	best := 0
-	for i, v := range logits {
-		if v > logits[best] {
-			best = i
-		}
-	}
-	return int32(best)
 }
 
 // answered says for each prompt whether the ROUGE-1 recall of the answer exceeds a half: the rule of

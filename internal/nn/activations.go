@@ -81,6 +81,31 @@ func (m *Model) activationBytes(l, t int, mix, gates bool) int64 {
 type activationStore struct {
 	groups []group
 	kept   map[[2]int]*activations
+	busy   bool // during a call
+}
+
+// bytes is the memory of what is kept.
+func (s *activationStore) bytes() (n int64) {
+	for _, a := range s.kept {
+		n += bytesOf(a.attn...) + bytesOf(a.mid)
+		for _, p := range a.ffn {
+			n += bytesOf(p[:]...)
+		}
+	}
+	return n
+}
+
+// keepable is how many bytes of activations are kept: as the caller says, or three quarters of what a device with a memory of its own has
+// beyond passes of so many rows and the states of windows at all boundaries.
+func (m *Model) keepable(keep int64, lengths []int, rows int) int64 {
+	if _, ok := m.Dev.(device.Remote); !ok {
+		return keep
+	}
+	states := int64(0)
+	for _, t := range lengths {
+		states += 4 * int64(t) * int64(m.Arch.D) * int64(len(m.Arch.Layers)+1)
+	}
+	return max(0, (m.Spare(rows, true)+m.scratch.store.bytes()-states)/4*3)
 }
 
 // activations returns where those of each layer and group of windows go, as far as limit bytes reach, those of the last layers first.

@@ -22,18 +22,20 @@ type pending struct {
 	fault any           // what loading panicked with
 }
 
-// aheadOf begins to load layer l, to be had by take. A layer that does not exist is passed over. Elsewhere than on a device with
-// a memory of its own, its weights are read ahead of being loaded. rows is how many positions go through the block meanwhile.
-func (m *Model) aheadOf(l, rows int, back bool) {
+// LoadAhead begins to load layer l, for [Model.LoadBlock] to have it sooner, where the device has a memory of its own with room for it
+// beside another block through which so many positions go, also on the way back of gradients where back is set. Elsewhere the weights are
+// read ahead of being loaded, as by [Model.Prefetch]. A layer that does not exist is passed over. The source must not change until the
+// block is loaded, or given up by [Model.DropAhead].
+func (m *Model) LoadAhead(l, rows int, back bool) {
 	if l < 0 || l >= len(m.Arch.Layers) {
 		return
 	}
 	dev, ok := m.Dev.(device.Remote)
-	if !ok || dev.Room()-m.blockBytes(l) < max(0, 2*m.passBytes(rows, back)-m.scratch.bytes()) {
+	if !ok || dev.Room()-m.blockBytes(l) < max(0, 2*m.passBytes(rows, back)-m.scratch.bytes())+m.aside {
 		m.Prefetch(l)
 		return
 	}
-	m.dropAhead()
+	m.DropAhead()
 	p := &pending{index: l, done: make(chan struct{})}
 	m.ahead.mu.Lock()
 	m.ahead.next = p
@@ -48,52 +50,77 @@ func (m *Model) aheadOf(l, rows int, back bool) {
 	}()
 }
 
-// take returns layer l, loaded ahead or now.
-func (m *Model) take(l int) (*Block, error) {
-	p := m.ahead.take()
+// LoadBlock reads the weights of layer l, in the type they are stored in.
+func (m *Model) LoadBlock(l int) (*Block, error) {
+	if l < 0 || l >= len(m.Arch.Layers) {
+		panic(fmt.Sprintf("nn: layer %d of %d", l, len(m.Arch.Layers)))
+	}
+	p := m.ahead.take(func(p *pending) bool { return p.index == l })
 	if p != nil && p.fault != nil {
 		panic(p.fault)
 	}
-	switch {
-	case p == nil || p.block == nil:
-		return m.LoadBlock(l)
-	case p.index != l:
-		p.block.Free()
-		return m.LoadBlock(l)
+	var b *Block
+	var err error
+	if p != nil {
+		b = p.block
 	}
-	m.keepGains(p.block.attnNorm, p.block.ffnNorm)
-	return p.block, nil
+	if b == nil {
+		b, err = m.load(l, m.relieve)
+	}
+	if err == nil {
+		m.keepGains(b.attnNorm, b.ffnNorm)
+	}
+	return b, err
 }
 
-// take waits for what is loaded ahead; nil where there is nothing.
-func (a *ahead) take() *pending {
+// take waits for what is loaded ahead, where it is what is wanted; nil where there is nothing.
+func (a *ahead) take(wanted func(p *pending) bool) *pending {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	p := a.next
-	a.next = nil
-	if p != nil {
-		<-p.done
+	if p == nil || !wanted(p) {
+		return nil
 	}
+	a.next = nil
+	<-p.done
 	return p
 }
 
-// dropAhead gives a block that was loaded ahead back and reports whether there was any.
+// DropAhead gives a block that was loaded ahead back.
+func (m *Model) DropAhead() { m.dropAhead() }
+
+// dropAhead is DropAhead, and reports whether there was any.
 func (m *Model) dropAhead() bool {
-	p := m.ahead.take()
-	if p == nil || p.block == nil {
+	p := m.ahead.take(func(*pending) bool { return true })
+	switch {
+	case p == nil:
 		return false
+	case p.block != nil:
+		p.block.Free()
+		return true
 	}
-	p.block.Free()
-	return true
+	if _, ok := p.fault.(*device.Fault); p.fault != nil && !ok {
+		panic(p.fault)
+	}
+	return false
 }
 
 // relieve gives device memory back that can be done without, and reports whether there was any: a block that was loaded ahead, then,
-// where cheap is not set, states of windows, which go to the host.
+// where cheap is not set, activations of a call that is over, and states of windows, which go to the host.
 func (m *Model) relieve(cheap bool) bool {
 	if _, ok := m.Dev.(device.Remote); !ok {
 		return false
 	}
-	return m.dropAhead() || !cheap && evict(m.Dev)
+	if m.dropAhead() {
+		return true
+	}
+	m.ahead.mu.Lock() // several threads may ask
+	idle := !cheap && !m.scratch.store.busy && len(m.scratch.store.kept) > 0
+	if idle {
+		m.scratch.store.free()
+	}
+	m.ahead.mu.Unlock()
+	return idle || !cheap && evict(m.Dev)
 }
 
 // Prefetch asks for the weights of layer l to be read ahead while another layer computes. A layer that does not exist is
@@ -102,16 +129,4 @@ func (m *Model) Prefetch(l int) {
 	if l >= 0 && l < len(m.Arch.Layers) {
 		formats.Prefetch(m.Src, m.Arch.LayerTensors(l))
 	}
-}
-
-// LoadBlock reads the weights of layer l, in the type they are stored in.
-func (m *Model) LoadBlock(l int) (*Block, error) {
-	if l < 0 || l >= len(m.Arch.Layers) {
-		panic(fmt.Sprintf("nn: layer %d of %d", l, len(m.Arch.Layers)))
-	}
-	b, err := m.load(l, m.relieve)
-	if err == nil {
-		m.keepGains(b.attnNorm, b.ffnNorm)
-	}
-	return b, err
 }

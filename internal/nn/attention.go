@@ -24,7 +24,7 @@ func (b *Block) attention(x device.Buf, t int, p *Pass) (stop bool, err error) {
 	if stop, err := b.project(t, p); stop || err != nil {
 		return stop, err
 	}
-	shape, masks := b.shape(t, p.sequences), b.masksOf(p)
+	shape, masks := b.shape(t, p.Sequences), b.masksOf(p)
 	if err := b.attend(p, shape, masks); err != nil {
 		return false, err
 	}
@@ -92,7 +92,7 @@ func (b *Block) project(t int, p *Pass) (stop bool, err error) {
 		return true, nil
 	}
 	if m.Arch.Rope != nil {
-		r := m.rotaryTable(a.K, t, p.sequences)
+		r := m.rotaryTable(a.K, t, p.Sequences)
 		m.rotate(r, s.q, t, a.H, false)
 		m.rotate(r, s.k, t, a.G, false)
 	}
@@ -103,6 +103,9 @@ func (b *Block) project(t int, p *Pass) (stop bool, err error) {
 func (b *Block) tapAttn(p *Pass, shape device.AttnShape, masks []device.Mask) error {
 	if p.TapAttn == nil {
 		return nil
+	}
+	if shape.Sequences() > 1 {
+		panic("nn: several sequences are looked at")
 	}
 	s, dev := &b.model.scratch, b.model.Dev
 	st := b.attnState(shape, masks)
@@ -132,8 +135,8 @@ func (b *Block) attend(p *Pass, shape device.AttnShape, masks []device.Mask) err
 
 // attendBy lets the pass do the attention.
 func (b *Block) attendBy(p *Pass, shape device.AttnShape) error {
-	if p.ColumnSums || p.Mix != nil || p.keep {
-		panic("nn: column sums, a mix or a way back of an attention that the pass does itself")
+	if p.ColumnSums || p.Mix != nil || p.keep || shape.Sequences() > 1 {
+		panic("nn: column sums, a mix, a way back or several sequences of an attention that the pass does itself")
 	}
 	s := &b.model.scratch
 	st := b.attnState(shape, nil)

@@ -44,7 +44,7 @@ const AllHeads = Queries | Keys | Values
 // is not copied. It is not safe for concurrent use: ask before a loop over threads.
 func (a *AttnState) Read(parts AttnPart) {
 	s := a.Shape
-	hk, gk, ht := s.T*s.H*s.K, s.T*s.G*s.K, s.H*s.T
+	hk, gk, ht := s.T*s.H*s.K, s.T*s.G*s.K, s.H*s.T // of one sequence: there is no more than one
 	for slot, p := range []struct {
 		dst *[]float32
 		buf device.Buf

@@ -12,7 +12,8 @@ import (
 type BackOptions struct {
 	Dir      string // where states go once they pass MemLimit; "" for the system's temporary directory
 	MemLimit int64  // bytes of states kept in memory; 0 for no limit
-	// Keep is how many bytes of activations stay on the device between the two ways; blocks whose activations do not fit are run
+	// Keep is how many bytes of activations stay on the device between the two ways, on one with a memory of its own as many as there is
+	// room for beside states; blocks whose activations do not fit are run
 	// again, up to the activations of the FFN. No bit of a result depends on it. The memory is kept for the next call. The activations
 	// of a layer take 4*(D + 2HK + 2GK + H + 2F) bytes a token, HK + GK more floats where heads have norms, HK for gates and 2HK + H for
 	// a Mix.
@@ -51,6 +52,8 @@ type BackOptions struct {
 	Grad func(layer, window int, grad []float32) error
 	// Loss stands for the loss of Back where hidden states and gradient are to stay on the device. It may be nil.
 	Loss func(window int, hidden, grad device.Buf) error
+	// WindowDone is called when the gradients of a window have passed a layer on their way back, after Grad. It may be nil.
+	WindowDone func(layer, window int) error
 	// Progress is called after each window of each layer, forwards and backwards. It may be nil.
 	Progress func(done, total int)
 }
@@ -66,7 +69,7 @@ func (o *BackOptions) at(layer int) bool { return o.At == nil || o.At(layer) }
 // MemLimit lies on disk. Beside these and what Keep allows, memory is one block, what [Block.Backward] holds for the longest window or the
 // windows that go together, and 8*T*D bytes for what is shown on the host. On a device with a memory of its own, states lie there as far
 // as there is room, see [States.OnDevice]. Back returns early with ctx's error when ctx ends.
-func (m *Model) Back(ctx context.Context, windows [][]int32, opt BackOptions, loss func(window int, hidden, grad []float32) error) error {
+func (m *Model) Back(ctx context.Context, windows [][]int32, opt BackOptions, loss func(window int, hidden, grad []float32) error) (err error) {
 	lengths, err := lengthsOf(windows)
 	if err != nil {
 		return err
@@ -89,7 +92,8 @@ func (m *Model) Back(ctx context.Context, windows [][]int32, opt BackOptions, lo
 	states.OnDevice(m, longest(groups), true)
 	r := &run{Model: m, opt: RunOptions{Masks: opt.Masks, Progress: opt.Progress, EmbedGate: opt.EmbedGate}, windows: windows, groups: groups,
 		states: states, back: true, total: 2 * len(m.Arch.Layers) * len(windows), stride: len(windows)}
-	r.acts = m.activations(groups, opt.Keep, opt.Mix != nil, opt.Gates != nil)
+	r.acts = m.activations(groups, m.keepable(opt.Keep, lengths, longest(groups)), opt.Mix != nil, opt.Gates != nil)
+	r.acts.busy = true
 	if opt.Mix != nil || opt.Gates != nil {
 		r.opt.Pass = func(layer, window int) *Pass {
 			var p Pass
@@ -103,9 +107,12 @@ func (m *Model) Back(ctx context.Context, windows [][]int32, opt BackOptions, lo
 		}
 	}
 	b := &backRun{run: r, opt: opt}
-	err = b.all(ctx, loss)
-	m.dropAhead()
-	return errors.Join(err, states.Close())
+	defer func() {
+		m.DropAhead()
+		r.acts.busy = false
+		err = errors.Join(err, states.Close())
+	}()
+	return b.all(ctx, loss)
 }
 
 // backRun is one call of Back. The gradients take the place of the final states.
@@ -121,7 +128,7 @@ func (b *backRun) all(ctx context.Context, loss func(window int, hidden, grad []
 	}
 	last := len(b.Arch.Layers)
 	if _, ok := b.Dev.(device.Remote); ok {
-		b.aheadOf(last-1, longest(b.groups), true)
+		b.LoadAhead(last-1, longest(b.groups), true)
 	}
 	for i := range b.windows {
 		if err := ctx.Err(); err != nil {
@@ -188,12 +195,12 @@ func (b *backRun) layerBack(ctx context.Context, l int) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	block, err := b.take(l)
+	block, err := b.LoadBlock(l)
 	if err != nil {
 		return err
 	}
 	defer block.Free()
-	b.aheadOf(l-1, longest(b.groups), true)
+	b.LoadAhead(l-1, longest(b.groups), true)
 	p := BackPass{Stop: l == 0 && b.opt.Grad == nil && b.opt.Output == nil && b.opt.Grads == nil && b.opt.Heads == nil}
 	if b.opt.Masks != nil {
 		p.Masks = b.opt.Masks(l)
@@ -278,10 +285,15 @@ func (b *backRun) windowDone(l, w int, x, grad device.Buf, at int) error {
 			return err
 		}
 	}
-	if grad != b.scratch.grad {
-		return nil
+	if grad == b.scratch.grad {
+		if err := b.states.PutBuf(slot, grad, at); err != nil {
+			return err
+		}
 	}
-	return b.states.PutBuf(slot, grad, at)
+	if b.opt.WindowDone != nil {
+		return b.opt.WindowDone(l, w)
+	}
+	return nil
 }
 
 // output lets the caller add to the gradient by the output x of a layer over a window.

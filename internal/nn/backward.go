@@ -94,7 +94,7 @@ func (b *Block) again(x device.Buf, t int, p *BackPass) (device.Buf, error) {
 		return nil, fmt.Errorf("nn: layer %d: %w", b.index, err)
 	}
 	b.model.Dev.Copy(s.back.mid, 0, x, 0, t*d)
-	pass := &Pass{Masks: p.Masks, Mix: p.Mix, Gates: p.Gates, keep: true, sequences: p.sequences, HasStop: !b.arch.HasFFN(), StopAfter: SiteO}
+	pass := &Pass{Masks: p.Masks, Mix: p.Mix, Gates: p.Gates, keep: true, Sequences: p.sequences, HasStop: !b.arch.HasFFN(), StopAfter: SiteO}
 	_, err := b.part(s.back.mid, t, pass, b.attention)
 	return s.back.mid, err
 }

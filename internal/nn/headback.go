@@ -13,13 +13,27 @@ import (
 // by x, [n, D]; it may be x. Memory is that of [Model.HeadGrad]. A target outside the vocabulary and a loss that is not finite
 // are errors.
 func (m *Model) HeadBack(grad, x []float32, targets []int32, rowsPerChunk int) (float64, error) {
+	return m.headBackOf(targets, func(f func(row0 int, l *Logits) error) error {
+		return m.HeadLogitsGrad(grad, x, len(targets), rowsPerChunk, nil, f)
+	})
+}
+
+// HeadBackBuf is HeadBack of states and gradient on the device.
+func (m *Model) HeadBackBuf(grad, x device.Buf, targets []int32, rowsPerChunk int) (float64, error) {
+	return m.headBackOf(targets, func(f func(row0 int, l *Logits) error) error {
+		return m.HeadLogitsGradBuf(grad, x, len(targets), rowsPerChunk, nil, f)
+	})
+}
+
+// headBackOf takes the cross entropy of logits that run shows.
+func (m *Model) headBackOf(targets []int32, run func(f func(row0 int, l *Logits) error) error) (float64, error) {
 	for i, id := range targets {
 		if id < 0 || int(id) >= m.Arch.V {
 			return 0, fmt.Errorf("nn: target %d is token %d, outside the vocabulary of %d", i, id, m.Arch.V)
 		}
 	}
 	loss := 0.0
-	err := m.HeadLogitsGrad(grad, x, len(targets), rowsPerChunk, nil, func(row0 int, l *Logits) (err error) {
+	err := run(func(row0 int, l *Logits) (err error) {
 		loss, err = m.crossEntropy(loss, l, targets[row0:row0+l.Rows])
 		return err
 	})

@@ -56,16 +56,21 @@ func (l *Logits) losses() device.Losses {
 func (l *Logits) row(i int) []float32 { return l.host[i*l.v : (i+1)*l.v] }
 
 // Scores compares rows with the tokens that follow: nll[i] = -log p(targets[i]) in nats, and top[i] is the token with the largest logit, of
-// equal ones the first. Targets must lie within the vocabulary.
+// equal ones the first. Targets must lie within the vocabulary; nil stands for the likeliest tokens.
 func (l *Logits) Scores(nll []float64, top []int32, targets []int32) {
 	if d := l.losses(); d != nil {
-		d.Scores(nll, top, l.buf, targets[:l.Rows], l.v)
+		d.Scores(nll[:l.Rows], top, l.buf, targets, l.v)
 		return
 	}
 	l.Floats()
 	l.dev.For(l.Rows, func(i int) {
 		row := l.row(i)
-		nll[i], top[i] = num.LogSumExp(row)-float64(row[targets[i]]), int32(argMax(row))
+		top[i] = int32(argMax(row))
+		target := top[i]
+		if targets != nil {
+			target = targets[i]
+		}
+		nll[i] = num.LogSumExp(row) - float64(row[target])
 	})
 }
 
@@ -95,6 +100,25 @@ func (l *Logits) LogitLoss(kl, ce []float64, teacher *Logits, targets []int32, w
 		d.LogitLoss(kl[:l.Rows], ce, l.buf, teacher.buf, targets, l.v, w)
 	}
 	return true
+}
+
+// TopK fills in what [device.Losses] says of the likeliest tokens of len(rest) rows. It reports false, and does nothing, where the host has to
+// do it.
+func (l *Logits) TopK(ids []int32, logs, rest []float32, k int, scale float32) bool {
+	d := l.losses()
+	if d != nil {
+		d.TopK(ids, logs, rest, l.buf, l.v, k, scale)
+	}
+	return d != nil
+}
+
+// TopKLoss is LogitLoss for a teacher of whom that is known.
+func (l *Logits) TopKLoss(kl, ce []float64, ids []int32, logs, rest []float32, targets []int32, w device.LogitWeights) bool {
+	d := l.losses()
+	if d != nil {
+		d.TopKLoss(kl[:l.Rows], ce, l.buf, ids, logs, rest, targets, l.v, w)
+	}
+	return d != nil
 }
 
 // Keep makes l a copy of o on the same device, which stays until Free.

@@ -26,6 +26,7 @@ type Model struct {
 	ahead   ahead
 	loaded  atomic.Int64 // bytes of blocks
 
+	aside     int64      // bytes of the device that are left to others
 	positions device.Buf // learned ones, on a device with a memory of its own
 }
 
@@ -58,7 +59,7 @@ func (m *Model) Refresh() {
 	}
 	release([]device.Buf{m.positions})
 	m.positions = nil
-	m.dropAhead()
+	m.DropAhead()
 }
 
 // normalize applies a norm over rows of width D.

@@ -48,9 +48,12 @@ type Pass struct {
 	// Gates multiply units of the block; nil for none.
 	Gates *Gates
 
-	keep      bool         // queries and keys before their norms stay in scratch, for Backward
-	acts      *activations // where what Backward needs is kept; nil for nowhere
-	sequences int          // windows of one length whose rows follow one another; 0 for one
+	// Sequences is the number of windows of one length whose rows follow one another; 0 means one. With more than one, attention has no
+	// column sums and no Mix, and nothing looks at it or stands in for it.
+	Sequences int
+
+	keep bool         // queries and keys before their norms stay in scratch, for Backward
+	acts *activations // where what Backward needs is kept; nil for nowhere
 }
 
 // Mix blends the attention of a block, under the masks in force, with attention under other masks, KV head by KV head:

@@ -22,7 +22,7 @@ type RunOptions struct {
 	// At says at which layers Output looks; nil for all. What nobody looks at need not leave the device.
 	At func(layer int) bool
 	// Together is a number of positions up to which windows of one length that follow one another go through a layer at once, where
-	// there is no Pass; 0 for one at a time, or for [RemoteTogether] on a device with a memory of its own. No bit depends on it. Memory
+	// there is no Pass; 0 for what [Model.Together] says. No bit depends on it. Memory
 	// is that of a window of so many positions; where there is too little of it, windows go one at a time.
 	Together int
 	// Final sees the final hidden states [T, D] of each window on the device, as each of Run does on the host. It may be nil.
@@ -42,11 +42,11 @@ func (m *Model) Run(ctx context.Context, windows [][]int32, opt RunOptions, each
 	if err != nil {
 		return err
 	}
-	switch _, remote := m.Dev.(device.Remote); {
+	switch {
 	case opt.Pass != nil:
 		opt.Together = 0
-	case opt.Together == 0 && remote:
-		opt.Together = RemoteTogether
+	case opt.Together == 0:
+		opt.Together = m.Together()
 	}
 	groups := together(lengths, opt.Together)
 	if _, err := product(longest(groups), d); err != nil {
@@ -61,7 +61,7 @@ func (m *Model) Run(ctx context.Context, windows [][]int32, opt RunOptions, each
 	}
 	states.OnDevice(m, longest(groups), false)
 	r := &run{Model: m, opt: opt, windows: windows, groups: groups, states: states, total: len(windows) * len(m.Arch.Layers)}
-	defer r.dropAhead()
+	defer r.DropAhead()
 	if err := r.forward(ctx); err != nil {
 		return err
 	}
@@ -181,12 +181,12 @@ func (r *run) layer(ctx context.Context, l int) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	b, err := r.take(l)
+	b, err := r.LoadBlock(l)
 	if err != nil {
 		return err
 	}
 	defer b.Free()
-	r.aheadOf(l+1, longest(r.groups), r.back)
+	r.LoadAhead(l+1, longest(r.groups), r.back)
 	var masks []device.Mask
 	if r.opt.Masks != nil {
 		masks = r.opt.Masks(l)
@@ -229,7 +229,7 @@ func (r *run) through(b *Block, g group, acts *activations, masks []device.Mask)
 		return err
 	}
 	p := r.pass(l, g.lo, masks)
-	p.sequences, p.acts = g.sequences(), acts
+	p.Sequences, p.acts = g.sequences(), acts
 	p.keep = p.keep || acts != nil
 	if err := b.ForwardBuf(x, g.rows, p); err != nil {
 		return err

@@ -19,6 +19,7 @@ type States struct {
 	limit   int64 // bytes of memory
 	view    []float32
 
+	lossy  bool       // what has no room on the device is lost
 	mu     sync.Mutex // guards what follows: another model may need the device memory
 	used   int64      // bytes of memory
 	memory [][]float32
@@ -50,11 +51,17 @@ func NewStates(dir string, lengths []int, d int, memLimit int64) (*States, error
 	return s, nil
 }
 
+// errLost says that a window does not lie on the device, and that there is no other place for it.
+var errLost = errors.New("nn: the state of a window is lost")
+
 // bytes is the size of the state of window i.
 func (s *States) bytes(i int) int64 { return 4 * int64(s.lengths[i]) * int64(s.d) }
 
 // home finds a place for window i in memory or in the file, where it has none.
 func (s *States) home(i int) error {
+	if s.lossy {
+		return errLost
+	}
 	if s.memory[i] != nil || s.offset[i] >= 0 {
 		return nil
 	}

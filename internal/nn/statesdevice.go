@@ -36,6 +36,21 @@ func (s *States) OnDevice(m *Model, rows int, back bool) {
 	s.device.need, s.device.full = func() int64 { return m.Reserve(rows, back) - m.holds() }, false
 }
 
+// NewDeviceStates returns states that lie in the memory of the model's device or nowhere: what has no room there, or has to give way, is
+// lost, and [States.Holds] says so. On a device without a memory of its own there is never room.
+func NewDeviceStates(m *Model, lengths []int, rows int) *States {
+	s := &States{d: m.Arch.D, lengths: lengths, lossy: true, memory: make([][]float32, len(lengths)), offset: make([]int64, len(lengths))}
+	s.OnDevice(m, rows, false)
+	return s
+}
+
+// Holds reports whether the state of window i is there.
+func (s *States) Holds(i int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.lossy || s.resident(i) != nil
+}
+
 // holders are the states that may lie in the memory of a device.
 var holders struct {
 	sync.Mutex
@@ -125,10 +140,11 @@ func (s *States) evict() bool {
 	defer s.mu.Unlock()
 	for i := len(s.device.bufs) - 1; i >= 0; i-- {
 		b := s.resident(i)
-		if b == nil || slices.Contains(s.device.pinned, i) || s.home(i) != nil {
+		if b == nil || slices.Contains(s.device.pinned, i) || !s.lossy && s.home(i) != nil {
 			continue
 		}
-		if s.memory[i] != nil {
+		if s.lossy {
+		} else if s.memory[i] != nil {
 			s.device.dev.Download(s.memory[i], b, 0)
 		} else if s.write(i, func(at int, part []float32) { s.device.dev.Download(part, b, at) }) != nil {
 			continue
@@ -179,6 +195,8 @@ func (s *States) GetBuf(i int, dst device.Buf, off int) error {
 		dev.Copy(dst, off, b, 0, s.lengths[i]*s.d)
 	case s.memory[i] != nil:
 		dev.Upload(dst, off, s.memory[i])
+	case s.lossy:
+		return errLost
 	default:
 		return s.read(i, func(at int, part []float32) { dev.Upload(dst, off+at, part) })
 	}
@@ -195,6 +213,9 @@ func (s *States) PutBuf(i int, src device.Buf, off int) error {
 		return nil
 	}
 	if err := s.home(i); err != nil {
+		if s.lossy {
+			return nil
+		}
 		return err
 	}
 	if s.memory[i] != nil {
@@ -224,4 +245,17 @@ func (s *States) Buf(i int) (device.Buf, error) {
 		s.device.stage = b
 	}
 	return s.device.stage, s.GetBuf(i, s.device.stage, 0)
+}
+
+// Change has f replace the state x [T, D] of window i on the device, and keeps what f leaves. The states must know the device.
+func (s *States) Change(i int, f func(x device.Buf) error) error {
+	x, err := s.Buf(i)
+	if err != nil {
+		return err
+	}
+	defer s.unclaim()
+	if err := f(x); err != nil || x != s.device.stage {
+		return err
+	}
+	return s.PutBuf(i, x, 0)
 }

@@ -10,16 +10,25 @@ import (
 	"path/filepath"
 
 	"modelpress/formats"
+	"modelpress/internal/device"
+	"modelpress/internal/nn"
 )
 
 // boundary keeps the hidden states of every calibration window between two decoder blocks, as f32 in a file of the
 // partial output. Kept verbatim, a resumed run continues with the very bits of the interrupted one.
 //
 // Disk: 4·D·Σ T_i bytes. Memory: the encoding scratch of one window, 4·D·max T_i bytes.
+//
+// On a device with a memory of its own the states lie there besides, as far as there is room, and are written while it computes: 8·D·max
+// T_i bytes more.
 type boundary struct {
 	f       *os.File
 	offsets []int64 // in elements, one more than there are windows
 	buf     []byte
+
+	hot     *nn.States   // on the device; nil where it has no memory of its own
+	copies  [2][]float32 // what is being written, and what is written next
+	writing chan error   // nil where nothing is
 }
 
 // boundaryName is the file of the states that enter layer l.
@@ -50,6 +59,81 @@ func openBoundary(path string, lengths []int, d int) (*boundary, error) {
 	}
 	b.f = f
 	return b, nil
+}
+
+// onDevice has the states lie on the device of a model, too, whose blocks take up to rows positions at once.
+func (b *boundary) onDevice(m *nn.Model, rows int) {
+	if _, ok := m.Dev.(device.Remote); ok && b.hot == nil {
+		lengths := make([]int, len(b.offsets)-1)
+		for i := range lengths {
+			lengths[i] = b.elements(i) / m.Arch.D
+		}
+		b.hot = nn.NewDeviceStates(m, lengths, rows)
+	}
+}
+
+// load copies the states of window i to x[off:], a buffer of the device.
+func (b *boundary) load(dev device.Device, i int, x device.Buf, off int) error {
+	n := b.elements(i)
+	if b.hot != nil && b.hot.Holds(i) {
+		return b.hot.GetBuf(i, x, off)
+	}
+	if h := dev.Host(x); h != nil {
+		return b.get(i, h[off:off+n])
+	}
+	if err := b.settle(); err != nil {
+		return err
+	}
+	host := b.copy(0, n)
+	if err := b.get(i, host); err != nil {
+		return err
+	}
+	dev.Upload(x, off, host)
+	if b.hot != nil { // of an earlier run
+		return b.hot.PutBuf(i, x, off)
+	}
+	return nil
+}
+
+// store takes the states of window i from x[off:]. Where the host cannot address them they are written while the caller goes on.
+func (b *boundary) store(dev device.Device, i int, x device.Buf, off int) error {
+	n := b.elements(i)
+	if h := dev.Host(x); h != nil {
+		return b.put(i, h[off:off+n])
+	}
+	if b.hot != nil {
+		if err := b.hot.PutBuf(i, x, off); err != nil {
+			return err
+		}
+	}
+	host := b.copy(1, n)
+	dev.Download(host, x, off)
+	if err := b.settle(); err != nil {
+		return err
+	}
+	b.copies[0], b.copies[1] = b.copies[1], b.copies[0]
+	done := make(chan error, 1)
+	b.writing = done
+	go func() { done <- b.put(i, host) }()
+	return nil
+}
+
+// copy returns room for n values on the host.
+func (b *boundary) copy(which, n int) []float32 {
+	if len(b.copies[which]) < n {
+		b.copies[which] = make([]float32, n)
+	}
+	return b.copies[which][:n]
+}
+
+// settle waits for what is being written.
+func (b *boundary) settle() error {
+	if b.writing == nil {
+		return nil
+	}
+	err := <-b.writing
+	b.writing = nil
+	return err
 }
 
 func (b *boundary) elements(i int) int { return int(b.offsets[i+1] - b.offsets[i]) }
@@ -85,5 +169,12 @@ func (b *boundary) digest() (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-func (b *boundary) sync() error  { return formats.NoSpace(b.f.Sync()) }
-func (b *boundary) close() error { return b.f.Close() }
+func (b *boundary) sync() error { return formats.NoSpace(b.f.Sync()) }
+
+func (b *boundary) close() error {
+	errs := []error{b.settle(), b.f.Close()}
+	if b.hot != nil {
+		errs = append(errs, b.hot.Close())
+	}
+	return errors.Join(errs...)
+}

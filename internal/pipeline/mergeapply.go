@@ -36,7 +36,7 @@ func (a *applier) mergeLayers(ctx context.Context) error {
 	}
 	windows := a.set.set.Calib.IDs
 	r := newMerger(a.c, a.m, windows, a.o.Env)
-	defer r.src.Release()
+	defer r.free()
 	p := a.o.Env.Progress
 	p.Start("merging kv heads", int64(layers*len(windows)))
 	p.Add(int64(first * len(windows)))
@@ -51,6 +51,7 @@ func (a *applier) mergeLayers(ctx context.Context) error {
 		if err != nil {
 			return errors.Join(err, in.close())
 		}
+		out.onDevice(r.src, r.longest())
 		if err := a.mergeLayer(ctx, r, l, in, out); err != nil {
 			return errors.Join(err, in.close(), out.close())
 		}
@@ -64,8 +65,8 @@ func (a *applier) mergeLayers(ctx context.Context) error {
 
 // mergeLayer does one layer and enters it in the journal once its maps and states are safe.
 func (a *applier) mergeLayer(ctx context.Context, r *merger, l int, in, out *boundary) error {
-	maps, err := r.layer(ctx, l, in.get, out.put)
-	if err != nil {
+	maps, err := r.layer(ctx, l, in, out)
+	if err = errors.Join(err, out.settle()); err != nil {
 		return err
 	}
 	e := journalEntry{Part: partMerge(l)}
@@ -92,8 +93,9 @@ func (a *applier) enterMerge(ctx context.Context, r *merger, l int) (*boundary, 
 	if err != nil {
 		return nil, err
 	}
+	in.onDevice(r.src, r.longest())
 	if l == 0 {
-		err = r.embed(ctx, in.put)
+		err = errors.Join(r.embed(ctx, in), in.settle())
 	} else {
 		var sum string
 		if sum, err = in.digest(); err == nil && sum != a.journal.done[partMerge(l-1)].State {

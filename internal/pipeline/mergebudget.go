@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"modelpress/heads/kvmerge"
+	"modelpress/internal/device"
 	"modelpress/internal/nn"
 )
 
@@ -46,7 +47,7 @@ func (j *mergeJob) price(ctx context.Context, choices [][]kvmerge.Choice) error 
 	windows := j.set.set.Calib.IDs
 	d := &mergeDecision{Keys: j.d.Keys, Values: j.d.Values, Layers: make([]mergedLayer, len(choices))}
 	r := newMerger(j.s, d, windows, j.env)
-	defer r.src.Release()
+	defer r.free()
 	r.choose = func(ctx context.Context, l int, st *kvmerge.Stats) error {
 		costs := st.Costs(j.d.ways())
 		for _, n := range headCounts(j.s.arch.Layers[l].G) {
@@ -67,24 +68,16 @@ func (j *mergeJob) price(ctx context.Context, choices [][]kvmerge.Choice) error 
 	done, total := 0, len(windows)*len(choices)
 	r.tick = func() { done++; tick(done, total) }
 	return withStates(j.env, windows, j.s.arch.D, func(st *nn.States) error {
-		if err := r.embed(ctx, st.Put); err != nil {
+		st.OnDevice(r.src, r.longest(), false)
+		if err := r.embed(ctx, inStates{st}); err != nil {
 			return err
 		}
 		for l := range choices {
-			energy, seen := 0.0, 0
-			get := func(i int, x []float32) error {
-				if err := st.Get(i, x); err != nil || i < seen { // a layer reads its windows more than once
-					return err
-				}
-				seen = i + 1
-				for _, v := range x {
-					energy += float64(v) * float64(v)
-				}
-				return nil
-			}
-			if _, err := r.layer(ctx, l, get, st.Put); err != nil {
+			in := &metered{inStates: inStates{st}}
+			if _, err := r.layer(ctx, l, in, inStates{st}); err != nil {
 				return unfit("kvmerge", err)
 			}
+			energy := in.energy
 			for i := range choices[l] {
 				if energy > 0 {
 					choices[l][i].Cost *= float64(j.set.set.Calib.Tokens()) / energy
@@ -112,4 +105,23 @@ func headCounts(g int) []int {
 		out = append(out, g)
 	}
 	return out
+}
+
+// metered adds up the squares of the states that are loaded, of each window once: a layer reads its windows more than once.
+type metered struct {
+	inStates
+	energy float64
+	seen   int
+}
+
+func (s *metered) load(dev device.Device, i int, x device.Buf, off int) error {
+	if err := s.inStates.load(dev, i, x, off); err != nil || i < s.seen {
+		return err
+	}
+	s.seen = i + 1
+	v, err := s.View(i)
+	for _, v := range v {
+		s.energy += float64(v) * float64(v)
+	}
+	return err
 }

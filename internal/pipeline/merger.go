@@ -7,6 +7,7 @@ import (
 	"modelpress/formats"
 	"modelpress/heads/kvmerge"
 	"modelpress/internal/arch"
+	"modelpress/internal/device"
 	"modelpress/internal/nn"
 )
 
@@ -24,8 +25,31 @@ type merger struct {
 	// choose decides on the groups of a layer, from its moments; nil where the decision has them.
 	choose func(ctx context.Context, l int, st *kvmerge.Stats) error
 	src    *nn.Model
-	x, y   []float32
+	work   workStates
 	tick   func()
+}
+
+// free gives the memory of the device back.
+func (r *merger) free() {
+	r.work.free()
+	r.src.Release()
+}
+
+// stateStore keeps the states of windows: a boundary, or nn.States.
+type stateStore interface {
+	load(dev device.Device, i int, x device.Buf, off int) error
+	store(dev device.Device, i int, x device.Buf, off int) error
+}
+
+// inStates is nn.States as a stateStore.
+type inStates struct{ *nn.States }
+
+func (s inStates) load(_ device.Device, i int, x device.Buf, off int) error {
+	return s.GetBuf(i, x, off)
+}
+
+func (s inStates) store(_ device.Device, i int, x device.Buf, off int) error {
+	return s.PutBuf(i, x, off)
 }
 
 func newMerger(s *source, d *mergeDecision, windows [][]int32, env Env) *merger {
@@ -52,36 +76,36 @@ func freqOf(m *arch.Model, k int) func(t int) []float32 {
 	}
 }
 
-// layer merges layer l and carries the states that enter it through. get and put give and take the states of a window. It
+// layer merges layer l and carries the states that enter it through; in and out may be the same. It
 // returns the maps of the layer, nil where it stays as it is.
-func (r *merger) layer(ctx context.Context, l int, get, put func(i int, x []float32) error) (*kvmerge.Maps, error) {
-	maps, err := r.merge(ctx, l, get, put)
+func (r *merger) layer(ctx context.Context, l int, in, out stateStore) (*kvmerge.Maps, error) {
+	maps, err := r.merge(ctx, l, in, out)
 	if err != nil {
 		return nil, fmt.Errorf("layer %d: %w", l, err)
 	}
 	return maps, nil
 }
 
-func (r *merger) merge(ctx context.Context, l int, get, put func(i int, x []float32) error) (*kvmerge.Maps, error) {
+func (r *merger) merge(ctx context.Context, l int, in, out stateStore) (*kvmerge.Maps, error) {
 	b, err := r.src.LoadBlock(l)
 	if err != nil {
 		return nil, err
 	}
 	defer b.Free()
-	r.src.Prefetch(l + 1)
+	r.src.LoadAhead(l+1, r.longest(), false)
 	if !b.Arch().HasAttention() || r.choose == nil && !merges(r.d.Layers[l]) {
-		return nil, r.forward(ctx, b, get, put)
+		return nil, r.forward(ctx, b, in, out)
 	}
 	wo, err := b.Weight(arch.O)
 	if err != nil {
 		return nil, err
 	}
-	maps, err := r.solve(ctx, l, b, wo, get)
+	maps, err := r.solve(ctx, l, b, wo, in)
 	if err != nil {
 		return nil, err
 	}
 	if maps == nil {
-		return nil, r.forward(ctx, b, get, put)
+		return nil, r.forward(ctx, b, in, out)
 	}
 	merged, err := r.mergedBlock(l, maps)
 	if err != nil {
@@ -89,11 +113,11 @@ func (r *merger) merge(ctx context.Context, l int, get, put func(i int, x []floa
 	}
 	defer free(merged)
 	if r.d.Refit {
-		if maps.Output, err = r.refit(ctx, b, merged, wo, get); err != nil {
+		if maps.Output, err = r.refit(ctx, b, merged, wo, in); err != nil {
 			return nil, err
 		}
 	}
-	return maps, r.forward(ctx, merged, get, put)
+	return maps, r.forward(ctx, merged, in, out)
 }
 
 // free gives a merged block back, and the scratch memory of the model that was made for it.
@@ -106,14 +130,14 @@ func free(b *nn.Block) {
 func merges(m mergedLayer) bool { return m.Groups != nil && !kvmerge.Groups(m.Groups).Trivial() }
 
 // solve collects the moments of a layer and makes its maps, nil where it turns out to stay as it is.
-func (r *merger) solve(ctx context.Context, l int, b *nn.Block, wo []float32, get func(i int, x []float32) error) (*kvmerge.Maps, error) {
+func (r *merger) solve(ctx context.Context, l int, b *nn.Block, wo []float32, in stateStore) (*kvmerge.Maps, error) {
 	m, a := r.s.arch, b.Arch()
 	var groups kvmerge.Groups
 	if r.choose == nil {
 		groups = r.d.Layers[l].Groups
 	}
 	st := kvmerge.NewStats(shapeOf(m, a), freqOf(m, a.K), groups, wo)
-	if err := r.collect(ctx, b, st, get); err != nil {
+	if err := r.collect(ctx, b, st, in); err != nil {
 		return nil, err
 	}
 	if r.choose != nil {
@@ -136,9 +160,9 @@ func (r *merger) solve(ctx context.Context, l int, b *nn.Block, wo []float32, ge
 }
 
 // collect adds the heads of every window.
-func (r *merger) collect(ctx context.Context, b *nn.Block, st *kvmerge.Stats, get func(i int, x []float32) error) error {
-	return r.each(ctx, get, func(_ int, x []float32, t int) error {
-		return b.Attend(x, t, &nn.Pass{TapHeads: func(q, k, v []float32, t int) bool {
+func (r *merger) collect(ctx context.Context, b *nn.Block, st *kvmerge.Stats, in stateStore) error {
+	return r.each(ctx, b, in.load, func(_ int, x device.Buf, t int) error {
+		return b.AttendBuf(x, t, &nn.Pass{TapHeads: func(q, k, v []float32, t int) bool {
 			st.Add(q, k, v, t, r.env.Device.For)
 			return true
 		}})
@@ -160,14 +184,14 @@ func (r *merger) mergedBlock(l int, maps *kvmerge.Maps) (*nn.Block, error) {
 }
 
 // refit fits the output projection of a merged block to the block before, and puts it there.
-func (r *merger) refit(ctx context.Context, b, merged *nn.Block, wo []float32, get func(i int, x []float32) error) ([]float32, error) {
+func (r *merger) refit(ctx context.Context, b, merged *nn.Block, wo []float32, in stateStore) ([]float32, error) {
 	fused, err := merged.Weight(arch.O)
 	if err != nil {
 		return nil, err
 	}
 	fit := kvmerge.NewRefit(b.Arch().H * b.Arch().K)
-	err = r.each(ctx, get, func(_ int, x []float32, t int) error {
-		before, err := headOutputs(b, append(r.y[:0], x...), t)
+	err = r.each(ctx, b, in.load, func(_ int, x device.Buf, t int) error {
+		before, err := headOutputs(b, x, t)
 		if err != nil {
 			return err
 		}
@@ -192,39 +216,43 @@ func (r *merger) refit(ctx context.Context, b, merged *nn.Block, wo []float32, g
 	return w, merged.SetWeight(arch.O, w, dt)
 }
 
-// headOutputs returns the input of a block's output projection for states x, which are spent. It is valid until the block's
+// headOutputs returns the input of a block's output projection for states x, which stay as they are. It is valid until the block's
 // model runs again.
-func headOutputs(b *nn.Block, x []float32, t int) (out []float32, err error) {
-	err = b.Attend(x, t, &nn.Pass{HasStop: true, StopAfter: nn.SiteO, Tap: func(s nn.Site, in []float32, _, _ int) {
-		if s == nn.SiteO {
-			out = in
-		}
+func headOutputs(b *nn.Block, x device.Buf, t int) (out []float32, err error) {
+	err = b.AttendBuf(x, t, &nn.Pass{HasStop: true, StopAfter: nn.SiteO, TapAttn: func(a *nn.AttnState) {
+		a.Read(nn.Outputs)
+		out = a.Out
 	}})
 	return out, err
 }
 
-func (r *merger) forward(ctx context.Context, b *nn.Block, get, put func(i int, x []float32) error) error {
-	return r.each(ctx, get, func(i int, x []float32, t int) error {
-		if err := b.Forward(x, t, nil); err != nil {
+func (r *merger) forward(ctx context.Context, b *nn.Block, in, out stateStore) error {
+	dev := r.env.Device
+	return r.each(ctx, b, in.load, func(i int, x device.Buf, t int) error {
+		if err := b.ForwardBuf(x, t, nil); err != nil {
 			return err
 		}
 		r.tick()
-		return put(i, x)
+		return out.store(dev, i, x, 0)
 	})
 }
 
-// each calls f with the states of every window.
-func (r *merger) each(ctx context.Context, get func(i int, x []float32) error, f func(i int, x []float32, t int) error) error {
+// each calls f with the states of every window, which it may change. b is the block that they go through, nil for none.
+func (r *merger) each(ctx context.Context, b *nn.Block, load func(dev device.Device, i int, x device.Buf, off int) error,
+	f func(i int, x device.Buf, t int) error) error {
+	m := r.src
+	if b != nil {
+		m = b.Model()
+	}
 	for i, w := range r.windows {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		n := len(w) * r.s.arch.D
-		if cap(r.x) < n {
-			r.x, r.y = make([]float32, n), make([]float32, 0, n)
+		x, err := r.work.of(m, len(w)*r.s.arch.D)
+		if err == nil {
+			err = load(r.env.Device, i, x, 0)
 		}
-		x := r.x[:n]
-		if err := get(i, x); err != nil {
+		if err != nil {
 			return err
 		}
 		if err := f(i, x, len(w)); err != nil {
@@ -235,7 +263,15 @@ func (r *merger) each(ctx context.Context, get func(i int, x []float32) error, f
 }
 
 // embed puts the states that enter the first layer.
-func (r *merger) embed(ctx context.Context, put func(i int, x []float32) error) error {
-	return r.each(ctx, func(i int, x []float32) error { return r.src.Embed(x, r.windows[i]) },
-		func(i int, x []float32, _ int) error { return put(i, x) })
+func (r *merger) embed(ctx context.Context, out stateStore) error {
+	return r.each(ctx, nil, func(_ device.Device, i int, x device.Buf, _ int) error { return r.src.EmbedBuf(x, r.windows[i]) },
+		func(i int, x device.Buf, _ int) error { return out.store(r.env.Device, i, x, 0) })
+}
+
+// longest is the number of positions of the longest window.
+func (r *merger) longest() (n int) {
+	for _, w := range r.windows {
+		n = max(n, len(w))
+	}
+	return n
 }

@@ -66,18 +66,19 @@ func (j *mergeJob) size(ctx context.Context) error {
 func (j *mergeJob) merge(ctx context.Context) error {
 	windows := j.set.set.Calib.IDs
 	m := newMerger(j.s, j.d, windows, j.env)
-	defer m.src.Release()
+	defer m.free()
 	m.choose = j.choose
 	tick, stop := counter(j.env.Progress, "merging kv heads")
 	defer stop()
 	done, total := 0, len(windows)*len(j.s.arch.Layers)
 	m.tick = func() { done++; tick(done, total) }
 	return withStates(j.env, windows, j.s.arch.D, func(st *nn.States) error {
-		if err := m.embed(ctx, st.Put); err != nil {
+		st.OnDevice(m.src, m.longest(), false)
+		if err := m.embed(ctx, inStates{st}); err != nil {
 			return err
 		}
 		for l := range j.s.arch.Layers {
-			maps, err := m.layer(ctx, l, st.Get, st.Put)
+			maps, err := m.layer(ctx, l, inStates{st}, inStates{st})
 			if err != nil {
 				return unfit("kvmerge", err)
 			}

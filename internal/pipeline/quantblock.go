@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"math"
 	"strconv"
 
@@ -114,8 +115,8 @@ func (z *quantizer) tokenWeights(ctx context.Context, p *blockPass) ([][]float32
 	lo, _ := z.d.Importance.Min.Float64()
 	hi, _ := z.d.Importance.Max.Float64()
 	weights := make([][]float32, len(p.kept.windows))
-	err := p.eachWindow(ctx, func(i int, x []float32, t int) error {
-		return p.b.Attend(x, t, &nn.Pass{ColumnSums: true, HasStop: true, StopAfter: nn.SiteO, TapAttn: func(a *nn.AttnState) {
+	err := p.eachWindow(ctx, func(i int, x device.Buf, t int) error {
+		return p.b.AttendBuf(x, t, &nn.Pass{ColumnSums: true, HasStop: true, StopAfter: nn.SiteO, TapAttn: func(a *nn.AttnState) {
 			a.Read(nn.ColumnSums)
 			weights[i] = quantize.Importance(a.ColumnSums, a.Shape.H, t, lo, hi)
 		}})
@@ -144,6 +145,9 @@ func siteHessian(ctx context.Context, p *blockPass, dev device.Device, site nn.S
 	n := p.b.Arch().Width(site)
 	p.b.Model().MakeRoom(hessianBytes(n))
 	g, err := calib.NewAccumulator(dev, n)
+	for errors.Is(err, device.ErrMemory) && p.b.Model().GiveWay() {
+		g, err = calib.NewAccumulator(dev, n)
+	}
 	if err != nil {
 		return nil, err
 	}

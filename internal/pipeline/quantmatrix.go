@@ -60,7 +60,7 @@ func (z *quantizer) onDevice(b *nn.Block, r arch.Role, h *calib.Hessian) (*quant
 		return nil, err
 	}
 	b.Model().MakeRoom(matrixBytes(lin.Out, lin.In))
-	deq, err := dev.Alloc(nn.KindOf(z.d.scales()), lin.Out*lin.In)
+	deq, err := b.Model().Alloc(nn.KindOf(z.d.scales()), lin.Out*lin.In)
 	if err != nil {
 		return nil, fmt.Errorf("pipeline: %s: %w", lin.Weight, err)
 	}

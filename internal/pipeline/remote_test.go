@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"modelpress/formats"
@@ -46,18 +48,25 @@ func remoteRecipes() []struct {
 // planAndApply runs a recipe on a device and returns the plan as it is written, and the directory of the result.
 func planAndApply(t *testing.T, b *bench, dev device.Device, out string) ([]byte, string) {
 	t.Helper()
+	plan, dir, err := tryPlanAndApply(b, dev, out)
+	b.check(err)
+	return plan, dir
+}
+
+func tryPlanAndApply(b *bench, dev device.Device, out string) ([]byte, string, error) {
 	r, err := ParseRecipe([]byte(b.recipe))
 	b.check(err)
 	r.Target = []string{}
 	env := Env{Device: dev, Progress: &quiet{}, Warn: func(string, ...any) {}}
 	p, err := Plan(context.Background(), PlanOptions{ModelDir: b.src, Recipe: r, RecipeDigest: sumDigest([]byte(b.recipe)),
 		Data: b.paths(), Tool: planfile.Tool{Name: "test", Version: "0"}, Env: env})
-	b.check(err)
+	if err != nil {
+		return nil, "", err
+	}
 	o := b.options(p, out)
 	o.Env = env
 	_, err = Apply(context.Background(), o)
-	b.check(err)
-	return o.PlanBytes, o.Out
+	return o.PlanBytes, o.Out, err
 }
 
 // TestRemoteDevice: every recipe gives the same plan and the same files on a device whose memory the host cannot address, with room for
@@ -78,11 +87,20 @@ func TestRemoteDevice(t *testing.T) {
 			if traffic.Used != 0 {
 				t.Errorf("%d bytes are left on the device", traffic.Used)
 			}
-			got, there = planAndApply(t, b, devicetest.NewRemote(cpu.New(2), traffic.Peak), "short")
-			if !bytes.Equal(plan, got) {
-				t.Error("another plan where memory is short")
+			for part := traffic.Peak; part > traffic.Peak/4; part = part * 7 / 8 {
+				got, there, err := tryPlanAndApply(b, devicetest.NewRemote(cpu.New(2), part), fmt.Sprint(part))
+				if err != nil {
+					if KindOf(err) != KindResource || !errors.Is(err, device.ErrMemory) || part > traffic.Peak*9/10 {
+						t.Errorf("with %d bytes of %d: kind %d, %v", part, traffic.Peak, KindOf(err), err)
+					}
+					t.Logf("too little: %d of %d", part, traffic.Peak)
+					break
+				}
+				if !bytes.Equal(plan, got) {
+					t.Errorf("another plan with %d bytes of %d", part, traffic.Peak)
+				}
+				b.sameDirs(dir, there)
 			}
-			b.sameDirs(dir, there)
 			t.Logf("%+v", traffic)
 		})
 	}
@@ -95,19 +113,20 @@ func TestDeviceFaults(t *testing.T) {
 		b := newBench(t, testmodel.New(c.model), c.recipe)
 		_, whole := planAndApply(t, b, cpu.New(2), "whole")
 		dev := devicetest.NewRemote(cpu.New(2), 1<<32)
-		calls := 0
-		dev.Fail = func(string) error { calls++; return nil }
+		var count atomic.Int64
+		dev.Fail = func(string) error { count.Add(1); return nil }
 		plan, _ := planAndApply(t, b, dev, "counted")
+		calls := int(count.Load())
 		p, err := planfile.Decode(plan)
 		b.check(err)
 		o := b.options(p, "failing")
 		o.Env.Device = dev
 		failures := 0
 		for n := 1; n < calls; n += 1 + calls/7 {
-			left := n
+			count.Store(int64(n))
 			lost := errors.New("the device is lost")
 			dev.Fail = func(op string) error {
-				if left--; left < 0 && op != "Alloc" {
+				if count.Add(-1) < 0 && op != "Alloc" {
 					return lost
 				}
 				return nil

@@ -9,6 +9,7 @@ import (
 
 	"modelpress/formats"
 	"modelpress/internal/arch"
+	"modelpress/internal/device"
 	"modelpress/internal/nn"
 	"modelpress/quantize"
 )
@@ -33,6 +34,10 @@ func (a *applier) run(ctx context.Context) error {
 	}
 	r := &blockRunner{applier: a, model: nn.New(a.o.Env.Device, a.view, a.viewed)}
 	defer r.model.Release()
+	if _, ok := a.o.Env.Device.(device.Quantizer); ok {
+		z := sizesOf(a.s)
+		r.model.SetAside(8*z.widest*z.widest + 16<<10*z.widest + 3*4*z.matrix) // a Gram matrix, and a matrix while it is rounded
+	}
 	if err := r.parts(ctx); err != nil {
 		return err
 	}
@@ -216,23 +221,23 @@ func (r *blockRunner) boundary(l int) (*boundary, error) {
 }
 
 func (r *blockRunner) embed(ctx context.Context, b *boundary) error {
-	var x []float32
+	b.onDevice(r.model, r.kept.rows(r.model))
 	for i, ids := range r.set.set.Calib.IDs {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if n := b.elements(i); cap(x) < n {
-			x = make([]float32, n)
+		x, err := r.kept.work.of(r.model, b.elements(i))
+		if err == nil {
+			err = r.model.EmbedBuf(x, ids)
 		}
-		x = x[:b.elements(i)]
-		if err := r.model.Embed(x, ids); err != nil {
-			return err
+		if err == nil {
+			err = b.store(r.model.Dev, i, x, 0)
 		}
-		if err := b.put(i, x); err != nil {
+		if err != nil {
 			return err
 		}
 	}
-	return nil
+	return b.settle()
 }
 
 // layer compresses and writes one block, and leaves the states for the next.
@@ -247,7 +252,7 @@ func (r *blockRunner) layer(ctx context.Context, l int, e *journalEntry) (err er
 		return err
 	}
 	defer b.Free()
-	r.model.Prefetch(l + 1)
+	r.model.LoadAhead(l+1, r.kept.rows(r.model), false)
 	pass := &blockPass{b: b, kept: r.kept}
 	if r.dataBlocks() {
 		in, err := r.enter(l)
@@ -273,7 +278,7 @@ func (r *blockRunner) layer(ctx context.Context, l int, e *journalEntry) (err er
 	if r.states, err = r.boundary(l + 1); err != nil {
 		return err
 	}
-	return pass.leave(ctx, r.states.put)
+	return pass.leave(ctx, r.states)
 }
 
 // enter returns the states that the part before left: those in hand, once they are durable, or those of an earlier run,

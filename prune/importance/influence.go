@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"modelpress/calib"
+	"modelpress/internal/device"
 	"modelpress/internal/nn"
 )
 
@@ -39,16 +40,19 @@ func (o Options) forward(ctx context.Context, m *nn.Model, w calib.Windows, taps
 	if err := k.embed(0); err != nil {
 		return k.close(err)
 	}
-	in := make([]float32, len(k.x))
+	n := w.Longest() * m.Arch.D
+	in, out := make([]float32, n), make([]float32, n)
 	return k.close(k.blocks(func(b *nn.Block) error {
 		tap := taps(b.Index())
 		for i := range w.IDs {
-			err := k.change(0, i, func(x []float32, t int) error {
-				copy(in, x)
-				if err := b.Forward(x, t, tap.pass()); err != nil {
+			err := k.change(0, i, func(x device.Buf, t int) error {
+				n := t * m.Arch.D
+				m.Dev.Download(in[:n], x, 0)
+				if err := b.ForwardBuf(x, t, tap.pass()); err != nil {
 					return err
 				}
-				tap.window(in[:len(x)], x, t)
+				m.Dev.Download(out[:n], x, 0)
+				tap.window(in[:n], out[:n], t)
 				return nil
 			})
 			if err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"modelpress/calib"
+	"modelpress/internal/device"
 	"modelpress/internal/nn"
 )
 
@@ -58,7 +59,7 @@ func RemoveLayers(ctx context.Context, m *nn.Model, w calib.Windows, opt Options
 // which start where the layer would; the last slot those of the whole model.
 func (w *walk) without(b *nn.Block) error {
 	l, whole := b.Index(), len(w.m.Arch.Layers)
-	run := func(x []float32, t int) error { return b.Forward(x, t, nil) }
+	run := func(x device.Buf, t int) error { return b.ForwardBuf(x, t, nil) }
 	for i := range w.ids {
 		if err := w.copy(l, whole, i); err != nil {
 			return err
@@ -83,11 +84,11 @@ func (w *walk) losses(r *Removal) error {
 			if err := w.ctx.Err(); err != nil {
 				return err
 			}
-			x, err := w.states.View(v*len(w.ids) + i)
+			x, err := w.states.Buf(v*len(w.ids) + i)
 			if err != nil {
 				return err
 			}
-			loss, err := w.m.HeadBack(nil, x, ids[1:], headRows(w.m))
+			loss, err := w.m.HeadBackBuf(nil, x, ids[1:], headRows(w.m))
 			if err != nil {
 				return fmt.Errorf("window %d: %w", i, err)
 			}

@@ -74,9 +74,11 @@ func (t *taylor) run(ctx context.Context) error {
 	}
 	return t.closeInput(t.m.Back(ctx, t.w.IDs, nn.BackOptions{
 		Dir: t.Dir, MemLimit: t.MemLimit, Progress: t.Progress,
-		Grads:     func(int) *nn.BlockGrads { return t.grads },
-		Grad:      t.window,
-		LayerDone: t.layerDone,
+		Grads:      func(int) *nn.BlockGrads { return t.grads },
+		At:         func(l int) bool { return l == 0 },
+		Grad:       func(_, window int, g []float32) error { return t.embedded(window, g) },
+		WindowDone: t.window,
+		LayerDone:  t.layerDone,
 	}, t.loss))
 }
 
@@ -116,15 +118,17 @@ func (t *taylor) layer(l int) (err error) {
 	return nil
 }
 
-// window is called when the gradients of a window have passed a layer, whose input g is the gradient by.
-func (t *taylor) window(l, window int, g []float32) error {
+// window is called when the gradients of a window have passed a layer.
+func (t *taylor) window(_, window int) error {
 	if t.term.squares() {
 		t.collect(t.root(window))
 		t.grads.Zero()
 	}
-	if l > 0 {
-		return nil
-	}
+	return nil
+}
+
+// embedded takes the gradient g by the embedded tokens of a window.
+func (t *taylor) embedded(window int, g []float32) error {
 	if len(t.places.sum) > 0 {
 		part := moments{sum: t.places.sum[:len(g)]}
 		if t.term.squares() {

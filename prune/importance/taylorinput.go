@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 
+	"modelpress/internal/device"
 	"modelpress/internal/nn"
 )
 
@@ -43,11 +44,15 @@ func (t *taylor) keepRows(window int) error {
 	if t.input.head == nil {
 		return nil
 	}
-	ids, d := distinct(t.w.IDs[window]), t.m.Arch.D
-	rows := make([]float32, len(ids)*d)
-	for i, id := range ids {
-		t.m.Dev.Download(rows[i*d:(i+1)*d], t.head.grads.W, int(id)*d)
+	ids, d, m := distinct(t.w.IDs[window]), t.m.Arch.D, t.m
+	buf, err := m.Alloc(device.F32, len(ids)*d)
+	if err != nil {
+		return err
 	}
+	defer buf.Free()
+	m.Dev.Gather(buf, t.head.grads.W, ids, d)
+	rows := make([]float32, len(ids)*d)
+	m.Dev.Download(rows, buf, 0)
 	return t.input.head.Put(window, rows)
 }
 

@@ -34,6 +34,7 @@ type Device struct {
 	bf16    bool
 	threads int
 	class   string
+	pieces  pieceSizes
 
 	work    sync.Mutex         // held by the operation that runs
 	modules map[string]*module // guarded by work
@@ -64,7 +65,7 @@ func Open(o Options) (*Device, error) {
 	if info.Major < 8 {
 		return nil, fmt.Errorf("%w: %s has compute capability %d.%d, and 8.0 is the least", ErrNoDevice, info.Name, info.Major, info.Minor)
 	}
-	d := &Device{ordinal: o.Ordinal, info: info, bf16: o.BF16, threads: o.Threads, modules: map[string]*module{}}
+	d := &Device{ordinal: o.Ordinal, info: info, bf16: o.BF16, threads: o.Threads, modules: map[string]*module{}, pieces: pieceSizes{weightPiece, rowsPiece}}
 	if d.threads <= 0 {
 		d.threads = runtime.GOMAXPROCS(0)
 	}

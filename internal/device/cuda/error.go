@@ -80,7 +80,7 @@ func adviceFor(code int) string {
 	case 209, 218, 221, 222, 300: // PTX that the driver does not take
 		return "the driver does not take the kernels of this program; install one of CUDA 11.8 or newer"
 	case 700, 702, 710, 714, 715, 716, 717, 718, 719: // a kernel that went wrong
-		return "a kernel failed, perhaps an earlier one; the device has to be opened again"
+		return "a kernel failed, perhaps an earlier one; the program has to be started again"
 	}
 	return ""
 }

@@ -16,6 +16,9 @@ const (
 	rowsPiece   = 512 << 20 // elements of x or y that are multiplied at a time
 )
 
+// pieceSizes are those, smaller in tests.
+type pieceSizes struct{ weight, rows int }
+
 // MatMulNT: y[M,N] = x[M,Kd] · w[N,Kd]ᵀ + beta*y, both operands rounded to bfloat16 first in the class of bfloat16.
 func (d *Device) MatMulNT(y, x, w device.Buf, m, n, kd int, beta float32) {
 	c := d.begin("MatMulNT")
@@ -26,7 +29,7 @@ func (d *Device) MatMulNT(y, x, w device.Buf, m, n, kd int, beta float32) {
 	}
 	weights := c.weights(w, n, kd, as)
 	from, to := c.in(x, c.count(m, kd)), c.out(y, c.count(m, n))
-	pieces(m, max(n, kd), rowsPiece, func(row, rows int) {
+	pieces(m, max(n, kd), d.pieces.rows, func(row, rows int) {
 		a := from + ptr(4*row*kd)
 		if as == device.BF16 {
 			a = c.rounded(x, a, rows*kd)
@@ -43,7 +46,7 @@ func (d *Device) MatMulNN(y, x, w device.Buf, m, n, kd int, beta float32) {
 	defer c.end()
 	weights := c.weights(w, n, kd, device.F32)
 	from, to := c.in(x, c.count(m, n)), c.out(y, c.count(m, kd))
-	pieces(m, max(n, kd), rowsPiece, func(row, rows int) {
+	pieces(m, max(n, kd), d.pieces.rows, func(row, rows int) {
 		g := gemm{m: rows, n: kd, c: to + ptr(4*row*kd), lda: n, kind: device.F32, beta: beta}
 		if n == 0 {
 			c.gemm(g)
@@ -82,7 +85,7 @@ func (c *call) weights(w device.Buf, n, kd int, as device.Kind) *matrix {
 	m := &matrix{c: c, n: n, kd: kd, as: as}
 	m.addr, m.kind = c.any(w, count)
 	if m.kind != as {
-		m.space = c.scratch(int64(min(n, pieceRows(kd, weightPiece))) * int64(kd) * int64(as.Size()))
+		m.space = c.scratch(int64(min(n, pieceRows(kd, c.d.pieces.weight))) * int64(kd) * int64(as.Size()))
 	}
 	return m
 }
@@ -95,7 +98,7 @@ func (m *matrix) each(body func(p ptr, row, rows int)) {
 		}
 		return
 	}
-	pieces(m.n, m.kd, weightPiece, func(row, rows int) {
+	pieces(m.n, m.kd, m.c.d.pieces.weight, func(row, rows int) {
 		m.c.convert(m.space, m.as, m.addr+ptr(row*m.kd*m.kind.Size()), m.kind, rows*m.kd)
 		body(m.space, row, rows)
 	})

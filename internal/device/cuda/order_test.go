@@ -3,7 +3,6 @@
 package cuda
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -251,7 +250,7 @@ func TestTables(t *testing.T) {
 			got := make([]byte, len(want))
 			c.fetch(got, dst[i])
 			if !slices.Equal(got, want) {
-				t.Fatal(fmt.Sprintf("round %d: table %d of %d bytes", round, i, len(want)))
+				t.Fatalf("round %d: table %d of %d bytes", round, i, len(want))
 			}
 		}
 		c.end()

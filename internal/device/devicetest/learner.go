@@ -22,15 +22,20 @@ func (r Learner) at(b device.Buf) []float32 { return r.Device.Host(in(b)) }
 func (r Learner) Scores(nll []float64, top []int32, logits device.Buf, targets []int32, v int) {
 	r.run("Scores", len(targets))
 	x := r.at(logits)
-	for i, target := range targets {
+	for i := range nll {
 		row := x[i*v : (i+1)*v]
-		_, log := softmax(row, 1)
-		nll[i], top[i] = -log[target], 0
+		top[i] = 0
 		for j, s := range row {
 			if s > row[top[i]] {
 				top[i] = int32(j)
 			}
 		}
+		target := top[i]
+		if targets != nil {
+			target = targets[i]
+		}
+		_, log := softmax(row, 1)
+		nll[i] = -log[target]
 	}
 }
 
@@ -100,4 +105,33 @@ func (r Learner) SumSquares(x device.Buf, n int) (sum float64) {
 		sum += float64(v) * float64(v)
 	}
 	return sum
+}
+
+// TopK implements device.Losses.
+func (r Learner) TopK(ids []int32, logs, rest []float32, logits device.Buf, v, k int, scale float32) {
+	r.run("TopK", 0)
+	for i := range rest {
+		row, log, others := topKOf(r.at(logits)[i*v:(i+1)*v], k, float64(scale))
+		copy(ids[i*k:], row)
+		for j, l := range log {
+			logs[i*k+j] = float32(l)
+		}
+		rest[i] = float32(others)
+	}
+}
+
+// TopKLoss implements device.Losses.
+func (r Learner) TopKLoss(kl, ce []float64, logits device.Buf, ids []int32, logs, rest []float32, targets []int32, v int, w device.LogitWeights) {
+	r.run("TopKLoss", len(ids)+len(logs)+len(rest)+len(targets))
+	x, k, plain := r.at(logits), len(ids)/max(1, len(kl)), make([]float64, len(kl))
+	divergent := make([][]float64, len(kl))
+	for i := range kl {
+		kl[i], divergent[i] = topKLossOf(x[i*v:(i+1)*v], ids[i*k:(i+1)*k], logs[i*k:(i+1)*k], rest[i], float64(w.Scale))
+	}
+	r.LogitLoss(plain, ce, logits, nil, targets, v, w)
+	for i, grad := range divergent {
+		for j, g := range grad {
+			x[i*v+j] += float32(float64(w.KL) * g)
+		}
+	}
 }

@@ -113,12 +113,15 @@ func (s *suite) losses(t *testing.T) {
 			tb, _ := s.buf(t, device.F32, teacher)
 			nll, top := make([]float64, c.rows), make([]int32, c.rows)
 			d.Scores(nll, top, s.d.Slice(sb, 1, n), targets, c.v)
+			likeliest := make([]float64, c.rows)
+			d.Scores(likeliest, top, s.d.Slice(sb, 1, n), nil, c.v)
 			kl := make([]float64, c.rows)
 			d.Divergences(kl, tb, s.d.Slice(sb, 1, n), c.v)
 			for i := range c.rows {
 				x := student[i*c.v : (i+1)*c.v]
 				_, log := softmax(x, 1)
 				nearLoss(t, "nll", nll[i], -log[targets[i]])
+				nearLoss(t, "nll of the likeliest", likeliest[i], -log[top[i]])
 				for j, v := range x {
 					if v > x[top[i]] || v == x[top[i]] && j < int(top[i]) {
 						t.Fatalf("row %d: the largest is said to be %d, not %d", i, top[i], j)

@@ -24,7 +24,7 @@ func Run(t *testing.T, d device.Device) {
 		{"Attention", s.attention}, {"AttentionBack", s.attentionBack}, {"Sequences", s.sequences},
 		{"AttnStatistics", s.attnStatistics}, {"AttnStatisticsBands", s.attnStatisticsBands}, {"MatMulNN", s.matMulBack}, {"NormBack", s.normBack}, {"ActivationBack", s.activationBack},
 		{"Quantizer", s.quantizer}, {"Mix", s.mix}, {"MatMulTN", s.matMulGrad}, {"NormGrad", s.normGrad}, {"Columns", s.columns},
-		{"AttnReader", s.attnRead}, {"Losses", s.losses}, {"Optimizer", s.optimizer}, {"Sampler", s.sampler},
+		{"AttnReader", s.attnRead}, {"Losses", s.losses}, {"TopK", s.topK}, {"Optimizer", s.optimizer}, {"Sampler", s.sampler},
 	} {
 		t.Run(c.name, c.test)
 	}

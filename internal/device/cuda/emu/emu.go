@@ -16,8 +16,8 @@
 //	MODELPRESS_EMU_TRACE       anything: streams say on stderr what they do
 //
 // With MODELPRESS_EMU_CHECK=races when the libraries are built, kernels tell of every access to memory, and two accesses to one byte that
-// nothing orders (a barrier of the block, a __syncwarp of the warp, the end of a launch) stop the process. Everything takes some times as
-// long then.
+// nothing orders (a barrier of the block, a __syncwarp of the warp, the end of a launch) stop the process; with
+// MODELPRESS_EMU_RACES set each place in the code is reported once, and it goes on. Everything takes some times as long then.
 //
 // With random, ahead and lazy streams the same program may see its memory at different times; results that differ are its error.
 package emu

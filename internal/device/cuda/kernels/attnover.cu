@@ -43,7 +43,7 @@ DEVICE void over_keys(Over &o, const int (&keys)[kOver], int count, const float 
 // attn_over: out[r, h, :] and lse[h, r] of query rows[r] of head h over the keys j <= rows[r] whose bit is set in seen [H, n, words], bit j%64
 // of word j/64; zeros and -inf where there is none. scale is that of scores times log2(e), lse natural. A warp takes a row; blocks: (⌈n/8⌉, H),
 // of 256 threads.
-BOUNDED(attn_over, 256, 3)(float *out, float *lse, const long long *seen, const int *rows, const float *q, const float *k, const float *v, int n, int words, int H, int G, int dim, int terms, float scale) {
+BOUNDED(attn_over, 256, 2)(float *out, float *lse, const long long *seen, const int *rows, const float *q, const float *k, const float *v, int n, int words, int H, int G, int dim, int terms, float scale) {
 	const int r = blockIdx.x * 8 + warp(), h = blockIdx.y, g = h / (H / G);
 	if (r >= n) return;
 	const int i = rows[r];

@@ -53,6 +53,7 @@ DEVICE void row_near(Row &row, const Scores &s, const Stats &st, int q0, int j0,
 			else effect = row.mass > 0 ? (float)(row.slope / row.mass) : -mean;
 		}
 		if (seen) row_part(row, s, max(max(near - st.width + 1, 0), st.sink - j0), min(near, 63));
+		__syncwarp(); // others of the row read what is written over
 		if (edge && threadIdx.x % 4 == 0) s.a[threadIdx.x / 4 * kLine + near] = effect;
 	}
 }
@@ -63,6 +64,7 @@ DEVICE void row_far(Row &row, const Scores &s, const Stats &st, int q0, int j0, 
 	for (int n = 0; n < 63 / st.width + 2; n++) {
 		const int b = last - n, near = far - b * st.width;
 		if (seen) row_part(row, s, b < 0 ? 64 : max(max(near - st.width + 1, 0), st.sink - j0), min(near, 63));
+		__syncwarp();
 		if (b > 0 && near < 64 && threadIdx.x % 4 == 0) s.a[threadIdx.x / 4 * kLine + near] = b >= row.until ? (float)(-row.slope / (1 - row.mass)) : 0;
 	}
 }
@@ -73,7 +75,7 @@ DEVICE void row_sinks(Row &row, const Scores &s, const Stats &st, int j0) { row_
 // add_effects adds up what row_near or row_far wrote, band by band.
 DEVICE void add_effects(const Scores &s, const Stats &st, long long at, int q0, int j0) {
 	const int base = q0 - j0, first = max((base - 63 + st.width - 1) / st.width, 1);
-	for (int b = first + warp(); b * st.width <= base + 63; b += 8) {
+	for (int b = first + warp(); b < st.number && b * st.width <= base + 63; b += 8) {
 		double sum = 0, size = 0;
 		UNROLL for (int half = 0; half < 2; half++) {
 			const int r = half * 32 + lane(), x = base + r - b * st.width;
@@ -128,7 +130,8 @@ DEVICE void diagonals(Diagonals &d, const Scores &s, const Stats &st, const floa
 // add_diagonals adds the sums of the distances of a tile to their bands; a warp takes a band at a time.
 template <bool SLOPES>
 DEVICE void add_diagonals(const Diagonals &d, const Stats &st, long long at, int q0, int j0) {
-	const int base = q0 - j0, first = max(base - 63, 0), last = base + 63, bands = last / st.width - first / st.width + 1;
+	// The last tile has rows beyond the end, whose distances have no band.
+	const int base = q0 - j0, first = max(base - 63, 0), last = min(base + 63, st.number * st.width - 1), bands = last / st.width - first / st.width + 1;
 	const int kinds = SLOPES ? (st.bands ? 1 : 0) + (st.influence ? 1 : 0) : 1;
 	for (int n = warp(); n < kinds * bands; n += 8) {
 		const int kind = SLOPES && (!st.bands || n >= bands) ? 1 : 0, b = first / st.width + (n < bands ? n : n - bands);

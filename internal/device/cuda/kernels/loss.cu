@@ -2,30 +2,18 @@
 // cache; losses are float64.
 #include "softmax.cuh"
 
-// row_scores: nll[i] = -log softmax(x[i,:])[targets[i]], and top[i] is where the first of the largest values of the row stands. 4 bytes are
-// moved for each value.
+// row_scores: nll[i] = -log softmax(x[i,:])[targets[i]], and top[i] is where the first of the largest values of the row stands, which is
+// the target without targets. 4 bytes are moved for each value.
 KERNEL(row_scores)(double *nll, int *top, const float *x, const int *targets, int v) {
 	SHARED SoftShared shared;
 	const float *row = x + (long long)blockIdx.x * v;
 	Seen s = soften(row, v, wide4(v, x), shared, 1, false);
 	if (threadIdx.x == 0) {
-		nll[blockIdx.x] = -Soft{s.top, s.sum}.log_at(row[targets[blockIdx.x]], 1);
+		nll[blockIdx.x] = -Soft{s.top, s.sum}.log_at(row[targets ? targets[blockIdx.x] : s.at], 1);
 		top[blockIdx.x] = s.at;
 	}
 }
 EXPORT(row_scores)
-
-// rest is e^-d - 1 + d for |d| < 1/4, by its series.
-DEVICE double rest(double d) {
-	double s = 1.0 / 40320;
-	s = s * d - 1.0 / 5040;
-	s = s * d + 1.0 / 720;
-	s = s * d - 1.0 / 120;
-	s = s * d + 1.0 / 24;
-	s = s * d - 1.0 / 6;
-	s = s * d + 0.5;
-	return s * d * d;
-}
 
 // Pair are the softmaxes q and p of two rows.
 struct Pair {
@@ -39,7 +27,7 @@ struct Pair {
 		p = past(t, p_top, p_scale) * p_inv;
 		if (p == 0) return q;
 		double d = ((double)t - p_top) * p_scale - ((double)s - q_top) * q_scale + log;
-		if (fabs(d) < 0.25) return p * rest(d);
+		if (fabs(d) < 0.25) return p * rest_of(d);
 		return q + (p * d - p);
 	}
 };

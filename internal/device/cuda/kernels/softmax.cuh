@@ -80,3 +80,15 @@ DEVICE Seen soften(const float *x, int n, bool wide, SoftShared &shared, float s
 	for (int c = 4 * threadIdx.x; c < n; c += 4 * ROW_THREADS) see(s, scores4(x, c, n, wide), c, scale, both);
 	return join(s, shared, scale, both);
 }
+
+// rest_of is e^-d - 1 + d for |d| < 1/4, by its series.
+DEVICE double rest_of(double d) {
+	double s = 1.0 / 40320;
+	s = s * d - 1.0 / 5040;
+	s = s * d + 1.0 / 720;
+	s = s * d - 1.0 / 120;
+	s = s * d + 1.0 / 24;
+	s = s * d - 1.0 / 6;
+	s = s * d + 0.5;
+	return s * d * d;
+}

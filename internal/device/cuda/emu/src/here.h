@@ -44,6 +44,9 @@ EMU_API void copy_finish(int n);
 // fail ends the process with a message that names the kernel, the block and the thread.
 [[noreturn]] EMU_API void fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+// complain writes the same message and goes on.
+EMU_API void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
 // Kernel is a kernel as its source registers it.
 struct Kernel {
 	const char *name;

@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "machine.h"
@@ -68,6 +69,18 @@ static void where(const void *from, char *text, size_t size) {
 	pclose(f);
 }
 
+void Races::report(const Access &a, const char *at, bool write, bool read_before, const void *from) {
+	static const bool all = getenv("MODELPRESS_EMU_RACES");
+	if (all && !reported.insert(from).second) return;
+	char line[420], address[200], who[60] = "a thread of another block";
+	where(from, line, sizeof line);
+	if (a.interval >= block_start && a.thread < lanes) snprintf(who, sizeof who, "thread %d", a.thread);
+	if (a.thread >= lanes && a.thread < block) snprintf(who, sizeof who, "other lanes of its warp");
+	if (a.thread == block) snprintf(who, sizeof who, "threads of other warps");
+	(all ? complain : fail)("%s%s what %s %s, and nothing orders the two: %s", line, write ? "writes" : "reads", who, read_before ? "read" : "wrote",
+	                        machine->describe_shared(at, address, sizeof address) ? address : describe(at, address, sizeof address));
+}
+
 void Races::access(const void *p, size_t n, bool write, const void *from) {
 	bool shared = true;
 	Cell *cells = shared_cells(p, n);
@@ -92,15 +105,8 @@ void Races::access(const void *p, size_t n, bool write, const void *from) {
 			}
 			continue;
 		}
-		const Access &a = after_write ? c.read : c.write;
-		char line[420], address[200], who[60] = "a thread of another block";
-		where(from, line, sizeof line);
-		if (a.interval >= block_start && a.thread < lanes) snprintf(who, sizeof who, "thread %d", a.thread);
-		if (a.thread >= lanes && a.thread < block) snprintf(who, sizeof who, "other lanes of its warp");
-		if (a.thread == block) snprintf(who, sizeof who, "threads of other warps");
-		const char *at = static_cast<const char *>(p) + i;
-		fail("%s%s what %s %s, and nothing orders the two: %s", line, write ? "writes" : "reads", who, after_write ? "read" : "wrote",
-		     machine->describe_shared(at, address, sizeof address) ? address : describe(at, address, sizeof address));
+		report(after_write ? c.read : c.write, static_cast<const char *>(p) + i, write, after_write, from);
+		(write ? c.write : c.read) = Access{now, (uint16_t)thread, syncs[thread / 32]};
 	}
 }
 

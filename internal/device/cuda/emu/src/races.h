@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <set>
 #include <vector>
 
 namespace emu {
@@ -26,13 +27,15 @@ public:
 	void begin(uint64_t launch);
 	void barrier();
 	void sync(int warp) { syncs[warp]++; }
-	// access notes an access of the running thread to n bytes and ends the process at a race. from is where in the code it is.
+	// access notes an access of the running thread to n bytes. At a race it ends the process, or where
+	// MODELPRESS_EMU_RACES is set, reports each place in the code once. from is where in the code it is.
 	void access(const void *p, size_t n, bool write, const void *from);
 
 private:
 	// Whom several threads count as: several lanes of a warp, threads of several warps of the block, threads of several blocks.
 	enum : uint16_t { lanes = 0x8000, block = 0xfffe, grid = 0xffff };
 
+	void report(const Access &a, const char *at, bool write, bool read_before, const void *from);
 	bool ordered(const Access &a, int thread) const;
 	void note_read(Access &a, int thread) const;
 	Cell *shared_cells(const void *p, size_t n);
@@ -41,6 +44,7 @@ private:
 	uint32_t now = 0, block_start = 0, launch_start = 0;
 	uint16_t syncs[32] = {};
 	std::vector<Cell> dynamic, statics;
+	std::set<const void *> reported; // places in code, where the process is to go on
 };
 
 // races_wanted reports whether there are kernels that tell of their accesses.
