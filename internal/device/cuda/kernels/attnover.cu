@@ -1,14 +1,14 @@
 // Attention of single queries over any sets of keys, in f32, of values as attention takes them.
 #include "rowscores.cuh"
 
-static constexpr int kOverChannels = 8, kOver = 8; // channels of a lane, keys at a time
+static constexpr int kOverChannels = 8, kOver = 4; // channels of a lane, keys at a time
 
 // Over is the running softmax of a query, of this lane's channels.
 struct Over {
 	float q[kOverChannels], out[kOverChannels], top, total;
 };
 
-// over_keys takes up to 8 keys, `count` of which are there. k and v point at the KV head, ld values lie between their rows.
+// over_keys takes up to 4 keys, `count` of which are there. k and v point at the KV head, ld values lie between their rows.
 DEVICE void over_keys(Over &o, const int (&keys)[kOver], int count, const float *k, const float *v, long long ld, int dim, int terms) {
 	float s[kOver];
 	UNROLL for (int n = 0; n < kOver; n++) {
