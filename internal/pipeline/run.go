@@ -36,7 +36,7 @@ func (a *applier) run(ctx context.Context) error {
 	defer r.model.Release()
 	if _, ok := a.o.Env.Device.(device.Quantizer); ok {
 		z := sizesOf(a.s)
-		r.model.SetAside(8*z.widest*z.widest + 16<<10*z.widest + 3*4*z.matrix) // a Gram matrix, and a matrix while it is rounded
+		r.model.SetAside(hessianBytes(int(z.widest)) + matrixBytes(int(z.matrix/z.widest), int(z.widest)))
 	}
 	if err := r.parts(ctx); err != nil {
 		return err
