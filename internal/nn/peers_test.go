@@ -63,7 +63,9 @@ func TestSpread(t *testing.T) {
 				}
 				return z
 			}
-			opt.Masks = func(l int) []device.Mask { return slices.Repeat([]device.Mask{{Sink: l, Recent: 6}}, m.Arch.Layers[l].G) }
+			opt.Masks = func(l int) []device.Mask {
+				return slices.Repeat([]device.Mask{{Sink: l, Recent: 6}}, m.Arch.Layers[l].G)
+			}
 			opt.Final = func(w int, x device.Buf) error {
 				v := make([]float32, len(windows[w])*m.Arch.D)
 				m.Dev.Download(v, x, 0)
