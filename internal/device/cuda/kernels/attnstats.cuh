@@ -77,7 +77,7 @@ DEVICE void add_effects(const Scores &s, const Stats &st, long long at, int q0, 
 	const int base = q0 - j0, first = max((base - 63 + st.width - 1) / st.width, 1);
 	for (int b = first + warp(); b < st.number && b * st.width <= base + 63; b += 8) {
 		// What was summed so far is on its way while this is added up.
-		const double sum0 = st.drop ? st.drop[at + b] : 0, size0 = st.magnitude ? st.magnitude[at + b] : 0;
+		const double sum0 = lane() == 0 && st.drop ? st.drop[at + b] : 0, size0 = lane() == 0 && st.magnitude ? st.magnitude[at + b] : 0;
 		double sum = 0, size = 0;
 		UNROLL for (int half = 0; half < 2; half++) {
 			const int r = half * 32 + lane(), x = base + r - b * st.width;
@@ -138,7 +138,7 @@ DEVICE void add_diagonals(const Diagonals &d, const Stats &st, long long at, int
 	for (int n = warp(); n < kinds * bands; n += 8) {
 		const int kind = SLOPES && (!st.bands || n >= bands) ? 1 : 0, b = first / st.width + (n < bands ? n : n - bands);
 		double *to = (kind ? st.influence : st.bands) + at + b;
-		const double old = *to;
+		const double old = lane() == 0 ? *to : 0;
 		double sum = 0;
 		for (int x = max(first, b * st.width) + lane(); x <= min(last, b * st.width + st.width - 1); x += 32) {
 			const int side = x > base ? 1 : 0, column = base - x + side * 64;
