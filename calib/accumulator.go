@@ -68,6 +68,43 @@ func (a *Accumulator) Hessian() *Hessian {
 	return h
 }
 
+// Joined is Hessian of the sums of several, one after the other, on the device of the first. They are empty afterwards and must not be used.
+func Joined(list []*Accumulator) *Hessian {
+	if len(list) == 1 {
+		return list[0].Hessian()
+	}
+	first := list[0]
+	total := NewGram(first.n)
+	part := make([]float64, len(total.H))
+	for _, a := range list {
+		h := part
+		if a.gram == nil {
+			h = a.host.H
+			total.Tokens += a.host.Tokens
+		} else {
+			a.gram.Finish(1)
+			a.gram.Download(h)
+			total.Tokens += a.tokens
+		}
+		for i := range first.n {
+			row := total.H[i*first.n:][:i+1]
+			for j, v := range h[i*first.n:][:i+1] {
+				row[j] += v
+			}
+		}
+	}
+	for _, a := range list[1:] {
+		a.Free()
+	}
+	h := &Hessian{N: first.n, gram: first.gram, host: total.Hessian()}
+	if h.gram != nil {
+		h.gram.Upload(h.host)
+		h.host = nil
+	}
+	*first = Accumulator{}
+	return h
+}
+
 // Free gives the memory of an Accumulator back that was not made a Hessian.
 func (a *Accumulator) Free() {
 	if a.gram != nil {

@@ -42,14 +42,14 @@ const chunkLogits = 16 << 20
 // headRows is the number of rows whose logits are computed at a time.
 func headRows(m *nn.Model) int { return min(max(chunkLogits/m.Arch.V, 1), 1024) }
 
-// run feeds windows through the model block by block and hands over their final hidden states, before the final norm.
-func run(ctx context.Context, m *nn.Model, windows [][]int32, opt EvalOptions, each func(i int, h []float32) error) error {
+// run feeds windows through the model block by block and hands over their final hidden states, before the final norm, on the device.
+func run(ctx context.Context, m *nn.Model, windows [][]int32, opt EvalOptions, each func(i int, h device.Buf) error) error {
 	states, err := newStates(windows, m.Arch.D, opt)
 	if err != nil {
 		return err
 	}
 	if opt.Plan == nil {
-		err = m.Run(ctx, windows, nn.RunOptions{Masks: opt.Masks, States: states, Progress: opt.Progress}, each)
+		err = m.Run(ctx, windows, nn.RunOptions{Masks: opt.Masks, States: states, Final: each, Progress: opt.Progress}, nil)
 		return errors.Join(err, states.Close())
 	}
 	prompt := opt.prompt
@@ -57,7 +57,7 @@ func run(ctx context.Context, m *nn.Model, windows [][]int32, opt EvalOptions, e
 		prompt = func(i int) int { return len(windows[i]) / 2 }
 	}
 	stats, err := m.Serve(ctx, windows, nn.ServeOptions{Plan: opt.Plan, Prompt: prompt, Chunk: opt.Chunk, States: states,
-		Progress: opt.Progress}, each)
+		Final: each, Progress: opt.Progress}, nil)
 	if err == nil && opt.Served != nil {
 		opt.Served(stats)
 	}
@@ -79,13 +79,14 @@ type rowScore struct {
 	top bool    // the target is the arg-max; the lower id wins a tie
 }
 
-// scoreRows scores hidden rows h [len(targets), D] against the tokens that follow them.
-func scoreRows(m *nn.Model, h []float32, targets []int32) ([]rowScore, error) {
+// scoreRows scores the hidden rows of h from row from on against the tokens that follow them.
+func scoreRows(m *nn.Model, h device.Buf, from int, targets []int32) ([]rowScore, error) {
 	if err := checkVocab(targets, m.Arch.V); err != nil {
 		return nil, err
 	}
 	scores, nll, top := make([]rowScore, len(targets)), make([]float64, len(targets)), make([]int32, len(targets))
-	err := m.HeadLogits(h, len(targets), headRows(m), func(row0 int, l *nn.Logits) error {
+	d := m.Arch.D
+	err := m.HeadLogitsBuf(m.Dev.Slice(h, from*d, len(targets)*d), len(targets), headRows(m), func(row0 int, l *nn.Logits) error {
 		l.Scores(nll[row0:], top[row0:], targets[row0:])
 		return nil
 	})

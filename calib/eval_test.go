@@ -27,7 +27,7 @@ func tiny(t *testing.T, seed uint64, threads int) *nn.Model {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return nn.New(cpu.New(threads), src, a)
+	return nn.New(deviceOf(threads), src, a)
 }
 
 // trainedModel returns the model of the examples.
@@ -112,12 +112,14 @@ func TestPerplexitySame(t *testing.T) {
 		"threads": {}, "spilled": {Dir: t.TempDir(), MemLimit: 1}, "progress": {Progress: func(int, int) { calls++ }},
 		"masks": {Masks: func(int) []device.Mask { return make([]device.Mask, 2) }},
 	} {
-		got, err := Perplexity(ctx, tiny(t, 1, 2), w, opt)
-		if err != nil || !reflect.DeepEqual(got, want) {
-			t.Errorf("%s: %v %v, want %v", name, got, err, want)
+		for _, threads := range []int{2, 3} {
+			got, err := Perplexity(ctx, tiny(t, 1, threads), w, opt)
+			if err != nil || !reflect.DeepEqual(got, want) {
+				t.Errorf("%s: %v %v, want %v", name, got, err, want)
+			}
 		}
 	}
-	if calls != 10 {
+	if calls != 20 {
 		t.Errorf("%d calls of progress", calls)
 	}
 	got, err := Perplexity(ctx, tiny(t, 1, 2), w, EvalOptions{Masks: func(int) []device.Mask { return []device.Mask{{Recent: 2}, {Recent: 2}} }})

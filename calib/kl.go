@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"modelpress/formats"
+	"modelpress/internal/device"
 	"modelpress/internal/nn"
 )
 
@@ -45,16 +46,16 @@ func compare(ctx context.Context, ref, m *nn.Model, w Windows, opt EvalOptions, 
 	half := opt
 	half.Masks, half.Plan = nil, nil
 	half.Progress = part(opt.Progress, 0)
-	if err := run(ctx, ref, w.IDs, half, func(i int, h []float32) error { return kept.Put(i, h) }); err != nil {
+	kept.OnDevice(ref, w.Longest(), false)
+	if err := run(ctx, ref, w.IDs, half, func(i int, h device.Buf) error { return kept.PutBuf(i, h, 0) }); err != nil {
 		return Comparison{}, fmt.Errorf("reference: %w", err)
 	}
 	p := newModelPair(ref, m, w, opt.ScoreFrom)
 	defer p.refLogits.Free()
-	hr := make([]float32, w.Longest()*ref.Arch.D)
 	opt.Progress = part(opt.Progress, 1)
-	err := run(ctx, m, w.IDs, opt, func(i int, h []float32) error {
-		r := hr[:len(w.IDs[i])*ref.Arch.D]
-		if err := kept.Get(i, r); err != nil {
+	err := run(ctx, m, w.IDs, opt, func(i int, h device.Buf) error {
+		r, err := kept.Buf(i)
+		if err != nil {
 			return err
 		}
 		if err := p.window(i, r, h); err != nil {
@@ -97,18 +98,18 @@ func newModelPair(ref, m *nn.Model, w Windows, from int) *modelPair {
 }
 
 // window scores window i from the final hidden states of both models.
-func (p *modelPair) window(i int, hr, hm []float32) error {
+func (p *modelPair) window(i int, hr, hm device.Buf) error {
 	ids := p.w.IDs[i]
 	dr, dm := p.ref.Arch.D, p.m.Arch.D
 	for t := p.from; t < len(ids)-1; {
 		n := min(len(p.rowKL), len(ids)-1-t)
 		targets := ids[t+1 : t+1+n]
 		// A copy, since one model may play both parts and has one buffer for logits.
-		err := p.ref.HeadLogits(hr[t*dr:(t+n)*dr], n, n, func(_ int, l *nn.Logits) error { return p.refLogits.Keep(l) })
+		err := p.ref.HeadLogitsBuf(p.ref.Dev.Slice(hr, t*dr, n*dr), n, n, func(_ int, l *nn.Logits) error { return p.refLogits.Keep(l) })
 		if err != nil {
 			return fmt.Errorf("reference: %w", err)
 		}
-		err = p.m.HeadLogits(hm[t*dm:(t+n)*dm], n, n, func(_ int, l *nn.Logits) error {
+		err = p.m.HeadLogitsBuf(p.m.Dev.Slice(hm, t*dm, n*dm), n, n, func(_ int, l *nn.Logits) error {
 			p.refLogits.Scores(p.nllRef, p.topRef, targets)
 			l.Scores(p.nllM, p.topM, targets)
 			l.Divergences(p.rowKL, &p.refLogits)

@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"modelpress/formats"
+	"modelpress/internal/device"
 	"modelpress/internal/nn"
 )
 
@@ -27,11 +28,10 @@ func Perplexity(ctx context.Context, m *nn.Model, w Windows, opt EvalOptions) (P
 	if err := checkWindows(w, opt.ScoreFrom, m.Arch.V); err != nil {
 		return PerplexityResult{}, err
 	}
-	d := m.Arch.D
 	acc := newMeans(w, opt.ScoreFrom)
-	err := run(ctx, m, w.IDs, opt, func(i int, h []float32) error {
+	err := run(ctx, m, w.IDs, opt, func(i int, h device.Buf) error {
 		ids := w.IDs[i]
-		scores, err := scoreRows(m, h[opt.ScoreFrom*d:(len(ids)-1)*d], ids[opt.ScoreFrom+1:])
+		scores, err := scoreRows(m, h, opt.ScoreFrom, ids[opt.ScoreFrom+1:])
 		if err != nil {
 			return fmt.Errorf("window %d: %w", i, err)
 		}

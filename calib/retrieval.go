@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"modelpress/formats"
+	"modelpress/internal/device"
 	"modelpress/internal/nn"
 )
 
@@ -50,11 +51,10 @@ func Retrieval(ctx context.Context, m *nn.Model, prompts []Prompt, opt EvalOptio
 		}
 	}
 	r := RetrievalResult{Prompts: len(prompts), Right: make([]bool, len(prompts)), NLL: make([]float64, len(prompts))}
-	d := m.Arch.D
 	opt.prompt = func(i int) int { return len(prompts[i].IDs) }
-	err := run(ctx, m, sequences, opt, func(i int, h []float32) error {
+	err := run(ctx, m, sequences, opt, func(i int, h device.Buf) error {
 		p := prompts[i]
-		scores, err := scoreRows(m, h[(len(p.IDs)-1)*d:len(sequences[i])*d], p.Answer)
+		scores, err := scoreRows(m, h, len(p.IDs)-1, p.Answer)
 		if err != nil {
 			return fmt.Errorf("prompt %d: %w", i, err)
 		}

@@ -62,7 +62,9 @@ func (t *teacher) run(ctx context.Context, ids [][]int32) error {
 	}
 	opt := nn.RunOptions{States: t.states, Together: Together}
 	if len(t.Hidden) > 0 {
-		opt.Output = t.output
+		opt.Output, opt.At = t.output, func(l int) bool {
+			return slices.ContainsFunc(t.Hidden, func(h HiddenTerm) bool { return h.Teacher == l })
+		}
 	}
 	if len(t.Relations) > 0 {
 		opt.Pass = t.pass
@@ -100,9 +102,10 @@ func (h *HeadStates) copy(o *HeadStates) {
 
 // logits calls f with the teacher's logits of some rows of a window.
 func (t *teacher) logits(w, row, rows int, f func(logits *nn.Logits) error) error {
-	x, err := t.states.View(w)
+	x, err := t.states.Buf(w)
 	if err != nil {
 		return err
 	}
-	return t.model.HeadLogits(x[row*t.model.Arch.D:], rows, rows, func(_ int, l *nn.Logits) error { return f(l) })
+	d := t.model.Arch.D
+	return t.model.HeadLogitsBuf(t.model.Dev.Slice(x, row*d, rows*d), rows, rows, func(_ int, l *nn.Logits) error { return f(l) })
 }

@@ -3,6 +3,7 @@ package distill
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"modelpress/internal/arch"
 	"modelpress/internal/nn"
@@ -44,6 +45,11 @@ func DistillLayers(teacher *nn.Model, teacherLayer, studentLayer int, v2 bool) O
 
 // terms is the number of losses beside those of logits.
 func (o *Objective) terms() int { return len(o.Hidden) + len(o.Relations) }
+
+// compares reports whether there is a loss on the output of a layer of the student.
+func (o *Objective) compares(l int) bool {
+	return slices.ContainsFunc(o.Hidden, func(h HiddenTerm) bool { return h.Student == l })
+}
 
 // checkTerms refuses layers that are not there and widths that do not meet.
 func (o *Objective) checkTerms(student *arch.Model) error {

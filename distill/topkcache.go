@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"modelpress/calib"
+	"modelpress/internal/device"
 	"modelpress/internal/nn"
 )
 
@@ -49,13 +50,14 @@ func cacheTopK(ctx context.Context, out *TopKWriter, teacher *nn.Model, w calib.
 	}
 	var top TopK
 	v := teacher.Arch.V
-	err = teacher.Run(ctx, w.IDs, nn.RunOptions{States: states, Progress: opt.Progress}, func(i int, x []float32) error {
-		return teacher.HeadLogits(x, len(w.IDs[i]), headRows(v), func(_ int, l *nn.Logits) error {
+	final := func(i int, x device.Buf) error {
+		return teacher.HeadLogitsBuf(x, len(w.IDs[i]), headRows(v), func(_ int, l *nn.Logits) error {
 			if err := top.SelectLogits(l, v, opt.K, opt.Temperature, teacher.Dev); err != nil {
 				return err
 			}
 			return out.Write(&top)
 		})
-	})
+	}
+	err = teacher.Run(ctx, w.IDs, nn.RunOptions{States: states, Final: final, Progress: opt.Progress}, nil)
 	return errors.Join(err, states.Close())
 }

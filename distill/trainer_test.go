@@ -9,7 +9,6 @@ import (
 
 	"modelpress/calib"
 	"modelpress/internal/arch"
-	"modelpress/internal/device/cpu"
 	"modelpress/internal/nn"
 	"modelpress/internal/testmodel"
 )
@@ -36,14 +35,14 @@ func student(t testing.TB, o testmodel.Options, threads int) (*nn.Model, *Params
 	t.Helper()
 	src := testmodel.New(o)
 	p := newTestParams(t, src, described(t, src.Config, src), false)
-	return nn.New(cpu.New(threads), p, p.Arch), p
+	return nn.New(deviceOf(threads), p, p.Arch), p
 }
 
 // frozen reads a model that is not trained.
 func frozen(t testing.TB, o testmodel.Options, threads int) *nn.Model {
 	t.Helper()
 	src := testmodel.New(o)
-	return nn.New(cpu.New(threads), src, described(t, src.Config, src))
+	return nn.New(deviceOf(threads), src, described(t, src.Config, src))
 }
 
 // text returns windows with something to learn: each token follows from the one before it but for a tenth, which is drawn.

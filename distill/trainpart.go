@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
+	"modelpress/internal/device"
 	"modelpress/internal/nn"
 )
 
@@ -78,7 +80,16 @@ func (p *part) back(ctx context.Context) error {
 	if len(p.Objective.Relations) > 0 {
 		opt.Heads = p.relate
 	}
+	opt.At = p.looks
+	if !p.Objective.compares(len(p.student.Arch.Layers) - 1) {
+		opt.Loss = p.logits
+	}
 	return p.student.Back(ctx, p.ids, opt, p.final)
+}
+
+// looks reports whether there is anything to be looked at in a layer of the student on the way back.
+func (p *part) looks(l int) bool {
+	return l == 0 || p.Objective.compares(l) || slices.ContainsFunc(p.Objective.Relations, func(r RelationTerm) bool { return r.Student == l })
 }
 
 // forward runs teacher and student over the part and takes the objective's value alone.
@@ -98,10 +109,16 @@ func (p *part) forward(ctx context.Context) error {
 		opt.Pass = p.pass
 	}
 	if len(p.Objective.Hidden) > 0 {
-		opt.Output = p.outputs
+		opt.Output, opt.At = p.outputs, p.Objective.compares
+	}
+	var each func(w int, x []float32) error
+	if p.Objective.compares(len(p.student.Arch.Layers) - 1) {
+		each = func(w int, x []float32) error { return p.final(w, x, nil) }
+	} else {
+		opt.Final = func(w int, x device.Buf) error { return p.logits(w, x, nil) }
 	}
 	p.tapErr = nil
-	err = p.student.Run(ctx, p.ids, opt, func(w int, x []float32) error { return p.final(w, x, nil) })
+	err = p.student.Run(ctx, p.ids, opt, each)
 	return errors.Join(err, p.tapErr, states.Close())
 }
 
@@ -177,15 +194,34 @@ func (p *part) embedded(l, w int, grad []float32) error {
 // evaluation.
 func (p *part) final(w int, hidden, grad []float32) error {
 	if p.Objective.logits() {
-		if err := p.logits(w, hidden, grad); err != nil {
+		err := p.lossOfLogits(w, func(n int, g *nn.HeadGrads, f func(row int, l *nn.Logits) error) error {
+			if grad == nil {
+				return p.student.HeadLogitsGrad(nil, hidden, n, headRows(p.Model.Arch.V), nil, f)
+			}
+			return p.student.HeadLogitsGrad(grad[:n*p.Model.Arch.D], hidden, n, headRows(p.Model.Arch.V), g, f)
+		})
+		if err != nil {
 			return err
 		}
 	}
 	return p.output(len(p.student.Arch.Layers)-1, w, hidden, grad)
 }
 
-// logits is the loss of the logits of a window.
-func (p *part) logits(w int, hidden, grad []float32) error {
+// logits is final where there is no loss but that of the logits, on the device.
+func (p *part) logits(w int, hidden, grad device.Buf) error {
+	if !p.Objective.logits() {
+		return nil
+	}
+	return p.lossOfLogits(w, func(n int, g *nn.HeadGrads, f func(row int, l *nn.Logits) error) error {
+		if grad == nil {
+			return p.student.HeadLogitsGradBuf(nil, hidden, n, headRows(p.Model.Arch.V), nil, f)
+		}
+		return p.student.HeadLogitsGradBuf(grad, hidden, n, headRows(p.Model.Arch.V), g, f)
+	})
+}
+
+// lossOfLogits is the loss of the logits of a window, whose first n rows run shows to f.
+func (p *part) lossOfLogits(w int, run func(n int, g *nn.HeadGrads, f func(row int, l *nn.Logits) error) error) error {
 	o, ids, v := &p.Objective, p.ids[w], p.Model.Arch.V
 	n := len(ids)
 	if o.KL == 0 {
@@ -213,14 +249,11 @@ func (p *part) logits(w int, hidden, grad []float32) error {
 		}
 		return p.teacher.logits(w, row, rows, func(t *nn.Logits) error { return add(loss.ApplyLogits(logits, t, next, v, dev)) })
 	}
-	if grad == nil {
-		return p.student.HeadLogitsGrad(nil, hidden, n, headRows(v), nil, f)
-	}
 	var g *nn.HeadGrads
 	if p.sink != nil {
 		g = p.sink.head()
 	}
-	return p.student.HeadLogitsGrad(grad[:n*p.Model.Arch.D], hidden, n, headRows(v), g, f)
+	return run(n, g, f)
 }
 
 // predictions reads what a file has of a teacher's logits for the first n rows of a window.

@@ -269,8 +269,8 @@ func TestProfileFindsPlantedHeads(t *testing.T) {
 func TestProfileIsTheSame(t *testing.T) {
 	src := testmodel.Named("llama-gqa")
 	var want *Profile
-	for i, threads := range []int{1, 2, 5} {
-		m := nn.New(cpu.New(threads), src, open(t, src).Arch)
+	for i, threads := range []int{1, 2, 3} {
+		m := nn.New(deviceOf(threads), src, open(t, src).Arch)
 		opt := ProfileOptions{Width: 8, Sink: 2}
 		last, calls := 0, 0
 		opt.Progress = func(done, total int) { calls++; last = total - done }

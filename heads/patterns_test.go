@@ -12,7 +12,6 @@ import (
 	"modelpress/formats/manifest"
 	"modelpress/internal/arch"
 	"modelpress/internal/device"
-	"modelpress/internal/device/cpu"
 	"modelpress/internal/nn"
 	"modelpress/internal/testmodel"
 )
@@ -276,7 +275,7 @@ func TestPlannersThreads(t *testing.T) {
 		t.Fatal(err)
 	}
 	plan := func(threads int, opt Options) string {
-		m, ctx := nn.New(cpu.New(threads), src, a), context.Background()
+		m, ctx := nn.New(deviceOf(threads), src, a), context.Background()
 		w := patternWindows(m)
 		var out strings.Builder
 		for _, f := range []func(p *manifest.Plan) error{

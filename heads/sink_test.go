@@ -10,7 +10,6 @@ import (
 	"modelpress/calib"
 	"modelpress/internal/arch"
 	"modelpress/internal/device"
-	"modelpress/internal/device/cpu"
 	"modelpress/internal/nn"
 	"modelpress/internal/testmodel"
 )
@@ -22,7 +21,7 @@ func atThreads(t *testing.T, m *testmodel.Model, threads int) *nn.Model {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return nn.New(cpu.New(threads), m, a)
+	return nn.New(deviceOf(threads), m, a)
 }
 
 // everyThreads runs a measure with 1, 2 and 3 threads and fails unless the results are the same.

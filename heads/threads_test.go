@@ -7,7 +7,6 @@ import (
 
 	"modelpress/calib"
 	"modelpress/internal/arch"
-	"modelpress/internal/device/cpu"
 	"modelpress/internal/nn"
 	"modelpress/internal/testmodel"
 )
@@ -24,7 +23,7 @@ func TestThreadsDoNotMatter(t *testing.T) {
 		t.Fatal(err)
 	}
 	measure := func(threads int, opt Options) []any {
-		ctx, m := context.Background(), nn.New(cpu.New(threads), p, a)
+		ctx, m := context.Background(), nn.New(deviceOf(threads), p, a)
 		windows, err := teacherForced(prompts)
 		if err != nil {
 			t.Fatal(err)

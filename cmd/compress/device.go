@@ -84,11 +84,11 @@ func (a *app) usePrecision(p string) error {
 func (a *app) useCUDA(bf16 bool) error {
 	c := a.device.choice
 	c.CUDA = true
-	dev, err := c.Open(choose.Options{Threads: a.threads, BF16: bf16, MaxMemory: a.device.budget})
+	list, err := c.OpenAll(choose.Options{Threads: a.threads, BF16: bf16, MaxMemory: a.device.budget})
 	if err != nil {
 		return &pipeline.Error{Kind: pipeline.KindResource, Err: err, Hint: choose.Hint}
 	}
-	a.dev = dev
+	a.dev, a.more = list[0], list[1:]
 	return nil
 }
 
@@ -98,6 +98,11 @@ func (a *app) usePlanned(class string) error {
 		return err
 	}
 	if bf16, ok := choose.CUDAClass(class); ok && (a.device.choice.CUDA || a.device.name == "") {
+		if n := choose.Several(class); n > 1 && a.device.name == "" {
+			for i := range n {
+				a.device.choice.Ordinals = append(a.device.choice.Ordinals, i)
+			}
+		}
 		return a.useCUDA(bf16)
 	}
 	if a.device.choice.CUDA {

@@ -23,6 +23,7 @@ type app struct {
 	stdout, stderr io.Writer
 	ui             *ui.Printer
 	dev            device.Device
+	more           []device.Device // that share the windows with dev
 
 	json, quiet, noColor bool
 	threads              int
@@ -124,7 +125,7 @@ func (a *app) printer() *ui.Printer {
 
 // env is what the pipeline has at its disposal.
 func (a *app) env() pipeline.Env {
-	return pipeline.Env{Device: a.dev, MaxMemory: a.budget, Progress: a.ui.Progress(), Warn: func(format string, args ...any) {
+	return pipeline.Env{Device: a.dev, More: a.more, MaxMemory: a.budget, Progress: a.ui.Progress(), Warn: func(format string, args ...any) {
 		a.ui.Show(ui.Warning{Text: fmt.Sprintf(format, args...)})
 	}}
 }

@@ -1,8 +1,8 @@
 package device
 
 // AttnReader is a device that reads off parts of attention where it lies, so that a host that cannot address queries, keys and outputs need
-// not copy them whole. q, k, v, lse and masks are those of [Device.Attention], for one sequence. Rows are queries, in any order, also more
-// than once.
+// not copy them whole. q, k, v, lse and masks are those of [Device.Attention], for one sequence, and values are rounded where that rounds
+// them. Rows are queries, in any order, also more than once.
 type AttnReader interface {
 	// AttnRows: a[h, r, j] is the attention of query rows[r] of head h to key j of all T, 0 where it does not see it.
 	AttnRows(a []float32, rows []int, q, k, lse Buf, s AttnShape, masks []Mask)

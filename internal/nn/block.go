@@ -18,7 +18,7 @@ type Block struct {
 
 	attnNorm, ffnNorm, qNorm, kNorm norm
 	linears                         [arch.NumRoles]linear
-	bytes                           int64 // of these
+	bytes                           int64 // of these, but for those that the source holds
 }
 
 // linear is a weight [Out, In] and its bias, nil where it has none.
@@ -53,6 +53,11 @@ func (m *Model) load(l int, relieve func(cheap bool) bool) (*Block, error) {
 		return nil, fmt.Errorf("nn: load layer %d: %w", l, err)
 	}
 	b.bytes = bytesOf(b.bufs()...)
+	for _, l := range b.linears {
+		if l.shared {
+			b.bytes -= bytesOf(l.w)
+		}
+	}
 	m.loaded.Add(b.bytes)
 	return b, nil
 }

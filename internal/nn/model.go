@@ -24,6 +24,7 @@ type Model struct {
 	final   *finalNorm
 	head    *head
 	ahead   ahead
+	peers   []*Model     // on other devices, see Spread
 	loaded  atomic.Int64 // bytes of blocks
 
 	aside     int64      // bytes of the device that are left to others
@@ -39,6 +40,9 @@ func New(dev device.Device, src formats.Source, m *arch.Model) *Model {
 
 // Release gives back scratch memory and the output head; they come back when needed.
 func (m *Model) Release() {
+	for _, p := range m.peers {
+		p.Release()
+	}
 	m.scratch.free()
 	for i := range m.tables {
 		m.tables[i].free()
@@ -49,6 +53,9 @@ func (m *Model) Release() {
 
 // Refresh gives back the weights that stay loaded between calls, for a source whose values have changed.
 func (m *Model) Refresh() {
+	for _, p := range m.peers {
+		p.Refresh()
+	}
 	if m.final != nil {
 		m.final.free()
 		m.final = nil

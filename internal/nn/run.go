@@ -62,7 +62,11 @@ func (m *Model) Run(ctx context.Context, windows [][]int32, opt RunOptions, each
 	states.OnDevice(m, longest(groups), false)
 	r := &run{Model: m, opt: opt, windows: windows, groups: groups, states: states, total: len(windows) * len(m.Arch.Layers)}
 	defer r.DropAhead()
-	if err := r.forward(ctx); err != nil {
+	forward := r.forward
+	if m.spreads(windows, &opt) {
+		forward = r.shared
+	}
+	if err := forward(ctx); err != nil {
 		return err
 	}
 	return r.finish(ctx, each)

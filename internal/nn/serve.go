@@ -24,8 +24,9 @@ type ServeOptions struct {
 	// ElementBytes is the size of a cached value that no bits are given for, 0 for 2.
 	ElementBytes int
 
-	States   *States               // as in RunOptions
-	Progress func(done, total int) // as in RunOptions
+	States   *States                                   // as in RunOptions
+	Final    func(window int, hidden device.Buf) error // as in RunOptions
+	Progress func(done, total int)                     // as in RunOptions
 
 	stepwise bool // for tests: every policy goes through the cache, also where a mask gives the same
 }
@@ -138,7 +139,7 @@ func (m *Model) Serve(ctx context.Context, windows [][]int32, opt ServeOptions, 
 	if err != nil {
 		return nil, err
 	}
-	err = m.Run(ctx, windows, RunOptions{Pass: s.Pass, States: opt.States, Progress: opt.Progress}, each)
+	err = m.Run(ctx, windows, RunOptions{Pass: s.Pass, States: opt.States, Final: opt.Final, Progress: opt.Progress}, each)
 	if err != nil {
 		return nil, err
 	}

@@ -131,7 +131,7 @@ func (a *applier) decode() error {
 	if err := json.Unmarshal(a.plan.Recipe.Settings, a.recipe); err != nil {
 		return errKind(KindStale, "plan again with this build", "plan: the recipe settings do not decode: %w", err)
 	}
-	if class := a.o.Env.Device.Class(); class != a.plan.DeviceClass {
+	if class := a.o.Env.class(); class != a.plan.DeviceClass {
 		return errKind(KindStale, "apply on the same class of device, or plan again", "the plan was made for device class %s, this is %s", a.plan.DeviceClass, class)
 	}
 	for _, st := range a.plan.Steps {

@@ -18,10 +18,14 @@ import (
 // last projection, 4·F·Σ T_i bytes, are kept where they fit under the limit, and computed again elsewhere: the bits are
 // the same. On a device with a memory of its own, outputs of attention and these inputs are kept where they fit into that, as it is faster
 // to compute them than to fetch them.
+//
+// With several devices each has a copy of the block and carries a run of windows: the first of them is the pass, the others its peers.
 type blockPass struct {
-	b    *nn.Block
-	in   *boundary
-	kept *passStates
+	b     *nn.Block
+	in    *boundary
+	kept  *passStates
+	first int // window
+	peers []*blockPass
 
 	attn *nn.States // outputs of attention; nil before they are known, once they are spent, and where they are not kept
 	mid  *nn.States // states that enter the feed-forward sub-layer; nil before they are known
@@ -143,9 +147,9 @@ func (k *passStates) tokens() (n int64) {
 	return n
 }
 
-// reach runs the block up to a site and shows see, unless it is nil, the site's input for every window, in order: a buffer that begins
-// with t rows, valid during the call. Sites are reached in the order of the forward pass, each after the projections before it were
-// replaced.
+// reach runs the block up to a site and shows see, unless it is nil, the site's input for every window of this device, in order: a buffer
+// that begins with t rows, valid during the call. Sites are reached in the order of the forward pass, each after the projections before it
+// were replaced.
 func (p *blockPass) reach(ctx context.Context, site nn.Site, see func(i int, in device.Buf, t int)) error {
 	arch, m := p.b.Arch(), p.b.Model()
 	switch site {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"modelpress/formats"
 	"modelpress/internal/device"
@@ -26,9 +27,12 @@ type boundary struct {
 	offsets []int64 // in elements, one more than there are windows
 	buf     []byte
 
+	parts   []*boundary  // of the windows of each device, with the same file; nil before they are needed
 	hot     *nn.States   // on the device; nil where it has no memory of its own
 	copies  [2][]float32 // what is being written, and what is written next
 	writing chan error   // nil where nothing is
+
+	splitting sync.Once
 }
 
 // boundaryName is the file of the states that enter layer l.
@@ -59,6 +63,18 @@ func openBoundary(path string, lengths []int, d int) (*boundary, error) {
 	}
 	b.f = f
 	return b, nil
+}
+
+// of returns the part of the windows of one of the devices of a group.
+func (b *boundary) of(j int, g *blockGroup) *boundary {
+	b.splitting.Do(func() {
+		for k, m := range g.models {
+			p := &boundary{f: b.f, offsets: b.offsets[g.cuts[k] : g.cuts[k+1]+1], buf: make([]byte, len(b.buf))}
+			p.onDevice(m, g.kept[k].rows(m))
+			b.parts = append(b.parts, p)
+		}
+	})
+	return b.parts[j]
 }
 
 // onDevice has the states lie on the device of a model, too, whose blocks take up to rows positions at once.
@@ -172,9 +188,18 @@ func (b *boundary) digest() (string, error) {
 func (b *boundary) sync() error { return formats.NoSpace(b.f.Sync()) }
 
 func (b *boundary) close() error {
-	errs := []error{b.settle(), b.f.Close()}
-	if b.hot != nil {
-		errs = append(errs, b.hot.Close())
+	var errs []error
+	for _, p := range b.parts {
+		errs = append(errs, p.leave())
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, b.leave(), b.f.Close())...)
+}
+
+// leave gives up all but the file.
+func (b *boundary) leave() error {
+	err := b.settle()
+	if b.hot != nil {
+		err = errors.Join(err, b.hot.Close())
+	}
+	return err
 }

@@ -213,7 +213,7 @@ func (a *applier) predictions(ctx context.Context, path string, w calib.Windows)
 	}
 	tick, stop := counter(a.o.Env.Progress, "predictions of the teacher")
 	defer stop()
-	teacher := a.teacher.model(a.o.Env.Device)
+	teacher := a.o.Env.model(a.teacher)
 	defer teacher.Release()
 	err := distill.CacheTopK(ctx, path, teacher, w, distill.TopKOptions{K: d.TopK, Temperature: d.Temperature, Run: run, Dir: a.work,
 		MemLimit: a.o.Env.stateLimit(), Progress: tick})

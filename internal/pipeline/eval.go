@@ -55,7 +55,7 @@ func Evaluate(ctx context.Context, o EvalOptions) (*Evaluation, error) {
 		return nil, err
 	}
 	defer s.close()
-	e := &evaluator{o: o, s: s, m: s.model(o.Env.Device), out: &Evaluation{Model: s.ck.Name(), Plan: "dense"}}
+	e := &evaluator{o: o, s: s, m: o.Env.model(s), out: &Evaluation{Model: s.ck.Name(), Plan: "dense"}}
 	defer e.m.Release()
 	if err := guarded(func() error { return e.measure(ctx) }); err != nil {
 		return nil, err
@@ -169,7 +169,7 @@ func (e *evaluator) text(ctx context.Context) error {
 	tick, stop := counter(e.o.Env.Progress, "comparing with the reference")
 	defer stop()
 	opt.Progress = tick
-	m := ref.model(e.o.Env.Device)
+	m := e.o.Env.model(ref)
 	defer m.Release()
 	c, err := calib.Compare(ctx, m, e.m, w, opt)
 	e.out.Compare, e.out.Perplexity = &c, &c.Model

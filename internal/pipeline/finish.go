@@ -133,7 +133,7 @@ func (a *applier) judgeResult(ctx context.Context) (*quality, error) {
 	if err != nil {
 		return nil, err
 	}
-	src, m := a.s.model(a.o.Env.Device), res.model(a.o.Env.Device)
+	src, m := a.o.Env.model(a.s), a.o.Env.model(res)
 	defer src.Release()
 	defer m.Release()
 	q, err := measure(ctx, src, m, a.h, a.set, a.o.Env)

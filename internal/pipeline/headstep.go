@@ -32,7 +32,7 @@ func decideHeads(ctx context.Context, s, t *source, cut *pruneDecision, merge *m
 	if err != nil {
 		return nil, err
 	}
-	j := &headJob{m: t.model(env.Device), r: r, set: set, env: env, plan: draft}
+	j := &headJob{m: env.model(t), r: r, set: set, env: env, plan: draft}
 	defer j.m.Release()
 	identify(j.plan, t, tool, d)
 	j.plan.Phases.Decode = manifest.DecodePhase{Page: r.Heads.Page, Round: "up"}

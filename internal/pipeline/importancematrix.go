@@ -34,7 +34,7 @@ func ImportanceMatrix(ctx context.Context, o EvalOptions, output bool) (*imatrix
 	if err != nil {
 		return nil, err
 	}
-	e := &evaluator{o: o, s: s, m: s.model(o.Env.Device)}
+	e := &evaluator{o: o, s: s, m: o.Env.model(s)}
 	defer e.m.Release()
 	if err := e.loadTokenizer(); err != nil {
 		return nil, err

@@ -41,7 +41,7 @@ func mergeScore(s *source, r *Recipe) string {
 
 // scoreClasses are 1 for heads whose score reaches the threshold.
 func (j *mergeJob) scoreClasses(ctx context.Context) ([][]int, error) {
-	h := &headJob{m: j.s.model(j.env.Device), r: j.r, set: j.set, env: j.env}
+	h := &headJob{m: j.env.model(j.s), r: j.r, set: j.set, env: j.env}
 	defer h.m.Release()
 	scores, _, err := h.scores(ctx, j.d.Retrieval)
 	if err != nil {

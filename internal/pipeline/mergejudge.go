@@ -16,7 +16,7 @@ func (j *mergeJob) judge(ctx context.Context, merged *source) (err error) {
 // measure compares source and merged model on the held-out side.
 func (j *mergeJob) measure(ctx context.Context, merged *source) ([]metric, error) {
 	list := []metric{}
-	src, m := j.s.model(j.env.Device), merged.model(j.env.Device)
+	src, m := j.env.model(j.s), j.env.model(merged)
 	defer src.Release()
 	defer m.Release()
 	if w := j.set.set.Heldout; len(w.IDs) > 0 {

@@ -235,7 +235,7 @@ func (p *planner) heads(ctx context.Context) error {
 		return err
 	}
 	if p.r.Heads == nil {
-		m := p.t.model(p.o.Env.Device)
+		m := p.o.Env.model(p.t)
 		defer m.Release()
 		return p.carry(ctx, m, d)
 	}
@@ -264,7 +264,7 @@ func (p *planner) assemble() (*planfile.Plan, error) {
 		return nil, err
 	}
 	plan := &planfile.Plan{
-		Tool: p.o.Tool, DeviceClass: p.o.Env.Device.Class(), Source: p.src, Calibration: calibrationOf(p.set),
+		Tool: p.o.Tool, DeviceClass: p.o.Env.class(), Source: p.src, Calibration: calibrationOf(p.set),
 		Recipe:  planfile.Recipe{Digest: p.o.RecipeDigest, Settings: settings},
 		Targets: targetRows(p.r.Target, p.vs, p.targetNotes()), Gates: gateRows(p.r.Gates),
 		Estimate: p.estimate(), Changes: changes, Output: outputLayout(layout, p.q, p.outputFiles(len(layout.Shards))),

@@ -14,7 +14,7 @@ import (
 
 // cut chooses the units that stay by what units are worth.
 func (j *pruneJob) cut(ctx context.Context) (*prune.Cut, []string, error) {
-	m := j.s.model(j.env.Device)
+	m := j.env.model(j.s)
 	defer m.Release()
 	scores, err := j.score(ctx, m, "measuring units")
 	if err != nil {

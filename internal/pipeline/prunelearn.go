@@ -157,7 +157,7 @@ func diverged(err error, field string) error {
 // shapeCounts chooses, before masks are learnt for one shape of all layers, that shape: of those that meet the target the one that loses
 // least on calibration data when it is cut by what activations say of units.
 func (j *pruneJob) shapeCounts(ctx context.Context) (*prune.Counts, []string, error) {
-	m := j.s.model(j.env.Device)
+	m := j.env.model(j.s)
 	defer m.Release()
 	opt, stop := j.options("measuring units")
 	scores, err := importance.Score(ctx, m, j.set.set.Calib, importance.Config{Options: opt, Method: importance.ByActivations, Depth: j.r.Prune.depth()})

@@ -139,7 +139,7 @@ func (j *pruneJob) decide(ctx context.Context) (*pruneDecision, formats.Source, 
 func (j *pruneJob) measure(ctx context.Context, pruned *source) ([]metric, error) {
 	list := []metric{}
 	if w := j.set.set.Heldout; len(w.IDs) > 0 {
-		src, m := j.s.model(j.env.Device), pruned.model(j.env.Device)
+		src, m := j.env.model(j.s), j.env.model(pruned)
 		defer src.Release()
 		defer m.Release()
 		c, err := compare(ctx, src, m, w, j.env, "held-out text, pruned")

@@ -55,7 +55,7 @@ func (z *quantizer) site(ctx context.Context, p *blockPass, site nn.Site, roles 
 	mats map[arch.Role]*quantize.Matrix) (notes []tensorNote, err error) {
 	var h *calib.Hessian
 	if z.d.needsData() {
-		if h, err = siteHessian(ctx, p, z.dev, site, len(roles) > 0, weights); err != nil {
+		if h, err = siteHessian(ctx, p, site, len(roles) > 0, weights); err != nil {
 			return nil, err
 		}
 		defer h.Free()
@@ -63,6 +63,9 @@ func (z *quantizer) site(ctx context.Context, p *blockPass, site nn.Site, roles 
 	for _, r := range roles {
 		m, note, err := z.matrix(p.b, r, h)
 		if err != nil {
+			return nil, err
+		}
+		if err := p.mirror(r); err != nil {
 			return nil, err
 		}
 		mats[r] = m
@@ -114,12 +117,18 @@ func (z *quantizer) tokenWeights(ctx context.Context, p *blockPass) ([][]float32
 	}
 	lo, _ := z.d.Importance.Min.Float64()
 	hi, _ := z.d.Importance.Max.Float64()
-	weights := make([][]float32, len(p.kept.windows))
-	err := p.eachWindow(ctx, func(i int, x device.Buf, t int) error {
-		return p.b.AttendBuf(x, t, &nn.Pass{ColumnSums: true, HasStop: true, StopAfter: nn.SiteO, TapAttn: func(a *nn.AttnState) {
-			a.Read(nn.ColumnSums)
-			weights[i] = quantize.Importance(a.ColumnSums, a.Shape.H, t, lo, hi)
-		}})
+	n := 0
+	for _, q := range p.all() {
+		n += len(q.kept.windows)
+	}
+	weights := make([][]float32, n)
+	err := p.each(func(_ int, q *blockPass) error {
+		return q.eachWindow(ctx, func(i int, x device.Buf, t int) error {
+			return q.b.AttendBuf(x, t, &nn.Pass{ColumnSums: true, HasStop: true, StopAfter: nn.SiteO, TapAttn: func(a *nn.AttnState) {
+				a.Read(nn.ColumnSums)
+				weights[q.first+i] = quantize.Importance(a.ColumnSums, a.Shape.H, t, lo, hi)
+			}})
+		})
 	})
 	return weights, err
 }
@@ -136,31 +145,42 @@ func matrixBytes(out, n int) int64 {
 	return 10*all + 4*1024*int64(2*out+2*n+1024) + min(4*all, 256<<20)
 }
 
-// siteHessian carries the windows to a site and returns 2/T Σ w x xᵀ over its inputs, summed in window order; nil where it is not wanted.
-// The caller frees it.
-func siteHessian(ctx context.Context, p *blockPass, dev device.Device, site nn.Site, wanted bool, weights [][]float32) (*calib.Hessian, error) {
+// siteHessian carries the windows to a site and returns 2/T Σ w x xᵀ over its inputs, summed in window order on each device, and in the
+// order of devices; nil where it is not wanted. The caller frees it.
+func siteHessian(ctx context.Context, p *blockPass, site nn.Site, wanted bool, weights [][]float32) (*calib.Hessian, error) {
 	if !wanted {
-		return nil, p.reach(ctx, site, nil)
+		return nil, p.passAll(ctx, site)
 	}
 	n := p.b.Arch().Width(site)
-	p.b.Model().MakeRoom(hessianBytes(n))
-	g, err := calib.NewAccumulator(dev, n)
-	for errors.Is(err, device.ErrMemory) && p.b.Model().GiveWay() {
-		g, err = calib.NewAccumulator(dev, n)
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer g.Free()
-	err = p.reach(ctx, site, func(i int, in device.Buf, t int) {
-		var w []float32
-		if weights != nil {
-			w = weights[i]
+	var sums []*calib.Accumulator
+	defer func() {
+		for _, g := range sums {
+			g.Free()
 		}
-		g.Add(in, t, w)
+	}()
+	for _, q := range p.all() {
+		m := q.b.Model()
+		m.MakeRoom(hessianBytes(n))
+		g, err := calib.NewAccumulator(m.Dev, n)
+		for errors.Is(err, device.ErrMemory) && m.GiveWay() {
+			g, err = calib.NewAccumulator(m.Dev, n)
+		}
+		if err != nil {
+			return nil, err
+		}
+		sums = append(sums, g)
+	}
+	err := p.reachAll(ctx, site, func(j int) func(i int, in device.Buf, t int) {
+		return func(i int, in device.Buf, t int) {
+			var w []float32
+			if weights != nil {
+				w = weights[i]
+			}
+			sums[j].Add(in, t, w)
+		}
 	})
 	if err != nil {
 		return nil, err
 	}
-	return g.Hessian(), nil
+	return calib.Joined(sums), nil
 }

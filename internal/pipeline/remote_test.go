@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -45,19 +47,19 @@ func remoteRecipes() []struct {
 	}
 }
 
-// planAndApply runs a recipe on a device and returns the plan as it is written, and the directory of the result.
-func planAndApply(t *testing.T, b *bench, dev device.Device, out string) ([]byte, string) {
+// planAndApply runs a recipe on a device, or on several, and returns the plan as it is written, and the directory of the result.
+func planAndApply(t *testing.T, b *bench, dev device.Device, out string, more ...device.Device) ([]byte, string) {
 	t.Helper()
-	plan, dir, err := tryPlanAndApply(b, dev, out)
+	plan, dir, err := tryPlanAndApply(b, dev, out, more...)
 	b.check(err)
 	return plan, dir
 }
 
-func tryPlanAndApply(b *bench, dev device.Device, out string) ([]byte, string, error) {
+func tryPlanAndApply(b *bench, dev device.Device, out string, more ...device.Device) ([]byte, string, error) {
 	r, err := ParseRecipe([]byte(b.recipe))
 	b.check(err)
 	r.Target = []string{}
-	env := Env{Device: dev, Progress: &quiet{}, Warn: func(string, ...any) {}}
+	env := Env{Device: dev, More: more, Progress: &quiet{}, Warn: func(string, ...any) {}}
 	p, err := Plan(context.Background(), PlanOptions{ModelDir: b.src, Recipe: r, RecipeDigest: sumDigest([]byte(b.recipe)),
 		Data: b.paths(), Tool: planfile.Tool{Name: "test", Version: "0"}, Env: env})
 	if err != nil {
@@ -166,5 +168,64 @@ func TestDeviceFaults(t *testing.T) {
 			_, err := Apply(context.Background(), small)
 			t.Errorf("no panic, but %v", err)
 		}()
+	}
+}
+
+// TestSeveralDevices: devices that share the windows give the same files whether they have memories of their own or not, and however a run
+// was interrupted; without sums over windows these are the files of one device.
+func TestSeveralDevices(t *testing.T) {
+	remote := func() device.Device { return devicetest.NewRemote(cpu.New(2), 1<<32) }
+	for _, c := range remoteRecipes()[:5] {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, testmodel.New(c.model), c.recipe)
+			plan, two := planAndApply(t, b, cpu.New(1), "two", cpu.New(2))
+			if !strings.Contains(string(plan), `-x2"`) {
+				t.Error("the plan does not say for how many devices it is")
+			}
+			first, second := devicetest.NewRemote(cpu.New(2), 1<<32), devicetest.NewRemote(cpu.New(1), 1<<32)
+			got, there := planAndApply(t, b, first, "there", second)
+			if !bytes.Equal(got, plan) {
+				t.Error("another plan")
+			}
+			b.sameDirs(two, there)
+			for i, d := range []*devicetest.Remote{first, second} {
+				if traffic := d.Traffic(); traffic.Used != 0 || traffic.Up == 0 {
+					t.Errorf("device %d: %+v", i, traffic)
+				}
+			}
+			p, err := planfile.Decode(plan)
+			b.check(err)
+			o := b.options(p, "resumed")
+			o.Env.Device, o.Env.More = remote(), []device.Device{remote()}
+			b.interrupted(o, 2)
+			b.interrupted(o, 3)
+			_, err = Apply(context.Background(), o)
+			b.check(err)
+			b.sameDirs(two, o.Out)
+			o = b.options(p, "alone")
+			if _, err := Apply(context.Background(), o); KindOf(err) != KindStale {
+				t.Errorf("a plan for two devices goes to one: %v", err)
+			}
+			if _, err := os.Stat(two); err != nil {
+				t.Error(err)
+			}
+			_, three := planAndApply(t, b, cpu.New(2), "three", remote(), cpu.New(1))
+			if d := b.logitError(two, three); d > 0.2 {
+				t.Errorf("three devices: logits differ by %g", d)
+			}
+		})
+	}
+	b := newBench(t, testmodel.New(smallLlama), "calibration: {sequences: 4, holdout: 2, length: 32}\nquantize: {method: rtn, group_size: 32}\ngates: {kl: 100}")
+	_, one := planAndApply(t, b, cpu.New(2), "one")
+	_, two := planAndApply(t, b, remote(), "two", remote())
+	for _, name := range []string{"model.safetensors"} {
+		x, err := os.ReadFile(filepath.Join(one, name))
+		b.check(err)
+		y, err := os.ReadFile(filepath.Join(two, name))
+		b.check(err)
+		if !bytes.Equal(x, y) {
+			t.Errorf("%s differs", name)
+		}
 	}
 }

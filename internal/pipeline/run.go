@@ -33,10 +33,11 @@ func (a *applier) run(ctx context.Context) error {
 		return err
 	}
 	r := &blockRunner{applier: a, model: nn.New(a.o.Env.Device, a.view, a.viewed)}
+	r.model.Spread(a.o.Env.More...)
 	defer r.model.Release()
 	if _, ok := a.o.Env.Device.(device.Quantizer); ok {
 		z := sizesOf(a.s)
-		r.model.SetAside(8*z.widest*z.widest + 16<<10*z.widest + 3*4*z.matrix) // a Gram matrix, and a matrix while it is rounded
+		r.model.SetAside(hessianBytes(int(z.widest)) + matrixBytes(int(z.matrix/z.widest), int(z.widest)))
 	}
 	if err := r.parts(ctx); err != nil {
 		return err
@@ -55,16 +56,17 @@ type blockRunner struct {
 	before  map[string]journalEntry // what earlier runs finished
 	pending chan error              // the part that is being made durable; nil for none
 	states  *boundary               // hidden states that enter the next block; nil where they must be opened
-	kept    *passStates             // room for the states within a block
+	group   *blockGroup             // the devices, with room for the states within a block
 }
 
 func (r *blockRunner) parts(ctx context.Context) (err error) {
 	r.before = maps.Clone(r.journal.done)
-	r.kept = &passStates{limit: r.o.Env.stateLimit(), scratch: r.work}
+	var windows [][]int32
 	if r.dataBlocks() {
-		r.kept.windows = r.set.set.Calib.IDs
+		windows = r.set.set.Calib.IDs
 	}
-	defer func() { err = errors.Join(err, r.settle(), r.dropStates(), r.kept.close()) }()
+	r.group = newBlockGroup(r.model, windows, r.o.Env.stateLimit(), r.work)
+	defer func() { err = errors.Join(err, r.settle(), r.dropStates(), r.group.close()) }()
 	layers := len(r.model.Arch.Layers)
 	p := r.o.Env.Progress
 	p.Start("compressing", int64(layers)+2)
@@ -195,7 +197,7 @@ func (r *blockRunner) prologue(ctx context.Context, e *journalEntry) error {
 		return err
 	}
 	r.states = b
-	return r.embed(ctx, b)
+	return r.group.embed(ctx, b)
 }
 
 func (r *blockRunner) dataBlocks() bool { return workOf(r.sp, r.q).data }
@@ -220,26 +222,6 @@ func (r *blockRunner) boundary(l int) (*boundary, error) {
 	return openBoundary(boundaryName(r.work, l), r.lengths(), r.model.Arch.D)
 }
 
-func (r *blockRunner) embed(ctx context.Context, b *boundary) error {
-	b.onDevice(r.model, r.kept.rows(r.model))
-	for i, ids := range r.set.set.Calib.IDs {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		x, err := r.kept.work.of(r.model, b.elements(i))
-		if err == nil {
-			err = r.model.EmbedBuf(x, ids)
-		}
-		if err == nil {
-			err = b.store(r.model.Dev, i, x, 0)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return b.settle()
-}
-
 // layer compresses and writes one block, and leaves the states for the next.
 func (r *blockRunner) layer(ctx context.Context, l int, e *journalEntry) (err error) {
 	name := partLayer(l)
@@ -247,19 +229,17 @@ func (r *blockRunner) layer(ctx context.Context, l int, e *journalEntry) (err er
 	if z == nil {
 		return r.plainPart(name)(ctx, e)
 	}
-	b, err := r.model.LoadBlock(l)
+	pass, err := r.group.load(l)
 	if err != nil {
 		return err
 	}
-	defer b.Free()
-	r.model.LoadAhead(l+1, r.kept.rows(r.model), false)
-	pass := &blockPass{b: b, kept: r.kept}
+	defer pass.free()
 	if r.dataBlocks() {
 		in, err := r.enter(l)
 		if err != nil {
 			return err
 		}
-		pass.in = in
+		r.group.enter(pass, in)
 		// The part before may still be made durable from these very states.
 		defer func() { err = errors.Join(err, r.settle(), in.close()) }()
 	}
@@ -268,7 +248,7 @@ func (r *blockRunner) layer(ctx context.Context, l int, e *journalEntry) (err er
 		return err
 	}
 	s := newSink(r.writer)
-	if err := r.writeLayer(s, name, b, mats, notes); err != nil {
+	if err := r.writeLayer(s, name, pass.b, mats, notes); err != nil {
 		return err
 	}
 	e.Tensors, e.Notes = s.sums, notes
@@ -278,7 +258,7 @@ func (r *blockRunner) layer(ctx context.Context, l int, e *journalEntry) (err er
 	if r.states, err = r.boundary(l + 1); err != nil {
 		return err
 	}
-	return pass.leave(ctx, r.states)
+	return r.group.leave(ctx, pass, r.states)
 }
 
 // enter returns the states that the part before left: those in hand, once they are durable, or those of an earlier run,

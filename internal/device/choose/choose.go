@@ -53,15 +53,50 @@ type Options struct {
 	MaxMemory int64 // bytes of each GPU to stay within; 0 for what is free
 }
 
-// Open opens the device. An error says what is missing on this machine or in this build.
+// Open opens the device; of several the choice is an error. An error says what is missing on this machine or in this build.
 func (c Choice) Open(o Options) (device.Device, error) {
+	list, err := c.OpenAll(o)
+	if err == nil && len(list) > 1 {
+		closeAll(list)
+		err = fmt.Errorf("%d GPUs where one is used", len(list))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return list[0], nil
+}
+
+// OpenAll opens every device of the choice, at least one, all of one class.
+func (c Choice) OpenAll(o Options) ([]device.Device, error) {
 	switch {
 	case c.CUDA:
 		return openCUDA(c, o)
 	case o.BF16:
-		return cpu.NewBF16(o.Threads), nil
+		return []device.Device{cpu.NewBF16(o.Threads)}, nil
 	}
-	return cpu.New(o.Threads), nil
+	return []device.Device{cpu.New(o.Threads)}, nil
+}
+
+// closeAll gives devices back that can be.
+func closeAll(list []device.Device) {
+	for _, d := range list {
+		if c, ok := d.(interface{ Close() error }); ok {
+			c.Close()
+		}
+	}
+}
+
+// Several returns how many devices share the windows of a run whose plan has a device class: its suffix -xN, 1 without one.
+func Several(class string) int {
+	at := strings.LastIndex(class, "-x")
+	if at < 0 {
+		return 1
+	}
+	n, err := strconv.Atoi(class[at+2:])
+	if err != nil || n < 2 || n > 256 {
+		return 1
+	}
+	return n
 }
 
 // CUDAClass reports whether a device class is that of GPUs, and whether it computes in bfloat16.

@@ -32,6 +32,14 @@ func TestClasses(t *testing.T) {
 	}
 }
 
+func TestSeveral(t *testing.T) {
+	for class, want := range map[string]int{"cpu-fma": 1, "cpu-fma-x3": 3, "cuda-bf16-sm_90-cublas12.6-x2": 2, "cuda-x": 1, "a-x1": 1, "a-x-2": 1, "a-x02": 2, "a-x999": 1} {
+		if got := Several(class); got != want {
+			t.Errorf("%s: %d, want %d", class, got, want)
+		}
+	}
+}
+
 func TestOpenCPU(t *testing.T) {
 	for _, bf16 := range []bool{false, true} {
 		d, err := Choice{}.Open(Options{Threads: 2, BF16: bf16})

@@ -11,7 +11,7 @@ import (
 // Hint says what to do where no GPU could be opened.
 const Hint = "build the program with go build -tags cuda (docs/GPU.md), or leave out --device"
 
-func openCUDA(Choice, Options) (device.Device, error) {
+func openCUDA(Choice, Options) ([]device.Device, error) {
 	return nil, errors.New("this program was built without CUDA")
 }
 

@@ -9,7 +9,7 @@ const (
 	peakItems = 8 // queries of a block
 )
 
-// peaks finds the most attended keys of single rows. It reads q and k as they are.
+// peaks finds the most attended keys of single rows. It reads q and k themselves.
 //
 // Memory: 8*H*min(rows, 4096)*⌈T/2048⌉ bytes.
 func (a *attnStats) peaks() {
@@ -29,7 +29,7 @@ func (a *attnStats) peaks() {
 		n := min(most, len(rows)-lo)
 		table := a.c.table(intBytes(rows[lo : lo+n]))
 		a.c.launch("argmax", "attn_argmax", [3]int{chunks, ceilDiv(n*a.group, peakItems), s.G}, [3]int{128, 1, 1}, 4*peakItems*s.K,
-			best, at, a.q, a.k, table, a.masks, n, s.T, s.H, s.G, s.K, s.Scale, peakKeys)
+			best, at, a.q, a.k, table, a.masks, n, s.T, s.H, s.G, s.K, a.terms, s.Scale, peakKeys)
 		a.c.launch("argmax", "attn_argmax_join", [3]int{ceilDiv(s.H*n, 256), 1, 1}, [3]int{256, 1, 1}, 0,
 			keys, peaks, best, at, table, a.lse, n, s.T, s.H, chunks)
 		a.c.fetch(intBytes(hostKeys[:s.H*n]), keys)

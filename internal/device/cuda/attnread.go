@@ -30,7 +30,7 @@ func (d *Device) AttnRows(a []float32, rows []int, q, k, lse device.Buf, s devic
 	for lo := 0; lo < len(rows); lo += most {
 		n := min(most, len(rows)-lo)
 		c.launch("attnread", "attn_rows", [3]int{ceilDiv(s.T, 128), ceilDiv(n*h.group, peakItems), s.G}, [3]int{128, 1, 1}, 4*peakItems*s.K,
-			to, qs, ks, l, c.table(intBytes(int32s(rows[lo:lo+n]))), h.masks, n, s.T, s.H, s.G, s.K, s.Scale)
+			to, qs, ks, l, c.table(intBytes(int32s(rows[lo:lo+n]))), h.masks, n, s.T, s.H, s.G, s.K, h.terms, s.Scale)
 		if n == len(rows) {
 			c.fetch(floatBytes(a[:s.H*n*s.T]), to)
 			return
@@ -60,7 +60,7 @@ func (d *Device) AttnMass(mass []float64, spans []device.AttnSpan, ends []int, q
 	grid := func(n int) [3]int { return [3]int{ceilDiv(n, 8), s.H, 1} }
 	if n > 0 {
 		table := c.table(unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(spans))), int(unsafe.Sizeof(spans[0]))*n))
-		c.launch("attnread", "attn_mass", grid(n), [3]int{256, 1, 1}, 0, part, table, qs, ks, l, h.masks, n, s.T, s.H, s.G, s.K, s.Scale)
+		c.launch("attnread", "attn_mass", grid(n), [3]int{256, 1, 1}, 0, part, table, qs, ks, l, h.masks, n, s.T, s.H, s.G, s.K, h.terms, s.Scale)
 	}
 	c.launch("attnread", "attn_mass_join", grid(groups), [3]int{256, 1, 1}, 0, sums, part, c.table(intBytes(from)), groups, n)
 	c.fetch(doubleBytes(mass[:s.H*groups]), sums)
@@ -87,7 +87,7 @@ func spansFrom(spans []device.AttnSpan, ends []int, t int) []int32 {
 //
 // Memory: for each row that is done at once, H*(4*K + 4 + 8*⌈T/64⌉) bytes: 64 MiB, or one row.
 func (d *Device) AttnOver(out, lse []float32, seen []uint64, rows []int, q, k, v device.Buf, s device.AttnShape) {
-	c, _ := d.beginRead("AttnOver", s, nil, rows)
+	c, h := d.beginRead("AttnOver", s, nil, rows)
 	defer c.end()
 	words := device.AttnWords(s.T)
 	if len(seen) < s.H*len(rows)*words || len(out) < len(rows)*s.H*s.K || len(lse) < s.H*len(rows) {
@@ -107,7 +107,7 @@ func (d *Device) AttnOver(out, lse []float32, seen []uint64, rows []int, q, k, v
 		}
 		c.fail(c.d.tables.send(c.d.compute.stream, bits, wordBytes(hostBits[:s.H*n*words])))
 		c.launch("attnover", "attn_over", [3]int{ceilDiv(n, 8), s.H, 1}, [3]int{256, 1, 1}, 0, to, logs, bits, c.table(intBytes(int32s(rows[lo:lo+n]))),
-			qs, ks, vs, n, words, s.H, s.G, s.K, float32(float64(s.Scale)*math.Log2E))
+			qs, ks, vs, n, words, s.H, s.G, s.K, h.terms, float32(float64(s.Scale)*math.Log2E))
 		c.fetch(floatBytes(out[lo*s.H*s.K:][:n*s.H*s.K]), to)
 		c.fetch(floatBytes(hostLogs[:s.H*n]), logs)
 		for head := range s.H {

@@ -14,7 +14,7 @@ type readCase struct {
 	d                   device.AttnReader
 	want                plainAttn
 	q, k, v, lse, other device.Buf
-	otherHost           []float32 // of other, [T, H*K]
+	queries, others     []float32 // on the host, of q and other as they are
 }
 
 // attnRead checks what a device.AttnReader does against plain loops; other devices are passed over.
@@ -40,21 +40,21 @@ func (s *suite) attnRead(t *testing.T) {
 	}
 }
 
-// readCase draws an attention. Where a device rounds what it multiplies, it is rounded already.
+// readCase draws an attention. Where a device rounds what attention multiplies, so do the plain loops.
 func (s *suite) readCase(t *testing.T, d device.AttnReader, c attentionCase, seed uint64, scale float64) *readCase {
 	shape := device.AttnShape{T: c.t, H: c.h, G: c.g, K: c.k, Scale: float32(scale / math.Sqrt(float64(c.k)))}
 	x := &readCase{d: d, want: plainAttn{s: shape, masks: c.masks}}
 	draw := func(n int, seed uint64) (device.Buf, []float32) {
-		v := values(n, seed)
-		if device.BF16Attention(s.d.Class()) {
-			v = rounded(v)
-		}
-		return s.buf(t, device.F32, v)
+		return s.buf(t, device.F32, values(n, seed))
 	}
 	x.q, x.want.q = draw(c.t*c.h*c.k, seed)
 	x.k, x.want.k = draw(c.t*c.g*c.k, seed+1)
 	x.v, x.want.v = draw(c.t*c.g*c.k, seed+2)
-	x.other, x.otherHost = draw(c.t*c.h*c.k, seed+3)
+	x.other, x.others = draw(c.t*c.h*c.k, seed+3)
+	x.queries = x.want.q
+	if device.BF16Attention(s.d.Class()) {
+		x.want.q, x.want.k, x.want.v = rounded(x.want.q), rounded(x.want.k), rounded(x.want.v)
+	}
 	_, lse, _ := reference(x.want.q, x.want.k, x.want.v, shape, c.masks)
 	for _, v := range lse {
 		x.want.lse = append(x.want.lse, float32(v))
@@ -125,7 +125,7 @@ func (x *readCase) gaps(t *testing.T) {
 		f := func() []float64 { return make([]float64, x.want.s.H) }
 		gap, size, wantGap, wantSize := f(), f(), f(), f()
 		x.d.HeadGaps(gap, size, x.q, x.other, from, x.want.s)
-		plainGaps(wantGap, wantSize, x.want.q, x.otherHost, from, x.want.s)
+		plainGaps(wantGap, wantSize, x.queries, x.others, from, x.want.s)
 		nearBoth(t, "gaps", gap, wantGap, 1e-12)
 		nearBoth(t, "sizes", size, wantSize, 1e-12)
 	}

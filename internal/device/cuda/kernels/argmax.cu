@@ -12,12 +12,12 @@ DEVICE void argmax_take(float &best, int &at, float score, int key) {
 // attn_argmax: best[h, r, c] is the largest score, natural and scaled, of query rows[r] of head h among the keys of chunk c, and
 // at[h, r, c] its key; -inf and the largest int where it sees none. Chunks are of `chunk` keys, a multiple of 128. Blocks:
 // (chunks, ⌈n*(H/G)/8⌉, G), of 128 threads. Dynamic shared memory: 8*dim floats.
-KERNEL(attn_argmax)(float *best, int *at, const float *q, const float *k, const int *rows, const int *masks, int n, int T, int H, int G, int dim, float scale, int chunk) {
+KERNEL(attn_argmax)(float *best, int *at, const float *q, const float *k, const int *rows, const int *masks, int n, int T, int H, int G, int dim, int terms, float scale, int chunk) {
 	SHARED float ks[kKeys][kSlice + 1];
 	SHARED float won[4][kItems];
 	SHARED int where[4][kItems];
 	RowScores r;
-	r.begin((float *)dynamic_shared(), q, rows, n, H, G, dim);
+	r.begin((float *)dynamic_shared(), q, rows, n, H, G, dim, terms);
 	const Mask mask = mask_of(masks, r.head);
 	const int lo = blockIdx.x * chunk, hi = min(T, lo + chunk), t = threadIdx.x;
 	float top[kItems];
@@ -26,7 +26,7 @@ KERNEL(attn_argmax)(float *best, int *at, const float *q, const float *k, const 
 	for (int j0 = lo; j0 < hi && j0 <= r.last; j0 += kKeys) {
 		if (mask_hides(mask, r.first, r.last + 1, j0, j0 + kKeys)) continue;
 		float sum[kItems];
-		r.scores(sum, ks, k, j0, T, G, dim);
+		r.scores(sum, ks, k, j0, T, G, dim, terms);
 		const int j = j0 + t;
 		UNROLL for (int e = 0; e < kItems; e++)
 			if (j < T && mask_sees(mask, r.row[e], j)) argmax_take(top[e], key[e], sum[e] * scale, j);

@@ -11,7 +11,7 @@
 namespace emu {
 
 __thread Here *here __attribute__((tls_model("initial-exec")));
-thread_local Machine *machine;
+__thread Machine *machine __attribute__((tls_model("initial-exec")));
 
 static const size_t page = 4096;
 
@@ -121,20 +121,17 @@ int Machine::barrier(int line, int vote) {
 	t.at = At::barrier;
 	t.line = line;
 	votes += vote;
-	if (++arrived == size) {
-		for (int i = 0; i < size; i++) {
-			if (threads[i].line != line) {
-				t.at = At::run;
-				fail("waits at __syncthreads of line %d and thread %d at that of line %d", line, i, threads[i].line);
-			}
-			threads[i].at = At::run;
-			ready.add(i);
-		}
+	if (arrived++ == 0) first_there = t.number;
+	const Thread &o = threads[first_there];
+	if (o.line != line) fail("waits at __syncthreads of line %d and thread %d at that of line %d", line, o.number, o.line);
+	if (arrived == size) {
+		ready.add(0, size);
 		result = votes;
 		arrived = votes = 0;
 		race.barrier();
 	}
 	leave();
+	t.at = At::run;
 	return result;
 }
 
@@ -151,9 +148,14 @@ void Machine::collective(const char *name, int line, unsigned mask, Operation op
 	t.mask = mask;
 	t.operation = operation;
 	w.arguments[lane] = arguments;
+	const bool alone = w.waiting == 0;
+	w.alike = alone || (w.alike && w.operation == operation && w.line == line && w.mask == mask);
+	w.operation = operation;
+	w.line = line;
+	w.mask = mask;
 	w.waiting |= 1u << lane;
 	if ((w.waiting & mask) == mask) {
-		for (unsigned rest = mask; rest; rest &= rest - 1) {
+		for (unsigned rest = w.alike ? 0 : mask; rest; rest &= rest - 1) {
 			const Thread &o = threads[first + __builtin_ctz(rest)];
 			if (o.mask != mask || o.operation != operation || o.line != line)
 				fail("%s of line %d, mask %08x, meets thread %d at %s of line %d, mask %08x", name, line, mask, o.number, o.name,
@@ -162,13 +164,10 @@ void Machine::collective(const char *name, int line, unsigned mask, Operation op
 		operation(w.arguments, mask);
 		if (operation == sync_lanes && mask == there) race.sync(t.number / 32);
 		w.waiting &= ~mask;
-		for (unsigned rest = mask; rest; rest &= rest - 1) {
-			int i = first + __builtin_ctz(rest);
-			threads[i].at = At::run;
-			ready.add(i);
-		}
+		ready.add_lanes(first, mask);
 	}
 	leave();
+	t.at = At::run;
 }
 
 // stuck ends the process where threads wait for what cannot come.

@@ -46,6 +46,10 @@ struct Thread : Here {
 
 struct Warp {
 	unsigned waiting; // lanes at a collective
+	bool alike;       // all of them at the same one, which is that of the last:
+	int line;
+	unsigned mask;
+	Operation operation;
 	void *arguments[32];
 };
 
@@ -88,6 +92,7 @@ private:
 	Warp warps[max_threads / 32];
 	Set ready;
 	int size, ended, arrived, votes, result;
+	int first_there; // the thread that came first to the barrier
 	Fiber home;
 	const Launch *current = nullptr;
 	Block block;
@@ -100,7 +105,7 @@ private:
 };
 
 // machine is that of this thread of the system, null outside of kernels.
-extern thread_local Machine *machine;
+extern __thread Machine *machine __attribute__((tls_model("initial-exec")));
 
 // catch_signals has faults of kernels end the process with a message.
 void catch_signals();

@@ -20,26 +20,29 @@ struct Tile {
 	float a[16][16], b[16][8], c[16][8];
 };
 
+// pair writes the two values of a word side by side.
+static void pair(float *to, uint32_t w) {
+	const uint64_t both = (uint64_t)(w & 0xffff0000u) << 32 | w << 16;
+	memcpy(to, &both, 8);
+}
+
 static void gather(Tile &m, void *const *lanes) {
 	for (int lane = 0; lane < 32; lane++) {
 		const Mma &f = *static_cast<Mma *>(lanes[lane]);
-		int group = lane / 4, t = lane % 4;
-		for (int i = 0; i < 8; i++) {
-			int row = i == 0 || i == 1 || i == 4 || i == 5 ? group : group + 8, column = 2 * t + i % 2 + (i >= 4 ? 8 : 0);
-			m.a[row][column] = i % 2 ? high(f.a[i / 2]) : low(f.a[i / 2]);
-		}
-		for (int i = 0; i < 4; i++) {
-			int row = 2 * t + i % 2 + (i >= 2 ? 8 : 0);
-			m.b[row][group] = i % 2 ? high(f.b[i / 2]) : low(f.b[i / 2]);
-			m.c[i < 2 ? group : group + 8][2 * t + i % 2] = f.d[i];
+		const int group = lane / 4, t = lane % 4;
+		for (int i = 0; i < 4; i++) pair(&m.a[group + i % 2 * 8][2 * t + i / 2 * 8], f.a[i]);
+		for (int i = 0; i < 2; i++) {
+			m.b[2 * t + 8 * i][group] = low(f.b[i]);
+			m.b[2 * t + 8 * i + 1][group] = high(f.b[i]);
+			memcpy(&m.c[group + 8 * i][2 * t], f.d + 2 * i, 8);
 		}
 	}
 }
 
 static void scatter(const Tile &m, void *const *lanes) {
 	for (int lane = 0; lane < 32; lane++) {
-		const Mma &f = *static_cast<Mma *>(lanes[lane]);
-		for (int i = 0; i < 4; i++) f.d[i] = m.c[i < 2 ? lane / 4 : lane / 4 + 8][2 * (lane % 4) + i % 2];
+		float *d = static_cast<Mma *>(lanes[lane])->d;
+		for (int i = 0; i < 2; i++) memcpy(d + 2 * i, &m.c[lane / 4 + 8 * i][2 * (lane % 4)], 8);
 	}
 }
 

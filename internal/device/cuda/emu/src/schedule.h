@@ -33,6 +33,12 @@ public:
 		for (auto &w : words) w = 0;
 	}
 	void add(int i) { words[i / 64] |= 1ull << (i % 64); }
+	// add takes n numbers from i on, a multiple of 64; add_lanes those of a mask, from a multiple of 32 on.
+	void add(int i, int n) {
+		for (; n >= 64; i += 64, n -= 64) words[i / 64] = ~0ull;
+		if (n > 0) words[i / 64] |= (1ull << n) - 1;
+	}
+	void add_lanes(int i, unsigned mask) { words[i / 64] |= (uint64_t)mask << (i % 64); }
 	void remove(int i) { words[i / 64] &= ~(1ull << (i % 64)); }
 	// first and last return -1 for the empty set; from returns the first at or after i, going round.
 	int first() const {
