@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"testing"
@@ -28,29 +29,27 @@ import (
 //	hold FILE                          keep an exclusive lock on a file until the script ends
 //
 // None of them takes a !. The program is this test binary, started as one.
-func TestScripts(t *testing.T) { runScripts(t, "testdata/script", setupScript) }
+func TestScripts(t *testing.T) { runScripts(t, "testdata/script", nil, setupScript) }
 
-func runScripts(t *testing.T, dir string, setup func(*testscript.Env) error) {
-	testscript.Run(t, testscript.Params{
-		Dir:                dir,
-		Setup:              setup,
-		RequireUniqueNames: true,
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"compress":  command(0, func(ts *testscript.TestScript, args []string) error { return expect(ts, exitOK, args) }),
-			"exit":      command(1, scriptExit),
-			"signal":    command(5, scriptSignal),
-			"model":     command(2, scriptModel),
-			"planted":   command(2, scriptPlanted),
-			"passages":  command(4, scriptPassages),
-			"headsplan": command(3, scriptHeadsPlan),
-			"ids":       command(5, scriptIDs),
-			"flip":      command(2, scriptFlip),
-			"replace":   command(3, scriptReplace),
-			"jsonlines": command(0, scriptJSONLines),
-			"sametree":  command(2, scriptSameTree),
-			"hold":      command(1, scriptHold),
-		},
-	})
+// runScripts runs the scripts of a directory, with more commands than those of TestScripts.
+func runScripts(t *testing.T, dir string, more map[string]func(*testscript.TestScript, bool, []string), setup func(*testscript.Env) error) {
+	commands := map[string]func(*testscript.TestScript, bool, []string){
+		"compress":  command(0, func(ts *testscript.TestScript, args []string) error { return expect(ts, exitOK, args) }),
+		"exit":      command(1, scriptExit),
+		"signal":    command(5, scriptSignal),
+		"model":     command(2, scriptModel),
+		"planted":   command(2, scriptPlanted),
+		"passages":  command(4, scriptPassages),
+		"headsplan": command(3, scriptHeadsPlan),
+		"ids":       command(5, scriptIDs),
+		"flip":      command(2, scriptFlip),
+		"replace":   command(3, scriptReplace),
+		"jsonlines": command(0, scriptJSONLines),
+		"sametree":  command(2, scriptSameTree),
+		"hold":      command(1, scriptHold),
+	}
+	maps.Copy(commands, more)
+	testscript.Run(t, testscript.Params{Dir: dir, Setup: setup, RequireUniqueNames: true, Cmds: commands})
 }
 
 // tbKey finds the test of a script among the script's values.

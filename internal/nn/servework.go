@@ -184,8 +184,13 @@ func (w *work) attend(a *AttnState) error {
 	a.Read(AllHeads)
 	s, st := a.Shape, w.stats()
 	before, after := make([]int64, s.H), make([]int64, s.G)
+	there := w.prefillThere(a, before)
 	if w.prompt > 0 {
-		a.Dev.For(s.H, func(h int) { before[h] = w.prefillHead(a, h) })
+		a.Dev.For(s.H, func(h int) {
+			if there == nil || !there[h] {
+				before[h] = w.prefillHead(a, h)
+			}
+		})
 	}
 	tokens := make([][]int, s.G)
 	heads := make([]*decodeHead, s.G)

@@ -26,6 +26,7 @@ type source interface {
 type arena struct {
 	src    source
 	budget int64
+	apart  bool // each piece is a slab of just its size, which goes back with it: for tests, whose driver watches the ends of its memory
 
 	slabs []*slab
 	free  []*block // by class, size, stamp and address
@@ -71,6 +72,9 @@ func (a *arena) alloc(bytes int64) (*block, error) {
 	if bytes < 0 || bytes > 1<<60 {
 		return nil, fmt.Errorf("cuda: a piece of %d bytes", bytes)
 	}
+	if a.apart {
+		return a.single(max(bytes, 1))
+	}
 	bytes = roundUp(max(bytes, 1), blockBytes)
 	class := classOf(bytes)
 	b := a.fit(class, bytes)
@@ -87,6 +91,19 @@ func (a *arena) alloc(bytes int64) (*block, error) {
 	return b, nil
 }
 
+// single is alloc where pieces are apart.
+func (a *arena) single(bytes int64) (*block, error) {
+	if a.held+bytes > a.budget {
+		return nil, noRoom(bytes, a.used, a.budget)
+	}
+	if err := a.add(classes, bytes); err != nil {
+		return nil, err
+	}
+	b := a.slabs[len(a.slabs)-1].first
+	a.take(b, bytes)
+	return b, nil
+}
+
 // release gives a piece back. Work up to the stamp may still use it.
 func (a *arena) release(b *block, stamp int64) {
 	if !b.used {
@@ -94,6 +111,12 @@ func (a *arena) release(b *block, stamp int64) {
 	}
 	b.used, b.stamp = false, stamp
 	a.used -= b.bytes
+	if b.slab.class == classes {
+		a.slabs = slices.DeleteFunc(a.slabs, func(s *slab) bool { return s == b.slab })
+		a.held -= b.bytes
+		_ = a.src.free(b.addr)
+		return
+	}
 	if n := b.next; n != nil && !n.used {
 		a.drop(n)
 		b.join(n)
@@ -143,9 +166,13 @@ func (a *arena) grow(class int, bytes int64) error {
 	}
 	least := roundUp(bytes, slabBytes)
 	if a.held+least > a.budget {
-		return &Error{Op: "cuMemAlloc", Code: codeNoMemory, Detail: fmt.Sprintf("%d bytes where %d of a budget of %d are in use", bytes, a.used, a.budget)}
+		return noRoom(bytes, a.used, a.budget)
 	}
 	return a.add(class, least)
+}
+
+func noRoom(bytes, used, budget int64) error {
+	return &Error{Op: "cuMemAlloc", Code: codeNoMemory, Detail: fmt.Sprintf("%d bytes where %d of a budget of %d are in use", bytes, used, budget)}
 }
 
 func (a *arena) add(class int, bytes int64) error {

@@ -39,14 +39,19 @@ const (
 	checkVariable  = "MODELPRESS_EMU_CHECK"
 )
 
-// built is what the libraries of package cuda have become.
-var built = sync.OnceValues(func() (libraries, error) {
+// built is what the libraries of package cuda have become, and builtRaces those whose kernels tell of their accesses.
+var (
+	built      = sync.OnceValues(func() (libraries, error) { return makeKernels(os.Getenv(checkVariable) == "races") })
+	builtRaces = sync.OnceValues(func() (libraries, error) { return makeKernels(true) })
+)
+
+func makeKernels(races bool) (libraries, error) {
 	root, err := moduleRoot()
 	if err != nil {
 		return libraries{}, err
 	}
-	return makeWith(root, filepath.Join(root, kernelDir), os.Getenv(checkVariable) == "races")
-})
+	return makeWith(root, filepath.Join(root, kernelDir), races)
+}
 
 // makeWith builds the libraries with all kernels of a directory.
 func makeWith(root, kernels string, races bool) (libraries, error) {
@@ -75,6 +80,16 @@ func makeWith(root, kernels string, races bool) (libraries, error) {
 func Build(t testing.TB) string {
 	t.Helper()
 	l, err := built()
+	if err != nil {
+		skip(t, err)
+	}
+	return l.dir
+}
+
+// BuildRaces is Build for the libraries that find races.
+func BuildRaces(t testing.TB) string {
+	t.Helper()
+	l, err := builtRaces()
 	if err != nil {
 		skip(t, err)
 	}

@@ -3,8 +3,8 @@
 
 // Sums are [heads, lanes, number] each, zeros at first, and null where they are not asked for. scale is that of scores times log2(e), lse
 // natural. The names are the number of planes and how rows pass by (see Ring): of those whose shared memory a device has, the first is taken.
-#define BANDS(NAME, TERMS, KEPT, STAGES)                                                                                                        \
-	BOUNDED(NAME, 256, 2)                                                                                                                    \
+#define BANDS(NAME, TERMS, KEPT, STAGES, BLOCKS)                                                                                              \
+	BOUNDED(NAME, 256, BLOCKS)                                                                                                                   \
 	(double *bands, int width, int number, int sink, const uint16_t *q, const uint16_t *k, const float *lse, const int *masks, int heads,     \
 	 int group, int lanes, int t, int tp, int panels, float scale) {                                                                         \
 		const Stats st = {bands, nullptr, nullptr, nullptr, width, number, sink};                                                            \
@@ -12,10 +12,10 @@
 	}                                                                                                                                        \
 	EXPORT(NAME)
 
-BANDS(attn_bands_1_kept, 1, true, 4)
-BANDS(attn_bands_3_kept, 3, true, 2)
-BANDS(attn_bands_3_passing, 3, false, 2)
-BANDS(attn_bands_3_single, 3, false, 1)
+BANDS(attn_bands_1_kept, 1, true, 4, 2)
+BANDS(attn_bands_3_kept, 3, true, 2, 2)
+BANDS(attn_bands_3_passing, 3, false, 2, 1)
+BANDS(attn_bands_3_single, 3, false, 1, 2)
 
 #define SLOPES(NAME, TERMS, KEPT, STAGES, BLOCKS)                                                                                      \
 	BOUNDED(NAME, 256, BLOCKS)                                                                                                                    \

@@ -76,6 +76,8 @@ DEVICE void row_sinks(Row &row, const Scores &s, const Stats &st, int j0) { row_
 DEVICE void add_effects(const Scores &s, const Stats &st, long long at, int q0, int j0) {
 	const int base = q0 - j0, first = max((base - 63 + st.width - 1) / st.width, 1);
 	for (int b = first + warp(); b < st.number && b * st.width <= base + 63; b += 8) {
+		// What was summed so far is on its way while this is added up.
+		const double sum0 = lane() == 0 && st.drop ? st.drop[at + b] : 0, size0 = lane() == 0 && st.magnitude ? st.magnitude[at + b] : 0;
 		double sum = 0, size = 0;
 		UNROLL for (int half = 0; half < 2; half++) {
 			const int r = half * 32 + lane(), x = base + r - b * st.width;
@@ -87,8 +89,8 @@ DEVICE void add_effects(const Scores &s, const Stats &st, long long at, int q0, 
 		}
 		if (st.drop) sum = warp_sum(sum);
 		if (st.magnitude) size = warp_sum(size);
-		if (lane() == 0 && st.drop) st.drop[at + b] += sum;
-		if (lane() == 0 && st.magnitude) st.magnitude[at + b] += size;
+		if (lane() == 0 && st.drop) st.drop[at + b] = sum0 + sum;
+		if (lane() == 0 && st.magnitude) st.magnitude[at + b] = size0 + size;
 	}
 }
 
@@ -98,9 +100,9 @@ struct Diagonals {
 	float sum[2][2][4][64]; // [bands, influence][near, far][quarter][d]
 };
 
-// influence_of is |A/(1-A)*(G-g)|, where 1-A counts as at least 2^-20; for a query with a single key A*|G|.
+// influence_of is |A/(1-A)*(G-g)|, to two units of the last place, where 1-A counts as at least 2^-20; for a query with a single key A*|G|.
 DEVICE float influence_of(float a, float c, float mean, bool single) {
-	return single ? a * fabsf(c + mean) : a * fabsf(c) / fmaxf(1 - a, 0x1p-20f);
+	return single ? a * fabsf(c + mean) : __fdividef(a * fabsf(c), fmaxf(1 - a, 0x1p-20f));
 }
 
 // diagonals sums the tile along its diagonals, without the keys before the sink. means holds the mean of slopes of each row, and lone says
@@ -135,12 +137,14 @@ DEVICE void add_diagonals(const Diagonals &d, const Stats &st, long long at, int
 	const int kinds = SLOPES ? (st.bands ? 1 : 0) + (st.influence ? 1 : 0) : 1;
 	for (int n = warp(); n < kinds * bands; n += 8) {
 		const int kind = SLOPES && (!st.bands || n >= bands) ? 1 : 0, b = first / st.width + (n < bands ? n : n - bands);
+		double *to = (kind ? st.influence : st.bands) + at + b;
+		const double old = lane() == 0 ? *to : 0;
 		double sum = 0;
 		for (int x = max(first, b * st.width) + lane(); x <= min(last, b * st.width + st.width - 1); x += 32) {
 			const int side = x > base ? 1 : 0, column = base - x + side * 64;
 			UNROLL for (int q = 0; q < 4; q++) sum += d.sum[kind][side][q][column];
 		}
 		sum = warp_sum(sum);
-		if (lane() == 0) (kind ? st.influence : st.bands)[at + b] += sum;
+		if (lane() == 0) *to = old + sum;
 	}
 }
