@@ -77,7 +77,8 @@ type Rotator interface {
 // Operations on one Device may be queued, Download waits for them. Results do not depend on the number of threads.
 //
 // Alloc, Upload and UploadRaw, and Free of a buffer that nothing uses, may run within For and at the same time as any other operation, on
-// buffers that this does not use: so weights arrive while others are computed with.
+// buffers that this does not use: so weights arrive while others are computed with. Several uploads to parts of one buffer that do not
+// overlap may run at once.
 type Device interface {
 	// Class names what fixes the bits of results, such as "cpu-f32".
 	Class() string

@@ -2,7 +2,6 @@ package nn
 
 import (
 	"slices"
-	"sync"
 
 	"modelpress/internal/device"
 )
@@ -51,59 +50,6 @@ func (s *States) Holds(i int) bool {
 	return !s.lossy || s.resident(i) != nil
 }
 
-// holders are the states that may lie in the memory of a device.
-var holders struct {
-	sync.Mutex
-	of map[device.Device][]*States
-}
-
-// evict takes the state of one window out of the memory of a device and reports whether there was any.
-func evict(dev device.Device) bool {
-	holders.Lock()
-	defer holders.Unlock()
-	for _, s := range holders.of[dev] {
-		if s.evict() {
-			return true
-		}
-	}
-	return false
-}
-
-// join makes dev the device of the states.
-func (s *States) join(dev device.Device) {
-	d := deviceStates{dev: dev, bufs: make([]device.Buf, len(s.lengths))}
-	d.share, _ = dev.(device.Sharer)
-	d.remote, _ = dev.(device.Remote)
-	s.mu.Lock()
-	s.device = d
-	s.mu.Unlock()
-	if d.remote == nil {
-		return
-	}
-	holders.Lock()
-	defer holders.Unlock()
-	if holders.of == nil {
-		holders.of = map[device.Device][]*States{}
-	}
-	holders.of[dev] = append(holders.of[dev], s)
-}
-
-// leave gives the memory of the device back, with what lies there.
-func (s *States) leave() {
-	holders.Lock()
-	if dev := s.device.dev; s.device.remote != nil {
-		if holders.of[dev] = slices.DeleteFunc(holders.of[dev], func(o *States) bool { return o == s }); len(holders.of[dev]) == 0 {
-			delete(holders.of, dev)
-		}
-	}
-	holders.Unlock()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	release(s.device.bufs)
-	release([]device.Buf{s.device.stage})
-	s.device = deviceStates{}
-}
-
 // resident returns the state of window i where it lies on the device, nil where it does not.
 func (s *States) resident(i int) device.Buf {
 	if s.device.remote == nil || s.device.bufs == nil {
@@ -140,13 +86,7 @@ func (s *States) evict() bool {
 	defer s.mu.Unlock()
 	for i := len(s.device.bufs) - 1; i >= 0; i-- {
 		b := s.resident(i)
-		if b == nil || slices.Contains(s.device.pinned, i) || !s.lossy && s.home(i) != nil {
-			continue
-		}
-		if s.lossy {
-		} else if s.memory[i] != nil {
-			s.device.dev.Download(s.memory[i], b, 0)
-		} else if s.write(i, func(at int, part []float32) { s.device.dev.Download(part, b, at) }) != nil {
+		if b == nil || slices.Contains(s.device.pinned, i) || !s.lossy && s.fetch(i, b) != nil {
 			continue
 		}
 		b.Free()
@@ -156,7 +96,20 @@ func (s *States) evict() bool {
 	return false
 }
 
-// claim returns the state of window i on the device, to be changed there until release is called: nil where it lies elsewhere. With fresh set
+// fetch copies the state of window i from the device to the place that it has elsewhere.
+func (s *States) fetch(i int, b device.Buf) error {
+	dev := s.device.dev
+	if err := s.home(i); err != nil {
+		return err
+	}
+	if s.memory[i] != nil {
+		dev.Download(s.memory[i], b, 0)
+		return nil
+	}
+	return s.write(i, func(at int, part []float32) { dev.Download(part, b, at) })
+}
+
+// claim returns the state of window i on the device, to be changed there until unclaim is called: nil where it lies elsewhere. With fresh set
 // what it held does not matter, and it may be moved there.
 func (s *States) claim(i int, fresh bool) device.Buf {
 	s.mu.Lock()

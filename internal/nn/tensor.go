@@ -116,13 +116,35 @@ func (u *uploader) matrix(l arch.Linear) (device.Buf, error) {
 	if l.Transposed {
 		err = u.transposed(buf, l, t.DType)
 	} else {
-		err = u.run(buf, 0, l.Weight, t.DType, int64(l.Row)*int64(l.In), l.Out*l.In)
+		err = u.pieces(buf, l.Weight, t.DType, int64(l.Row)*int64(l.In), l.Out*l.In)
 	}
 	if err != nil {
 		buf.Free()
 		return nil, err
 	}
 	return buf, nil
+}
+
+// pieceBytes is how much of a tensor a thread loads.
+const pieceBytes = 16 << 20
+
+// pieces uploads n consecutive elements of a tensor from element from on, on several threads.
+func (u *uploader) pieces(buf device.Buf, name string, dt formats.DType, from int64, n int) error {
+	step := pieceBytes / dt.Size()
+	errs := make([]error, (n+step-1)/step)
+	if len(errs) <= 1 {
+		return u.run(buf, 0, name, dt, from, n)
+	}
+	u.dev.For(len(errs), func(i int) {
+		part := &uploader{dev: u.dev, src: u.src}
+		errs[i] = part.run(buf, i*step, name, dt, from+int64(i*step), min(step, n-i*step))
+	})
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // run uploads n consecutive elements of a tensor from element from on to buf[off:].

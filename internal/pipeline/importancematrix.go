@@ -9,6 +9,7 @@ import (
 	"modelpress/formats"
 	"modelpress/formats/imatrix"
 	"modelpress/internal/arch"
+	"modelpress/internal/device"
 	"modelpress/internal/llamacpp"
 	"modelpress/internal/nn"
 )
@@ -93,7 +94,7 @@ func (g *inputSquares) run(ctx context.Context, windows [][]int32) error {
 	tick, stop := counter(g.env.Progress, "squares of inputs")
 	defer stop()
 	opt := nn.RunOptions{States: states, Progress: tick, Pass: func(layer, _ int) *nn.Pass {
-		return &nn.Pass{Tap: func(site nn.Site, x []float32, _, _ int) { addSquares(g.sums[layer][site], x, g.env) }}
+		return &nn.Pass{TapBuf: func(site nn.Site, x device.Buf, rows, cols int) { g.add(g.sums[layer][site], x, rows, cols) }}
 	}}
 	if g.head == nil {
 		return g.m.Run(ctx, windows, opt, nil)
@@ -133,6 +134,15 @@ func (g *inputSquares) matrix(m *llamacpp.Model) *imatrix.Matrix {
 	}
 	slices.SortFunc(x.Entries, func(a, b imatrix.Entry) int { return strings.Compare(a.Tensor, b.Tensor) })
 	return x
+}
+
+// add adds the squares of each column of x [rows, cols], where it is.
+func (g *inputSquares) add(sum []float64, x device.Buf, rows, cols int) {
+	if h := g.m.Dev.Host(x); h != nil {
+		addSquares(sum, h[:rows*cols], g.env)
+		return
+	}
+	g.m.Dev.ColumnDots(sum, x, x, rows, cols)
 }
 
 // addSquares adds the squares of each column of x [rows, len(sum)], in the order of rows.

@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -226,6 +228,57 @@ func TestSeveralDevices(t *testing.T) {
 		b.check(err)
 		if !bytes.Equal(x, y) {
 			t.Errorf("%s differs", name)
+		}
+	}
+}
+
+// TestRemoteMeasures: what evaluations measure is the same on a device with its own memory, and on several; sums of squares for an
+// importance matrix are taken there, and differ by no more than the order of sums in float64.
+func TestRemoteMeasures(t *testing.T) {
+	o := smallLlama
+	o.Context = 64
+	m, opt := measureModel(t, o, testmodel.Windows(5, 40, o.V, 4))
+	opt.Length = 40
+	dir := filepath.Join(t.TempDir(), "other")
+	if err := errors.Join(os.Mkdir(dir, 0o755), like(7).Write(dir, 0)); err != nil {
+		t.Fatal(err)
+	}
+	opt.Reference = dir
+	evaluate := func(dev device.Device, more ...device.Device) *Evaluation {
+		t.Helper()
+		opt.Env.Device, opt.Env.More = dev, more
+		e, err := Evaluate(context.Background(), opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e
+	}
+	want := evaluate(cpu.New(2))
+	devs := []*devicetest.Remote{devicetest.NewRemote(cpu.New(2), 1<<32), devicetest.NewRemote(cpu.New(1), 1<<32)}
+	for _, got := range []*Evaluation{evaluate(devs[0]), evaluate(devs[0], devs[1]), evaluate(devs[1], devs[0], cpu.New(1)), evaluate(cpu.New(1), cpu.New(1))} {
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%+v, want %+v", got.Compare, want.Compare)
+		}
+	}
+	opt.Env.Device, opt.Env.More = cpu.New(2), nil
+	sums := measured(t, opt, true)
+	devs[0].Reset()
+	opt.Env.Device = devs[0]
+	got := measured(t, opt, true)
+	for i, e := range sums.Entries {
+		for j, v := range e.Sums {
+			if d := math.Abs(float64(got.Entries[i].Sums[j] - v)); got.Entries[i].Tensor != e.Tensor || d > 1e-6*float64(v) {
+				t.Fatalf("%s: input %d has %g, want %g", e.Tensor, j, got.Entries[i].Sums[j], v)
+			}
+		}
+	}
+	// The final states and their norm alone come to the host, once each.
+	if most := int64(2 * 4 * 5 * 40 * m.Options.D); devs[0].Traffic().Down > most {
+		t.Errorf("%d bytes came down, want at most %d", devs[0].Traffic().Down, most)
+	}
+	for i, d := range devs {
+		if used := d.Traffic().Used; used != 0 {
+			t.Errorf("device %d: %d bytes are left", i, used)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package devicetest
 import (
 	"testing"
 
+	"modelpress/formats"
 	"modelpress/internal/device"
 )
 
@@ -167,6 +168,40 @@ func (s *suite) ahead(t *testing.T) {
 			}
 		}
 		s.d.MatMulNT(y, x, b, m, n, k, 0)
+		b.Free()
+	}
+}
+
+// pieces: several threads upload parts of one buffer, of values and of bytes, that begin anywhere and leave some elements zero.
+func (s *suite) pieces(t *testing.T) {
+	const n, step = 50000, 1237
+	for _, kind := range kinds {
+		raw := make([]byte, n*kind.Size())
+		in := values(n, 91)
+		if err := formats.Encode(raw, in, dtypes[kind]); err != nil {
+			t.Fatal(err)
+		}
+		b, err := s.d.Alloc(kind, n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := make([]float32, n)
+		if err := formats.Decode(want, raw, dtypes[kind]); err != nil {
+			t.Fatal(err)
+		}
+		s.d.For(n/step, func(i int) {
+			lo, hi := i*step+i%3, (i+1)*step
+			if i%2 == 0 {
+				s.d.Upload(b, lo, in[lo:hi])
+			} else {
+				s.d.UploadRaw(b, lo, raw[lo*kind.Size():hi*kind.Size()])
+			}
+		})
+		for i := range n / step {
+			clear(want[i*step : i*step+i%3])
+		}
+		clear(want[n/step*step:])
+		same(t, s.read(b), want)
 		b.Free()
 	}
 }

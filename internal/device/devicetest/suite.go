@@ -19,7 +19,7 @@ func Run(t *testing.T, d device.Device) {
 		test func(t *testing.T)
 	}{
 		{"For", s.loops}, {"Copies", s.copies}, {"Slice", s.slices}, {"Sliced", s.sliced},
-		{"Ahead", s.ahead}, {"Room", s.room}, {"Gather", s.gather}, {"MatMulNT", s.matMul}, {"Weights", s.weights}, {"Elementwise", s.elementwise},
+		{"Ahead", s.ahead}, {"Pieces", s.pieces}, {"Room", s.room}, {"Gather", s.gather}, {"MatMulNT", s.matMul}, {"Weights", s.weights}, {"Elementwise", s.elementwise},
 		{"RMSNorm", s.rmsNorm}, {"LayerNorm", s.layerNorm}, {"RoPE", s.rope}, {"Activations", s.activations},
 		{"Attention", s.attention}, {"AttentionBack", s.attentionBack}, {"Sequences", s.sequences},
 		{"AttnStatistics", s.attnStatistics}, {"AttnStatisticsBands", s.attnStatisticsBands}, {"MatMulNN", s.matMulBack}, {"NormBack", s.normBack}, {"ActivationBack", s.activationBack},
