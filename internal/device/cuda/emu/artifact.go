@@ -28,7 +28,10 @@ var (
 		"-fno-ipa-reference", "-fsanitize=alignment,bounds,shift-exponent,signed-integer-overflow,integer-divide-by-zero", "-fno-sanitize-recover=all"}
 )
 
-const driverName = "libcuda.so.1"
+const (
+	driverName = "libcuda.so.1"
+	blasName   = "libcublas.so.12"
+)
 
 // raceFlags have the compiler call functions of the interface of libtsan, which the driver has; that library is not linked.
 var raceFlags = []string{"-fsanitize=thread", "-g1"}
@@ -42,14 +45,12 @@ func artifacts(root, kernels string, races bool) ([]artifact, error) {
 		return nil, err
 	}
 	list := []artifact{{name: driverName, sources: sources, flags: append(slices.Clone(runtimeFlags), "-Wl,-soname,"+driverName)}}
-	for _, l := range []struct{ dir, name string }{{"cublas", "libcublas.so.12"}, {"cusolver", "libcusolver.so.11"}} {
-		sources, err := matching(filepath.Join(src, l.dir), "*.cpp")
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, artifact{name: l.name, sources: sources, flags: append(slices.Clone(mathFlags), "-Wl,-soname,"+l.name),
-			include: []string{src}, links: driverName, optional: true})
+	sources, err = matching(filepath.Join(src, "cublas"), "*.cpp")
+	if err != nil {
+		return nil, err
 	}
+	list = append(list, artifact{name: blasName, sources: sources, flags: append(slices.Clone(mathFlags), "-Wl,-soname,"+blasName),
+		include: []string{src}, links: driverName, optional: true})
 	cus, err := matching(kernels, "*.cu")
 	for _, cu := range cus {
 		a := artifact{name: "kernels-" + stem(cu) + ".so", sources: []string{cu}, flags: kernelFlags, include: []string{language, src},

@@ -9,7 +9,7 @@
 //	MODELPRESS_EMU_STREAMS     lazy (default), ahead, eager, random:SEED
 //	MODELPRESS_EMU_MEMORY      bytes of the device, 2 GiB by default
 //	MODELPRESS_EMU_THREADS     threads of the system that run blocks, 2 by default
-//	MODELPRESS_EMU_FAIL        KIND:N:CODE,...: the n-th launch, alloc, pinned, copy, module, blas or solver call fails so
+//	MODELPRESS_EMU_FAIL        KIND:N:CODE,...: the n-th launch, alloc, pinned, copy, module or blas call fails so
 //	MODELPRESS_EMU_INIT        result of cuInit
 //	MODELPRESS_EMU_DEVICES     number of devices, 1 by default
 //	MODELPRESS_EMU_CAPABILITY  compute capability times ten, 90 by default

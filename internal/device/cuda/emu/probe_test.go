@@ -63,7 +63,7 @@ func compile(dir, name string) (string, error) {
 	}
 	part := path + ".part"
 	args := []string{"-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-I", "src", "-o", part, source, "-L", dir, "-l:libcuda.so.1", "-l:libcublas.so.12",
-		"-l:libcusolver.so.11", "-Wl,--as-needed", "-Wl,-rpath," + dir, "-pthread"}
+		"-Wl,--as-needed", "-Wl,-rpath," + dir, "-pthread"}
 	if err := tools.run(slices.Concat(tools.include, args)); err != nil {
 		return "", err
 	}

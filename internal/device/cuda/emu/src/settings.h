@@ -19,7 +19,7 @@ enum class Streams { lazy, ahead, eager, random };
 Streams streams_setting(uint64_t &seed);
 
 // fault returns the result that MODELPRESS_EMU_FAIL wants for this call, 0 for none. It is a list of KIND:N:CODE, for the n-th call of
-// a kind from when the variable got its value. Kinds are launch, alloc, pinned, copy, module, blas and solver.
+// a kind from when the variable got its value. Kinds are launch, alloc, pinned, copy, module and blas.
 EMU_API int fault(const char *kind);
 
 } // namespace emu

@@ -1,9 +1,8 @@
-// Tests of cuBLAS, cuSOLVER and of the conversions that they and kernels share, against plain loops.
+// Tests of cuBLAS and of the conversions that they and kernels share, against plain loops.
 #include "probe.h"
 
 #define CUBLASAPI
 #include <cublas_api.h>
-#include <cusolverDn.h>
 #include "halves.h"
 
 // Matrix is in the order of columns, with values that its type holds.
@@ -139,49 +138,6 @@ static void outside() {
 	CHECK(cuCtxSynchronize());
 }
 
-static void factors() {
-	cusolverDnHandle_t solver;
-	CHECK(cusolverDnCreate(&solver));
-	Device<int> info(1);
-	const int n = 70, ld = 75;
-	std::vector<double> a(n * ld, NAN);
-	auto g = normal(n * n, 5);
-	for (int i = 0; i < n; i++)
-		for (int j = 0; j < n; j++) {
-			double s = i == j ? 0.5 : 0;
-			for (int k = 0; k < n; k++) s += (double)g[i * n + k] * g[j * n + k];
-			a[j * ld + i] = s;
-		}
-	for (bool lower : {true, false}) {
-		auto x = a;
-		for (int j = 0; j < n; j++)
-			for (int i = 0; i < n; i++)
-				if (lower ? i < j : i > j) x[j * ld + i] = NAN; // is not read
-		Device<double> dx(x);
-		int size;
-		auto uplo = lower ? CUBLAS_FILL_MODE_LOWER : CUBLAS_FILL_MODE_UPPER;
-		CHECK(cusolverDnDpotrf_bufferSize(solver, uplo, n, (double *)dx, ld, &size));
-		Device<double> work(size);
-		WANT(CUSOLVER_STATUS_INVALID_VALUE, cusolverDnDpotrf(solver, uplo, n, (double *)dx, n - 1, (double *)work, size, (int *)info));
-		WANT(CUSOLVER_STATUS_INVALID_VALUE, cusolverDnDpotrf(solver, uplo, n, (double *)dx, ld, (double *)work, size - 1, (int *)info));
-		CHECK(cusolverDnDpotrf(solver, uplo, n, (double *)dx, ld, (double *)work, size, (int *)info));
-		auto f = dx.get();
-		EXPECT(info.get()[0] == 0);
-		for (int i = 0; i < n; i++)
-			for (int j = 0; j <= i; j++) {
-				double s = 0;
-				for (int k = 0; k <= j; k++) s += lower ? f[k * ld + i] * f[k * ld + j] : f[i * ld + k] * f[j * ld + k];
-				EXPECT(fabs(s - a[j * ld + i]) <= 1e-12 * a[j * ld + j] + 1e-12 * a[i * ld + i]);
-			}
-		x[40 * ld + 40] = -1; // minor 41 is not positive
-		Device<double> bad(x);
-		CHECK(cusolverDnDpotrf(solver, uplo, n, (double *)bad, ld, (double *)work, size, (int *)info));
-		EXPECT(info.get()[0] == 41);
-	}
-	CHECK(cusolverDnDestroy(solver));
-	WANT(CUSOLVER_STATUS_NOT_INITIALIZED, cusolverDnDestroy(solver));
-}
-
 // nearest reports whether y is the value nearest to x of a format with that many bits and that least exponent, even in the middle.
 static bool nearest(float x, double y, int bits, int least) {
 	int e;
@@ -227,5 +183,5 @@ static void conversions() {
 
 int main(int argc, char **argv) {
 	start();
-	return run_test({{"products", products}, {"refusals", refusals}, {"outside", outside}, {"factors", factors}, {"conversions", conversions}}, argc, argv);
+	return run_test({{"products", products}, {"refusals", refusals}, {"outside", outside}, {"conversions", conversions}}, argc, argv);
 }
