@@ -33,6 +33,7 @@ type Device struct {
 	down    *downloads         // guarded by work
 	blas    *blas              // guarded by work; nil where there is no cuBLAS
 	shared  int                // guarded by work; shared memory of a block, 0 until it is asked for
+	blocks  int                // guarded by work; blocks that statistics are spread over, 0 for 1024
 
 	uploads chan *slot
 
