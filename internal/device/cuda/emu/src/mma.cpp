@@ -56,8 +56,8 @@ static float toward_zero(double x) {
 }
 
 // accumulate is c + Σ a[k]*b[k] over eight k: the exact products and c are brought to the exponent of the largest of them, cut off
-// below its 24th fractional bit, and added; the sum is rounded toward zero. So Fasi et al., "Numerical behavior of NVIDIA tensor
-// cores", 2021, found it on the A100, and Khattak and Mikaitis, "Accurate Models of NVIDIA Tensor Cores", 2025. The H100 adds
+// below its 24th fractional bit, and added; the sum is rounded toward zero. This is how Fasi et al., "Numerical behavior of NVIDIA tensor
+// cores", 2021, and Khattak and Mikaitis, "Accurate Models of NVIDIA Tensor Cores", 2025, describe the A100. The H100 adds
 // sixteen at once and keeps one more bit: its error is not larger.
 static float accumulate(float c, const float *a, const float (*b)[8], int column) {
 	double terms[9], largest = fabs((double)c);
