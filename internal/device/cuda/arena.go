@@ -3,7 +3,6 @@
 package cuda
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 )
@@ -34,34 +33,6 @@ type arena struct {
 	used  int64    // bytes of all pieces in use
 	peak  int64    // the most that used has been
 }
-
-// slab is memory from the source. Its blocks are a list in the order of addresses.
-type slab struct {
-	addr  ptr
-	bytes int64
-	class int
-	first *block
-}
-
-// block is a piece of a slab.
-type block struct {
-	slab       *slab
-	addr       ptr
-	bytes      int64
-	prev, next *block
-	used       bool
-	stamp      int64 // when free: the tick of the compute stream that must be over before another stream writes here
-}
-
-const (
-	classes     = 3
-	blockBytes  = 512
-	smallBlock  = 1 << 20
-	smallSlab   = 32 << 20
-	middleBlock = 128 << 20
-	middleSlab  = 512 << 20
-	slabBytes   = 2 << 20 // the pages of the driver
-)
 
 func newArena(src source, budget int64) *arena {
 	return &arena{src: src, budget: budget}
@@ -213,16 +184,6 @@ func (a *arena) take(b *block, bytes int64) {
 	a.peak = max(a.peak, a.used)
 }
 
-// join takes in the free piece that follows.
-func (b *block) join(n *block) {
-	b.bytes += n.bytes
-	b.stamp = max(b.stamp, n.stamp)
-	b.next = n.next
-	if n.next != nil {
-		n.next.prev = b
-	}
-}
-
 func (a *arena) insert(b *block) {
 	i, _ := slices.BinarySearchFunc(a.free, b, compareBlocks)
 	a.free = slices.Insert(a.free, i, b)
@@ -235,30 +196,3 @@ func (a *arena) drop(b *block) {
 	}
 	a.free = slices.Delete(a.free, i, i+1)
 }
-
-func compareBlocks(x, y *block) int {
-	return cmp.Or(cmp.Compare(x.slab.class, y.slab.class), cmp.Compare(x.bytes, y.bytes), cmp.Compare(x.stamp, y.stamp), cmp.Compare(x.addr, y.addr))
-}
-
-// classOf keeps pieces of very different sizes in slabs of their own: small ones that live long would hold large ones apart.
-func classOf(bytes int64) int {
-	switch {
-	case bytes <= smallBlock:
-		return 0
-	case bytes <= middleBlock:
-		return 1
-	}
-	return 2
-}
-
-func slabFor(class int, bytes int64) int64 {
-	switch class {
-	case 0:
-		return smallSlab
-	case 1:
-		return middleSlab
-	}
-	return roundUp(bytes, slabBytes)
-}
-
-func roundUp(n, to int64) int64 { return (n + to - 1) / to * to }

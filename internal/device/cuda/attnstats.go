@@ -2,12 +2,7 @@
 
 package cuda
 
-import (
-	"fmt"
-	"math"
-
-	"modelpress/internal/device"
-)
+import "modelpress/internal/device"
 
 // AttnStatistics fills in st, kind by kind: those by distance in one pass over the attention of all heads, column sums, blocks and peaks in
 // passes of their own. What is not asked for costs nothing. Bands of any width are summed as they come; what a row keeps of its keys when
@@ -76,6 +71,9 @@ func (a *attnStats) byDistance() [][]float64 {
 // where bands are so narrow that their sums would take more than 256 MiB, but 8.
 func (a *attnStats) lanes() int {
 	n := ceilDiv(1024, a.s.H)
+	if a.c.d.blocks > 0 {
+		n = ceilDiv(a.c.d.blocks, a.s.H)
+	}
 	for n > 8 && 32*int64(n)*int64(a.s.H)*int64(a.number) > 256<<20 {
 		n = ceilDiv(n, 2)
 	}
@@ -184,39 +182,4 @@ func (a *attnStats) blocks(p piece) {
 	fit := max(1, planeRows/a.width)
 	a.passing("attnblocks", "attn_blocks", blocksRest, 1, heads*ceilDiv(a.number, fit), []any{a.results, a.width, a.number, a.queryPlanes, a.keyPlanes,
 		a.rows(a.lse, p), a.masksOf(p), heads, a.group, a.s.T, a.tp, a.kp / planeRows, a.scale})
-}
-
-func panicf(format string, args ...any) { panic("cuda: " + fmt.Sprintf(format, args...)) }
-
-// checkAlone refuses a shape of several sequences.
-func checkAlone(op string, s device.AttnShape) {
-	if s.Sequences() > 1 {
-		panicf("%s: %d sequences at once", op, s.Batch)
-	}
-}
-
-// checkStats panics where what is to be filled in has other sizes than it should.
-func checkStats(op string, st *device.AttnStats, s device.AttnShape) {
-	if st.Width < 0 || st.Sink < 0 || s.T > math.MaxInt32/2 {
-		panicf("%s: bands of %d keys after %d sinks of %d positions", op, st.Width, st.Sink, s.T)
-	}
-	n := device.AttnBands(s.T, st.Width)
-	for _, x := range []struct {
-		name string
-		v    []float64
-		need int
-	}{{"ColumnSums", st.ColumnSums, s.T}, {"Blocks", st.Blocks, n * n}, {"Bands", st.Bands, n}, {"Influence", st.Influence, n}, {"Drop", st.Drop, n},
-		{"DropAbs", st.DropAbs, n}} {
-		if x.v != nil && len(x.v) < s.H*x.need {
-			panicf("%s: %s has %d places, and %d are needed", op, x.name, len(x.v), s.H*x.need)
-		}
-	}
-	if len(st.ArgMax) < s.H*len(st.Rows) || st.Peak != nil && len(st.Peak) < s.H*len(st.Rows) {
-		panicf("%s: %d and %d peaks for %d rows of %d heads", op, len(st.ArgMax), len(st.Peak), len(st.Rows), s.H)
-	}
-	for _, i := range st.Rows {
-		if i < 0 || i >= s.T {
-			panicf("%s: row %d of %d", op, i, s.T)
-		}
-	}
 }

@@ -7,9 +7,11 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"modelpress/internal/device"
+	"modelpress/internal/device/devicetest"
 )
 
 // statsCall is a call of AttnStatistics that asks for everything.
@@ -110,6 +112,22 @@ func statisticsPieces(t *testing.T, k int, o Options) {
 	sameBits(t, one.run(t, d, 2*int64(one.s.H/one.s.G+1)*planes+100<<10), want)
 }
 
+// However many lanes share the tiles of a head, sums are the same but for the order of float64.
+func TestStatisticsLanes(t *testing.T) {
+	for _, bf16 := range []bool{false, true} {
+		d := open(t, Options{BF16: bf16})
+		want := newStatsCall(300, 2, 1, 8, 24).run(t, d, 0)
+		for _, spread := range []int{2, 4, 6} {
+			d.blocks = spread
+			for i, x := range newStatsCall(300, 2, 1, 8, 24).run(t, d, 0) {
+				if !(math.Abs(x-want[i]) <= 1e-9*max(1, math.Abs(want[i]))) {
+					t.Fatalf("%d blocks: value %d is %v, want %v", spread, i, x, want[i])
+				}
+			}
+		}
+	}
+}
+
 func sameBits(t *testing.T, got, want []float64) {
 	t.Helper()
 	if len(got) != len(want) {
@@ -120,6 +138,16 @@ func sameBits(t *testing.T, got, want []float64) {
 			t.Fatalf("value %d is %v, want %v", i, x, want[i])
 		}
 	}
+}
+
+// Statistics of some hundred positions, on a real device.
+func TestLongStatistics(t *testing.T) {
+	d := open(t, Options{})
+	if strings.HasPrefix(d.info.Name, "Emulated") {
+		t.Skip("takes minutes on an emulated device")
+	}
+	devicetest.LongStatistics(t, d)
+	devicetest.LongStatistics(t, open(t, Options{BF16: true}))
 }
 
 // The memory of statistics grows with the number of positions, not with its square.

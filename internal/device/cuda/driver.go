@@ -5,6 +5,8 @@ package cuda
 // The linker finds an empty libcuda in stub, whatever else is installed: no program depends on the driver to start.
 
 //#cgo CFLAGS: -O2 -Wall
+//#cgo noescape launch_kernel
+//#cgo nocallback launch_kernel
 //#cgo LDFLAGS: -L${SRCDIR}/stub -Wl,--as-needed -ldl -lpthread
 //#include <stdlib.h>
 //#include "shim.h"
@@ -13,6 +15,8 @@ import "C"
 import (
 	"fmt"
 	"unsafe"
+
+	cu "gorgonia.org/cu"
 )
 
 // openDriver opens and initializes the driver where that has not been done. The error is ErrNoDriver where there is none, and
@@ -70,13 +74,28 @@ func hostAlloc(n int) ([]byte, error) {
 }
 
 // allowShared lets a function have that much dynamic shared memory.
-func allowShared(function unsafe.Pointer, bytes int) error {
+func allowShared(fn cu.Function, bytes int) error {
 	const maxDynamicSharedSize = 8 // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-	if code := C.cuFuncSetAttribute(function, maxDynamicSharedSize, C.int(bytes)); code != 0 {
+	if code := C.cuFuncSetAttribute(handle(&fn), maxDynamicSharedSize, C.int(bytes)); code != 0 {
 		return &Error{Op: "cuFuncSetAttribute", Code: int(code), Detail: fmt.Sprintf("%d bytes of shared memory", bytes)}
 	}
 	return nil
 }
+
+const maxArgs = C.MAX_ARGUMENTS
+
+// launch queues a kernel with n arguments in boxes.
+func launch(fn cu.Function, grid, block [3]int, shared int, stream cu.Stream, boxes *[maxArgs]uint64, n int) error {
+	dims := [6]C.uint{C.uint(grid[0]), C.uint(grid[1]), C.uint(grid[2]), C.uint(block[0]), C.uint(block[1]), C.uint(block[2])}
+	code := C.launch_kernel(handle(&fn), &dims[0], &dims[3], C.uint(shared), unsafe.Pointer(stream.C()), (*C.ulonglong)(&boxes[0]), C.int(n))
+	if code != 0 {
+		return &Error{Op: "cuLaunchKernel", Code: int(code), Detail: fmt.Sprintf("%v blocks of %v threads with %d bytes of shared memory", grid, block, shared)}
+	}
+	return nil
+}
+
+// handle is the CUfunction that a cu.Function, a struct of it alone, keeps to itself.
+func handle(fn *cu.Function) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(fn)) }
 
 // library opens the first of the shared libraries that is found, and says where, or why none is.
 func library(names ...string) (handle unsafe.Pointer, where string) {

@@ -69,8 +69,6 @@ func adviceFor(code int) string {
 		return "give the device less to hold at once, or end what else uses it"
 	case 3, 500: // not initialized, not found: calls that the driver does not have
 		return "the driver lacks this function; install a newer one"
-	case codeNoDevice, 101: // no device, no such device
-		return "see nvidia-smi and CUDA_VISIBLE_DEVICES"
 	case 34, 803, 804: // a stub of the driver, one of another version than its kernel module, one that does not fit the device
 		return "the driver does not fit; reinstall it, and restart the machine after an upgrade"
 	case 46, 802: // device unavailable, system not ready

@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"math"
 	"regexp"
+	"runtime"
 	"strings"
-	"unsafe"
 
 	cu "gorgonia.org/cu"
 )
@@ -32,8 +32,6 @@ type function struct {
 	shared     int // dynamic shared memory that it may have
 }
 
-const maxArgs = 48
-
 // launch queues a kernel: module is its source file without .cu, grid and block count blocks and threads, shared is its dynamic shared
 // memory in bytes. A grid without blocks launches nothing. Arguments are ptr, int and int32 for an int of the kernel, int64 for a long
 // long, float32 and float64; they are compared with the kernel's own.
@@ -53,13 +51,10 @@ func (c *call) launch(module, kernel string, grid, block [3]int, shared int, arg
 	c.fail(err)
 	c.fail(f.allow(shared))
 	var boxes [maxArgs]uint64
-	var params [maxArgs]unsafe.Pointer
 	pack(kernel, f.parameters, &boxes, args)
-	for i := range args {
-		params[i] = unsafe.Pointer(&boxes[i])
+	if err := launch(f.fn, grid, block, shared, c.d.compute.stream, &boxes, len(args)); err != nil {
+		c.fail(fmt.Errorf("kernel %s: %w", kernel, err))
 	}
-	err = f.fn.Launch(grid[0], grid[1], grid[2], block[0], block[1], block[2], shared, c.d.compute.stream, params[:len(args)])
-	c.fail(failed("cuLaunchKernel", err, fmt.Sprintf("%s with %v blocks of %v threads and %d bytes of shared memory", kernel, grid, block, shared)))
 }
 
 // pack writes each argument to a box of 8 bytes, and panics where the kernel has other parameters.
@@ -97,7 +92,7 @@ func (f *function) allow(shared int) error {
 	if shared <= f.shared {
 		return nil
 	}
-	if err := allowShared(*(*unsafe.Pointer)(unsafe.Pointer(&f.fn)), shared); err != nil {
+	if err := allowShared(f.fn, shared); err != nil {
 		return err
 	}
 	f.shared = shared
@@ -138,6 +133,7 @@ func loadModule(name string) (*module, error) {
 	}
 	log := make([]byte, 1<<16)
 	mod, err := cu.LoadDataEx(string(text), &cu.JITErrorLogBuffer{Buffer: log})
+	runtime.KeepAlive(log) // the call has its address as a number
 	if err != nil {
 		said, _, _ := strings.Cut(string(log), "\x00")
 		return nil, failed("cuModuleLoadDataEx", err, strings.TrimSpace("module "+name+" "+said))

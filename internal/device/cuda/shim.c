@@ -9,7 +9,7 @@
 #include <pthread.h>
 
 // Results of CUresult that do not come from the driver.
-enum { NOT_INITIALIZED = 3, NOT_FOUND = 500 };
+enum { INVALID_VALUE = 1, NOT_INITIALIZED = 3, NOT_FOUND = 500 };
 
 static int closed(void) { return NOT_INITIALIZED; }
 static int missing(void) { return NOT_FOUND; }
@@ -60,6 +60,16 @@ static void open_driver(void) {
 		void *f = dlsym(driver, slots[i].name);
 		*slots[i].slot = f ? f : (void *)missing;
 	}
+}
+
+int cuLaunchKernel(void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y, unsigned block_z,
+                   unsigned shared, void *stream, void **parameters, void **extra);
+
+int launch_kernel(void *function, const unsigned *grid, const unsigned *block, unsigned shared, void *stream, unsigned long long *boxes, int n) {
+	void *parameters[MAX_ARGUMENTS];
+	if (n > MAX_ARGUMENTS) return INVALID_VALUE;
+	for (int i = 0; i < n; i++) parameters[i] = &boxes[i];
+	return cuLaunchKernel(function, grid[0], grid[1], grid[2], block[0], block[1], block[2], shared, stream, parameters, NULL);
 }
 
 int driver_open(int *code, const char **text) {

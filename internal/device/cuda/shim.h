@@ -2,6 +2,9 @@
 #pragma once
 #include <stddef.h>
 
+// MAX_ARGUMENTS is the most that a kernel may have.
+enum { MAX_ARGUMENTS = 48 };
+
 // What became of the driver.
 enum { DRIVER_NONE = 0, DRIVER_FAILED = 1, DRIVER_READY = 2 };
 
@@ -20,3 +23,7 @@ int cuMemHostAlloc(void **p, size_t bytes, unsigned flags);
 int cuFuncSetAttribute(void *function, int attribute, int value);
 int cuGetErrorName(int code, const char **name);
 int cuGetErrorString(int code, const char **text);
+
+// launch_kernel queues a kernel whose n arguments lie in boxes of 8 bytes. gorgonia.org/cu has Go store pointers into memory of malloc
+// as it was left, which the collector may take for its own.
+int launch_kernel(void *function, const unsigned *grid, const unsigned *block, unsigned shared, void *stream, unsigned long long *boxes, int n);

@@ -9,7 +9,7 @@ var schedules = []string{"up", "down", "random:1", "random:2"}
 
 // What a kernel without errors computes is right in every order of its threads.
 func TestKernels(t *testing.T) {
-	for _, test := range []string{"fragments", "loaded", "truncation", "rows", "ring", "shuffles", "votes", "indices", "parameters", "stale", "wait"} {
+	for _, test := range []string{"fragments", "loaded", "truncation", "arithmetic", "rows", "ring", "shuffles", "votes", "indices", "parameters", "stale", "wait"} {
 		for _, s := range schedules {
 			pass(t, "kernels", test, "MODELPRESS_EMU_SCHEDULE="+s)
 		}

@@ -51,7 +51,8 @@ DEVICE void dots_sum(Dots<TERMS, MT, NB> &d) {
 template <int TERMS, int MT, int NB, int AROWS>
 DEVICE void panel_dots(Dots<TERMS, MT, NB> &d, const char *a, const char *b) {
 	const int at = lane_of_a<kPanel>(), bt = lane_of_b<kPanel>();
-	UNROLL for (int k = 0; k < kPanel / 16; k++) {
+	// Unrolled wholly, fragments of all steps are loaded at once, and there are not the registers for two blocks on a multiprocessor.
+	_Pragma("unroll 2") for (int k = 0; k < kPanel / 16; k++) {
 		uint32_t x[TERMS][MT][4], y[TERMS][NB / 2][4];
 		UNROLL for (int t = 0; t < TERMS; t++) {
 			UNROLL for (int m = 0; m < MT; m++) ldmatrix4(x[t][m], a + (t * AROWS + m * 16) * (2 * kPanel) + tile_step(at, k));

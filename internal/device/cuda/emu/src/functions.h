@@ -37,7 +37,13 @@ inline double rsqrt(double x) { return 1 / sqrt(x); }
 inline float __expf(float x) { return exp2_fast(x * 1.4426950408889634f); }
 inline float __logf(float x) { return logf(x); }
 inline float __log2f(float x) { return log2f(x); }
-inline float __fdividef(float a, float b) { return a / b; }
+// __fdividef is within two units of the last place, and 0 by a divisor beyond 2^126 (CUDA C++ Programming Guide, "Intrinsic Functions"); this
+// one is off by up to one.
+inline float __fdividef(float a, float b) {
+	float q = a / b;
+	if (fabsf(b) > 0x1p126f && fabsf(b) < INFINITY) return a - a == 0 ? copysignf(0, q) : bits_float(0x7fffffff);
+	return q - q == 0 ? bits_float(float_bits(q) & ~1u) : q;
+}
 inline float __frcp_rn(float x) { return 1 / x; }
 inline float __fsqrt_rn(float x) { return sqrtf(x); }
 inline float __frsqrt_rn(float x) { return rsqrtf(x); }

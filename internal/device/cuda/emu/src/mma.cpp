@@ -26,7 +26,8 @@ static void pair(float *to, uint32_t w) {
 	memcpy(to, &both, 8);
 }
 
-static void gather(Tile &m, void *const *lanes) {
+// gather reads the fragments; either says whether there is a value other than zero in a and in b.
+static void gather(Tile &m, void *const *lanes, uint32_t (&either)[2]) {
 	for (int lane = 0; lane < 32; lane++) {
 		const Mma &f = *static_cast<Mma *>(lanes[lane]);
 		const int group = lane / 4, t = lane % 4;
@@ -36,6 +37,8 @@ static void gather(Tile &m, void *const *lanes) {
 			m.b[2 * t + 8 * i + 1][group] = high(f.b[i]);
 			memcpy(&m.c[group + 8 * i][2 * t], f.d + 2 * i, 8);
 		}
+		either[0] |= (f.a[0] | f.a[1] | f.a[2] | f.a[3]) & 0x7fff7fff;
+		either[1] |= (f.b[0] | f.b[1]) & 0x7fff7fff;
 	}
 }
 
@@ -80,76 +83,78 @@ static float accumulate(float c, const float *a, const float (*b)[8], int column
 	return toward_zero(sum * unit);
 }
 
-// Four columns side by side.
+// Eight columns side by side.
+typedef float Floats __attribute__((vector_size(32)));
+typedef int32_t Ints __attribute__((vector_size(32)));
+typedef int32_t Half __attribute__((vector_size(16)));
 typedef double Doubles __attribute__((vector_size(32)));
 typedef int64_t Longs __attribute__((vector_size(32)));
-typedef int32_t Ints __attribute__((vector_size(16)));
-typedef float Floats __attribute__((vector_size(16)));
+typedef float Quarter __attribute__((vector_size(16)));
 
-static bool any(const Longs &x) { return (x[0] | x[1] | x[2] | x[3]) != 0; }
+static bool any(const Ints &x) {
+	const Longs y = (Longs)x;
+	return (y[0] | y[1] | y[2] | y[3]) != 0;
+}
 
-// accumulate_four is accumulate for the columns from j on. They are taken one by one where there are values that are not finite, or where
-// a result may be beyond the normal numbers of f32.
-static void accumulate_four(float *c, const float *a, const float (*b)[8], int j) {
-	const Longs magnitude = {INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX};
-	Doubles terms[9], largest = {}, plain = {};
+// cut returns four sums, in units, as f32 rounded toward zero.
+static Quarter cut(const Half &sum, const Half &exponent) {
+	const Doubles unit = (Doubles)((__builtin_convertvector(exponent, Longs) + (1023 - 127 - 24)) << 52);
+	const Doubles whole = __builtin_convertvector(sum, Doubles) * unit;
+	return __builtin_convertvector((Doubles)((Longs)whole & ~(((int64_t)1 << 29) - 1)), Quarter); // 24 bits are left
+}
+
+// accumulate_row is accumulate for the eight columns. They are taken one by one where there are values that are not finite, or where a
+// result may be beyond the normal numbers of f32. Else products are exact in f32, and so are products by a power of two: what falls out
+// of its range is below the last bit that counts.
+static void accumulate_row(float *c, const float *a, const float (*b)[8]) {
+	Floats terms[9], largest = {}, plain = {};
 #pragma GCC unroll 9
 	for (int k = 0; k < 9; k++) {
-		Floats row;
-		memcpy(&row, k < 8 ? &b[k][j] : &c[j], sizeof row);
-		terms[k] = __builtin_convertvector(row, Doubles);
-		if (k < 8) terms[k] *= (double)a[k];
-		const Doubles size = (Doubles)((Longs)terms[k] & magnitude);
+		memcpy(&terms[k], k < 8 ? b[k] : c, sizeof terms[k]);
+		if (k < 8) terms[k] *= a[k];
+		const Floats size = (Floats)((Ints)terms[k] & 0x7fffffff);
 		largest = size > largest ? size : largest; // a NaN is not, and shows in the sum
 		plain += terms[k];
 	}
 	largest = largest == 0 ? largest + 1 : largest;
-	if (any((plain != plain) | (largest < 0x1p-100) | (largest > 0x1p120))) {
-		float row[4];
-		for (int n = 0; n < 4; n++) row[n] = accumulate(c[j + n], a, b, j + n);
-		memcpy(&c[j], row, sizeof row);
+	if (any((plain != plain) | (largest < 0x1p-100f) | (largest > 0x1p120f))) {
+		for (int j = 0; j < 8; j++) c[j] = accumulate(c[j], a, b, j);
 		return;
 	}
-	const Longs exponent = (Longs)largest >> 52;
-	const Doubles scale = (Doubles)((2046 + 24 - exponent) << 52), unit = (Doubles)((exponent - 24) << 52);
+	const Ints exponent = (Ints)largest >> 23;
+	const Floats scale = (Floats)((127 + 127 + 24 - exponent) << 23);
 	Ints sum = {};
 #pragma GCC unroll 9
 	for (int k = 0; k < 9; k++) sum += __builtin_convertvector(terms[k] * scale, Ints);
-	const Doubles whole = __builtin_convertvector(sum, Doubles) * unit;
-	const Doubles cut = (Doubles)((Longs)whole & ~(((int64_t)1 << 29) - 1)); // 24 bits are left
-	const Floats row = __builtin_convertvector(cut, Floats);
-	memcpy(&c[j], &row, sizeof row);
+	for (int h = 0; h < 2; h++) {
+		Half s, e;
+		memcpy(&s, (const char *)&sum + 16 * h, 16);
+		memcpy(&e, (const char *)&exponent + 16 * h, 16);
+		const Quarter row = cut(s, e);
+		memcpy(c + 4 * h, &row, 16);
+	}
 }
 
-// idle reports whether one side is zeros and the other finite: rows are padded with them, and so are tiles.
-static bool idle(void *const *lanes) {
-	uint32_t a = 0, b = 0;
-	bool finite = true;
-	for (int lane = 0; lane < 32; lane++) {
-		const Mma &f = *static_cast<Mma *>(lanes[lane]);
-		a |= f.a[0] | f.a[1] | f.a[2] | f.a[3];
-		b |= f.b[0] | f.b[1];
-		for (int i = 0; i < 6; i++) {
-			const uint32_t w = i < 4 ? f.a[i] : f.b[i - 4];
-			finite = finite && (w & 0x7f80) != 0x7f80 && (w & 0x7f800000) != 0x7f800000;
-		}
-	}
-	return finite && (!(a & 0x7fff7fff) || !(b & 0x7fff7fff));
+static bool finite(const float *x, int n) {
+	for (int i = 0; i < n; i++)
+		if (!(x[i] - x[i] == 0)) return false;
+	return true;
 }
 
 void mma_lanes(void *const *lanes, unsigned) {
-	if (idle(lanes)) {
-		for (int lane = 0; lane < 32; lane++)
-			for (int i = 0; i < 4; i++) static_cast<Mma *>(lanes[lane])->d[i] += 0.0f; // -0 becomes 0
-		return;
-	}
 	Tile m;
-	gather(m, lanes);
-	for (int i = 0; i < 16; i++)
-		for (int j = 0; j < 8; j += 4) {
-			accumulate_four(m.c[i], m.a[i], m.b, j);
-			accumulate_four(m.c[i], m.a[i] + 8, m.b + 8, j);
+	uint32_t either[2] = {};
+	gather(m, lanes, either);
+	// Rows are padded with zeros, and so are tiles: -0 becomes 0, and nothing else changes.
+	const bool idle = (!either[0] || !either[1]) && finite(m.a[0], 256) && finite(m.b[0], 128);
+	for (int i = 0; i < 16; i++) {
+		if (idle) {
+			for (int j = 0; j < 8; j++) m.c[i][j] += 0.0f;
+			continue;
 		}
+		accumulate_row(m.c[i], m.a[i], m.b);
+		accumulate_row(m.c[i], m.a[i] + 8, m.b + 8);
+	}
 	scatter(m, lanes);
 }
 

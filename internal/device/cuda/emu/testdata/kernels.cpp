@@ -98,6 +98,48 @@ static void truncation() {
 	EXPECT(run(1, {INFINITY}) == INFINITY);
 }
 
+// step is c plus eight products as the tensor cores of an A100 add them.
+static float step(float c, const double *terms) {
+	double largest = fabs((double)c);
+	for (int k = 0; k < 8; k++) largest = fmax(largest, fabs(terms[k]));
+	if (largest == 0) return 0;
+	const double unit = ldexp(1, ilogb(largest) - 24);
+	double sum = trunc(c / unit);
+	for (int k = 0; k < 8; k++) sum += trunc(terms[k] / unit);
+	sum *= unit;
+	float f = (float)sum;
+	return fabs((double)f) > fabs(sum) ? nextafterf(f, 0) : f;
+}
+
+// Bit by bit, for values of very different sizes, down to subnormal products and up to infinite sums.
+static void arithmetic() {
+	Module m({"fragments u64 u64 u64"});
+	std::mt19937 r(9);
+	for (int round = 0; round < 300; round++) {
+		const int spread = round % 60, centre = round % 7 * 20 - 60;
+		auto draw = [&] { return bf16(ldexpf((float)(int)(r() % 511) - 255, (int)(r() % (2 * spread + 1)) - spread + centre)); };
+		std::vector<uint16_t> a(256), b(128);
+		std::vector<float> d(128);
+		for (auto &x : a) x = draw();
+		for (auto &x : b) x = r() % 5 ? draw() : 0;
+		for (auto &x : d) x = (float)((int)(r() % 0x1ffffff) - 0xffffff) * ldexpf(1, 2 * centre - 24 + (int)(r() % 30) - 15);
+		Device<uint16_t> da(a), db(b);
+		Device<float> dd(d);
+		CHECK(launch(m["fragments"], 1, 32, 0, 0, (float *)dd, (uint16_t *)da, (uint16_t *)db));
+		auto got = dd.get();
+		for (int i = 0; i < 16; i++)
+			for (int j = 0; j < 8; j++) {
+				float want = d[i * 8 + j];
+				for (int half = 0; half < 2; half++) {
+					double terms[8];
+					for (int k = 0; k < 8; k++) terms[k] = value(a[i * 16 + 8 * half + k]) * value(b[(8 * half + k) * 8 + j]);
+					want = step(want, terms);
+				}
+				EXPECT(got[i * 8 + j] == want || (!(want - want == 0) && !(got[i * 8 + j] - got[i * 8 + j] == 0)));
+			}
+	}
+}
+
 static void rows() {
 	Module m({"rows u64 u64"});
 	std::vector<uint16_t> x(256);
@@ -263,7 +305,7 @@ static void wait() {
 
 int main(int argc, char **argv) {
 	start();
-	return run_test({{"fragments", fragments}, {"loaded", loaded}, {"truncation", truncation}, {"rows", rows}, {"ring", ring},
+	return run_test({{"fragments", fragments}, {"loaded", loaded}, {"truncation", truncation}, {"arithmetic", arithmetic}, {"rows", rows}, {"ring", ring},
 	                 {"shuffles", shuffles}, {"votes", votes}, {"indices", indices}, {"parameters", parameters}, {"grid", grid},
 	                 {"stale", stale}, {"barrier", barrier}, {"wait", wait}},
 	                argc, argv);
