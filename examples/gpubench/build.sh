@@ -12,6 +12,8 @@ for name in gpubench profilecost randommodel; do
 done
 go build -trimpath -tags cuda -ldflags=-s -o "$out/compress" ./cmd/compress
 go test -trimpath -tags cuda -ldflags=-s -c -o "$out/cuda.test" ./internal/device/cuda
+rm -rf "$out/cuda"
+cp -r internal/device/cuda "$out/cuda" # some tests read the sources beside them
 cp "$here/run.sh" "$here/layer.py" "$out/"
 mkdir -p "$out/tiny-llama"
 cp -r examples/tiny-llama/model examples/tiny-llama/data examples/tiny-llama/release.yaml "$out/tiny-llama/"

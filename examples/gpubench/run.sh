@@ -37,9 +37,10 @@ model() { # the 8B shape with that many layers
 }
 
 # A path without libraries keeps the tests off the emulation.
-tests() { MODELPRESS_CUDA_PATH=/ cuda.test -test.v -test.timeout 5m | grep -v '^=== ' | grep -E '^(---|ok|PASS|FAIL)|FAIL'; }
+tests() { cd "$here/cuda" && MODELPRESS_CUDA_PATH=/ cuda.test -test.v -test.timeout 5m | grep -v '^=== ' | grep -E '^(---|ok|PASS|FAIL)|FAIL'; }
 
 sanitize() {
+	cd "$here/cuda" || return 1
 	for tool in memcheck racecheck synccheck initcheck; do
 		echo "$tool"
 		MODELPRESS_CUDA_PATH=/ compute-sanitizer --tool "$tool" --error-exitcode 9 "$here/cuda.test" -test.short -test.timeout 10m | tail -n 3 || return 1

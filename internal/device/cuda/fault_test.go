@@ -44,6 +44,7 @@ func alloc(t *testing.T, d *Device, kind device.Kind, n int) device.Buf {
 // device goes on where the driver does.
 func TestFaults(t *testing.T) {
 	d := open(t, Options{})
+	emulated(t, d)
 	const n = 1000
 	x, y := alloc(t, d, device.F32, n), alloc(t, d, device.F32, n)
 	host := make([]float32, n)
@@ -87,6 +88,7 @@ func TestLostDevice(t *testing.T) {
 		return
 	}
 	d := open(t, Options{})
+	emulated(t, d)
 	const n = 400000
 	x, y := alloc(t, d, device.F32, n), alloc(t, d, device.F32, n)
 	host := make([]float32, n)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 
 	"modelpress/internal/device"
@@ -36,6 +37,14 @@ func open(t testing.TB, o Options) *Device {
 	}
 	t.Cleanup(d.Close)
 	return d
+}
+
+// emulated skips a test that tells the emulation to fail on a device that is none.
+func emulated(t testing.TB, d *Device) {
+	t.Helper()
+	if !strings.HasPrefix(d.info.Name, "Emulated") {
+		t.Skip("a GPU does not fail when it is told to")
+	}
 }
 
 var _ device.Device = (*Device)(nil)

@@ -49,6 +49,7 @@ func TestMemory(t *testing.T) {
 	if _, err := d.Alloc(device.F32, -1); err == nil {
 		t.Error("a negative size passes")
 	}
+	emulated(t, d)
 	t.Setenv("MODELPRESS_EMU_FAIL", "alloc:1:2,alloc:2:2,alloc:3:2")
 	if _, err := d.Alloc(device.F32, 9<<20); !errors.Is(err, ErrMemory) || !strings.Contains(err.Error(), "CUDA_ERROR_OUT_OF_MEMORY (2)") {
 		t.Errorf("the driver has none: %v", err)
@@ -61,7 +62,7 @@ func TestMemory(t *testing.T) {
 
 // Open refuses what it cannot open.
 func TestOpen(t *testing.T) {
-	open(t, Options{})
+	emulated(t, open(t, Options{}))
 	for _, c := range []struct {
 		name, value string
 		o           Options
