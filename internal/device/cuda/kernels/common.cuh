@@ -82,7 +82,7 @@ DEVICE void ldmatrix4_trans(uint32_t (&r)[4], const void *row) {
 	             : "memory");
 }
 
-// copy16_async copies 16 bytes from global to shared memory, both aligned, the last 16-bytes of them as zeros (bytes is 0 or 16).
+// copy16_async copies 16 bytes from global to shared memory, both aligned; with bytes 0 it writes zeros and reads nothing, else bytes is 16.
 // copy_commit ends a group of copies, copy_wait<n> waits until at most n groups of this thread are still under way.
 DEVICE void copy16_async(void *shared, const void *global, int bytes) {
 	asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(global), "r"(bytes) : "memory");
